@@ -1,0 +1,1 @@
+"""The management plane of an installed host, and the `hv` command."""

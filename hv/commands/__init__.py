@@ -1,0 +1,1 @@
+"""Commands of the installed host, dispatched by `hv`."""

@@ -1,0 +1,1 @@
+"""First-run jobs: what an installed host does once, after its first boot."""

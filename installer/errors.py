@@ -1,0 +1,46 @@
+"""Errors that a person can act on, and the exit code of each kind."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every `hv` command (documented in docs/exit-codes.md)."""
+
+    ok = 0
+    """Done, and checked."""
+    failed = 1
+    """Something went wrong that has no code of its own."""
+    usage = 2
+    """The command line is wrong (argparse's code)."""
+    answers = 3
+    """The answer file cannot be read or contradicts itself."""
+    selection = 4
+    """A selector matches no device, or more than it should."""
+    unsuitable = 5
+    """The machine cannot carry what was asked: too small, no UEFI, too little memory."""
+    busy = 6
+    """A disk is in use, carries the install medium, or vanished."""
+    consent = 7
+    """The confirm token is missing or does not fit the plan."""
+    lockout = 8
+    """Nobody could log in as an administrator."""
+    step = 9
+    """A step of the installation failed; the journal says where."""
+    privilege = 10
+    """A right is missing: root, mount, namespaces."""
+    record = 11
+    """A recorded machine or report cannot be read."""
+
+
+class HyperError(Exception):
+    """Says what happened, why, and what to do next; `hv` prints the three and exits with `code`."""
+
+    def __init__(self, what: str, *, why: str, remedy: str, code: Exit = Exit.failed) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  why: {self.why}\n  do:  {self.remedy}"

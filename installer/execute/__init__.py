@@ -1,0 +1,1 @@
+"""Executing a plan: the only part, besides probing, that touches the world."""

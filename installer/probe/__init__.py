@@ -1,0 +1,1 @@
+"""Probing: the only part, besides executing, that touches the world."""

@@ -1,0 +1,1 @@
+"""Install media: the live image and, later, its builder."""

@@ -1,0 +1,1 @@
+"""The lab: real machines in QEMU in which the installer really runs."""
