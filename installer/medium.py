@@ -1,0 +1,75 @@
+"""What the live medium carries: `/etc/hyper-nixos/medium.json`, read before planning."""
+
+from typing import Any
+
+from pydantic import Field, JsonValue
+
+from installer.frozen import Frozen
+
+MEDIUM_PATH = "/etc/hyper-nixos/medium.json"
+
+
+class FlakeSource(Frozen):
+    """One flake input: where a rendered host finds it later, and the copy that the medium holds."""
+
+    url: str
+    """The reference written into the host's flake.nix, e.g. `github:NixOS/nixpkgs/nixos-26.05`."""
+    locked: dict[str, JsonValue]
+    """The `locked` node of flake.lock (type, owner, repo, rev, lastModified, narHash, or type=path, path, narHash)."""
+    original: dict[str, JsonValue]
+    """The `original` node of flake.lock that `url` stands for."""
+    store_path: str
+    """The source in the medium's store, `/nix/store/…-source`; Nix takes it when `narHash` fits, without a network."""
+
+
+class ReadyClosure(Frozen):
+    """A system that was built beforehand, for hosts that need no evaluation."""
+
+    name: str
+    """What answers call it (`system.closure`)."""
+    toplevel: str
+    """`/nix/store/…-nixos-system-…`."""
+    cache: str | None = None
+    """A binary cache that holds it, e.g. `file:///payload/cache`; none when it is in the medium's own store."""
+    nar_size: int = Field(ge=0)
+    """Bytes of the whole closure, unpacked (`nix path-info -S`)."""
+
+
+class Medium(Frozen):
+    """The medium's own description of itself."""
+
+    version: int = 1
+    """Format of this file."""
+    label: str
+    """What people call this medium, e.g. `Hyper-NixOS 0.1.0`."""
+    release: str
+    """NixOS release that hosts are made for, `26.05`; becomes `system.stateVersion`."""
+    system: str = "x86_64-linux"
+    """Nix system double of hosts."""
+    nixpkgs: FlakeSource
+    """The nixpkgs that hosts are pinned to."""
+    hyper_nixos: FlakeSource
+    """Our flake, with the NixOS modules."""
+    estimated_closure: int = Field(ge=0)
+    """Bytes that a standard host's closure needs on the target, used to say how large a disk must be."""
+    closures: tuple[ReadyClosure, ...] = ()
+    """Systems ready to be installed without evaluation."""
+    images: dict[str, str] = {}
+    """Guest images on the medium, name to path; first-run VMs name them (`image = "medium:NAME"`)."""
+
+
+def flake_lock(medium: Medium) -> dict[str, Any]:
+    """The host's flake.lock (version 7, see `nix flake lock` in the Nix manual) for the two inputs."""
+    return {
+        "version": 7,
+        "root": "root",
+        "nodes": {
+            "root": {"inputs": {"hyper-nixos": "hyper-nixos", "nixpkgs": "nixpkgs"}},
+            "nixpkgs": {"locked": medium.nixpkgs.locked, "original": medium.nixpkgs.original},
+            "hyper-nixos": {
+                "inputs": {"nixpkgs": ["nixpkgs"]},
+                "locked": medium.hyper_nixos.locked,
+                "original": medium.hyper_nixos.original,
+            },
+        },
+    }
