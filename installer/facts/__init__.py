@@ -10,7 +10,7 @@ from installer.facts.pci import Gpu, Iommu, PciDevice
 from installer.facts.systems import InstalledSystem
 from installer.frozen import Frozen
 
-FACTS_VERSION = 1
+FACTS_VERSION: Literal[1] = 1
 
 
 class Facts(Frozen):

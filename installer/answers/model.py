@@ -1,0 +1,466 @@
+"""The answer file as types. One field, one docstring: it is the schema, the reference page and the question."""
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from installer.frozen import Frozen
+
+HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""RFC 1123 label in lower case: NixOS names the configuration after it."""
+UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
+"""As useradd(8) accepts it."""
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
+"""At most 15 characters (IFNAMSIZ)."""
+Mac = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$")]
+"""Six octets with colons, upper or lower case."""
+PciAddressAnswer = Annotated[
+    str, StringConstraints(pattern=r"^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
+]
+"""PCI address, with or without domain."""
+SizeText = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?\s*(B|[KMGTP]i?B?)$")]
+"""A size with its unit: `2GiB` is 2·2³⁰ bytes, `2GB` is 2·10⁹; `2G` means `2GiB`."""
+IpInterface = IPv4Interface | IPv6Interface
+IpAddress = IPv4Address | IPv6Address
+
+
+class SecretFile(Frozen):
+    """A secret kept outside the answer file."""
+
+    file: str
+    """Absolute path, on the live system, of a file holding the secret; one trailing newline is dropped."""
+
+
+class SecretPrompt(Frozen):
+    """A secret typed at the console during installation; not for unattended use."""
+
+    prompt: Literal[True]
+    """Ask for it."""
+
+
+Secret = SecretFile | SecretPrompt
+
+
+class DiskSelector(Frozen):
+    """Which disk. All conditions must hold; a disk that lacks a property does not match it."""
+
+    serial: str | None = None
+    """Serial number, exactly."""
+    wwn: str | None = None
+    """World-wide name, exactly (`0x5000c500a1b2c3d4`, `eui.…`, `nvme.…`)."""
+    by_id: str | None = None
+    """Name in /dev/disk/by-id, with or without that folder, exactly."""
+    model: str | None = None
+    """Model, with `*` and `?` as wildcards."""
+    transport: Literal["nvme", "sata", "sas", "scsi", "usb", "virtio", "mmc", "fc", "iscsi"] | None = None
+    """What the disk hangs on."""
+    size_min: SizeText | None = None
+    """Smallest size."""
+    size_max: SizeText | None = None
+    """Largest size."""
+    rotational: bool | None = None
+    """Whether it spins."""
+    count: int = Field(default=1, ge=1)
+    """How many disks must match, exactly."""
+
+
+class FilesystemKind(StrEnum):
+    """File systems for the root."""
+
+    ext4 = "ext4"
+    xfs = "xfs"
+    btrfs = "btrfs"
+
+
+class SwapAnswers(Frozen):
+    """Swap."""
+
+    kind: Literal["none", "partition", "zram"] = "zram"
+    """`none`, `partition` or `zram` (compressed memory)."""
+    size: SizeText | None = None
+    """Size of the partition; without it as much as the memory, at most 16 GiB and a tenth of the disk."""
+    zram_percent: int = Field(default=50, ge=1, le=200)
+    """Size of the zram device in percent of the memory."""
+
+
+class EncryptionAnswers(Frozen):
+    """LUKS2 under everything but the ESP."""
+
+    enable: bool = False
+    """Whether to encrypt."""
+    passphrase: Secret | None = None
+    """The passphrase that opens the disk at boot; at least 8 characters."""
+    pbkdf_memory: SizeText | None = None
+    """Memory of argon2id; without it fitted to the machine's memory."""
+    pbkdf_iterations: int | None = Field(default=None, ge=4)
+    """Iterations of argon2id; without it cryptsetup measures for two seconds. Low values are for tests only."""
+    allow_discards: bool = True
+    """Pass TRIM through; tells an attacker how much of the disk is used."""
+
+
+class BootLoader(StrEnum):
+    """Which loader."""
+
+    auto = "auto"
+    """systemd-boot under UEFI, GRUB under BIOS."""
+    systemd_boot = "systemd-boot"
+    grub = "grub"
+
+
+class BootAnswers(Frozen):
+    """Booting."""
+
+    loader: BootLoader = BootLoader.auto
+    """Which loader."""
+    firmware: Literal["auto", "uefi", "bios"] = "auto"
+    """What to install for; `auto` is what the live system was booted with. A mismatch is refused."""
+    esp_size: SizeText = "2GiB"
+    """Size of the EFI system partition; at least 1 GiB, since every generation's kernel and initrd go there."""
+    generations: int = Field(default=10, ge=2, le=50)
+    """How many generations the boot menu keeps."""
+    serial_console: str | None = Field(default=None, pattern=r"^tty(S|AMA)[0-9]+(,[0-9]+)?$")
+    """Serial console of the installed host, e.g. `ttyS0,115200`; it gets the kernel's messages and a login."""
+    kernel_params: tuple[Annotated[str, StringConstraints(pattern=r"^\S+$")], ...] = ()
+    """Further kernel parameters, one an element."""
+
+
+class StorageAnswers(Frozen):
+    """Disks and layout."""
+
+    layout: Literal["one-disk"] = "one-disk"
+    """`one-disk`: GPT with ESP (or BIOS boot partition), optional swap, and the root over the rest."""
+    disk: DiskSelector
+    """Which disk; must match exactly one."""
+    filesystem: FilesystemKind = FilesystemKind.ext4
+    """File system of the root."""
+    subvolumes: dict[str, str] = Field(
+        default={
+            "@": "/",
+            "@home": "/home",
+            "@nix": "/nix",
+            "@log": "/var/log",
+            "@libvirt": "/var/lib/libvirt",
+        }
+    )
+    """btrfs only: subvolume to mount point; `/` must be among them."""
+    mount_options: tuple[str, ...] | None = None
+    """Options of the root; without it what suits the file system (`noatime`, `compress=zstd:1`, `discard`)."""
+    swap: SwapAnswers = SwapAnswers()
+    """Swap."""
+    encryption: EncryptionAnswers = EncryptionAnswers()
+    """LUKS2."""
+    destroy: Literal["matched"] | None = None
+    """`matched`: consent to destroy everything on the matched disk, for unattended installation."""
+
+
+class User(Frozen):
+    """One person's account."""
+
+    name: UserName
+    """Login name."""
+    full_name: str = ""
+    """Name for people (GECOS; no colon, no line break)."""
+    admin: bool = False
+    """Whether the user may become root (group wheel)."""
+    password_hash: str | None = None
+    """crypt(5) hash of the password, as `mkpasswd -m yescrypt` prints it; kinds $y$, $gy$, $7$, $6$, $2b$."""
+    password_hash_file: SecretFile | None = None
+    """The same, kept outside the answer file."""
+    ssh_keys: tuple[str, ...] = ()
+    """Public keys, one authorized_keys(5) line each."""
+    groups: tuple[str, ...] = ()
+    """Further groups."""
+    shell: Literal["bash", "zsh", "fish"] = "bash"
+    """Login shell."""
+
+
+class SshAnswers(Frozen):
+    """The SSH server."""
+
+    enable: bool = True
+    """Whether it runs."""
+    port: int = Field(default=22, ge=1, le=65535)
+    """TCP port."""
+    password_login: bool = False
+    """Whether passwords are accepted in phase setup; never in phase hardened."""
+
+
+class LinkMatch(Frozen):
+    """Which network interface."""
+
+    mac: Mac | None = None
+    """Permanent address."""
+    name: str | None = None
+    """Interface name; shell wildcards allowed. Prefer the MAC."""
+
+
+class Vlan(Frozen):
+    """A VLAN on top of an interface, bond, or bridge."""
+
+    name: InterfaceName
+    """Name of the interface to make."""
+    id: int = Field(ge=1, le=4094)
+    """VLAN id (IEEE 802.1Q)."""
+    link: InterfaceName
+    """What it runs over: a `name` of another entry."""
+
+
+class Route(Frozen):
+    """A static route."""
+
+    to: str
+    """Destination network, e.g. `10.0.0.0/8`."""
+    via: IpAddress
+    """Gateway."""
+
+
+class Addressing(Frozen):
+    """How an interface gets its addresses."""
+
+    dhcp: Literal["yes", "no", "ipv4", "ipv6"] = "yes"
+    """DHCP for both families, none, or one."""
+    accept_ra: bool = True
+    """Take IPv6 router advertisements."""
+    addresses: tuple[IpInterface, ...] = ()
+    """Static addresses with prefix length, IPv4 and IPv6."""
+    gateways: tuple[IpAddress, ...] = ()
+    """Default gateways, at most one a family."""
+    dns: tuple[IpAddress, ...] = ()
+    """Name servers for this interface."""
+    domains: tuple[str, ...] = ()
+    """Search domains."""
+    routes: tuple[Route, ...] = ()
+    """Static routes."""
+    mtu: int | None = Field(default=None, ge=576, le=9216)
+    """MTU in bytes."""
+
+
+class Ethernet(Frozen):
+    """A physical interface."""
+
+    name: InterfaceName
+    """What the rest of this file calls it; the host's interface is renamed so when matched by MAC."""
+    match: LinkMatch
+    """Which one it is."""
+    addressing: Addressing | None = None
+    """Its addresses; leave out when it is part of a bond or bridge."""
+
+
+class Bond(Frozen):
+    """Several interfaces as one."""
+
+    name: InterfaceName
+    """Name of the interface to make."""
+    members: tuple[InterfaceName, ...] = Field(min_length=1)
+    """Names of physical interfaces."""
+    mode: Literal["802.3ad", "active-backup", "balance-alb", "balance-xor"] = "active-backup"
+    """Bonding mode (kernel doc networking/bonding)."""
+    addressing: Addressing | None = None
+    """Its addresses."""
+
+
+class Bridge(Frozen):
+    """A switch that guests can be plugged into."""
+
+    name: InterfaceName
+    """Name of the interface to make."""
+    members: tuple[InterfaceName, ...] = ()
+    """Names of interfaces, bonds or VLANs."""
+    stp: bool = False
+    """Spanning tree."""
+    addressing: Addressing | None = None
+    """Its addresses."""
+
+
+class VlanInterface(Vlan):
+    """A VLAN with its addresses."""
+
+    addressing: Addressing | None = None
+    """Its addresses."""
+
+
+class NetworkAnswers(Frozen):
+    """The network. With nothing said, every wired interface asks by DHCP."""
+
+    ethernets: tuple[Ethernet, ...] = ()
+    """Physical interfaces."""
+    bonds: tuple[Bond, ...] = ()
+    """Bonds."""
+    vlans: tuple[VlanInterface, ...] = ()
+    """VLANs."""
+    bridges: tuple[Bridge, ...] = ()
+    """Bridges."""
+    dns: tuple[IpAddress, ...] = ()
+    """Name servers for the whole host."""
+    ntp: tuple[str, ...] = ()
+    """Time servers; NixOS's pool without it."""
+    proxy: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """HTTP proxy for the live system and the host; no password in it."""
+    no_proxy: tuple[str, ...] = ()
+    """Names and networks reached without the proxy."""
+
+
+class Substituter(Frozen):
+    """A binary cache."""
+
+    url: str
+    """`https://…`, `file:///…`, `s3://…`."""
+    public_key: str | None = None
+    """`name:base64`, as `nix key convert-secret-to-public` prints it; none only for caches that sign with known keys."""
+
+
+class SystemAnswers(Frozen):
+    """Where the system comes from."""
+
+    source: Literal["flake", "closure"] = "flake"
+    """`flake`: evaluated from the rendered configuration; `closure`: ready-made, found on the medium or in a cache."""
+    closure: str | None = None
+    """With `closure`: the name that the medium gives it, or a store path."""
+    substituters: tuple[Substituter, ...] = ()
+    """Binary caches for the live system and the host alike."""
+    ca_certificates: tuple[str, ...] = ()
+    """PEM certificates to trust, in the live system and on the host."""
+    offline: bool = False
+    """Never reach for the network; refuse when something is missing."""
+
+
+class Tier(StrEnum):
+    """How much host: sets of features with real effects, see the storage and passthrough pages."""
+
+    minimal = "minimal"
+    standard = "standard"
+    enhanced = "enhanced"
+    professional = "professional"
+    enterprise = "enterprise"
+
+
+class PassthroughDevice(Frozen):
+    """A PCI device to be kept free for guests."""
+
+    address: PciAddressAnswer | None = None
+    """PCI address."""
+    ids: str | None = Field(default=None, pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")
+    """Vendor and device id; must match exactly one device."""
+    whole_group: bool = True
+    """Take everything of its IOMMU group along; else the plan is refused when there is more."""
+
+
+class HypervisorAnswers(Frozen):
+    """What kind of virtualization host."""
+
+    tier: Tier = Tier.standard
+    """Profile."""
+    features: dict[str, bool] = {}
+    """Single features on or off on top of the tier, by their name in the catalogue."""
+    nested: bool = False
+    """Let guests run guests."""
+    hugepages_1g: int = Field(default=0, ge=0)
+    """Number of 1 GiB pages kept for guests."""
+    passthrough: tuple[PassthroughDevice, ...] = ()
+    """Devices for guests."""
+
+
+class Phase(StrEnum):
+    """How strict the host is."""
+
+    setup = "setup"
+    """Reachable and forgiving, for the first hour."""
+    hardened = "hardened"
+    """Keys only, least exposure."""
+
+
+class SecurityAnswers(Frozen):
+    """Security."""
+
+    phase: Phase = Phase.setup
+    """Phase to end in; `hardened` is raised by the last first-run job."""
+    profile: Literal["baseline", "strict"] = "baseline"
+    """How far phase hardened goes."""
+
+
+class VmAnswers(Frozen):
+    """A VM to make at first run."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")]
+    """Name of the domain."""
+    image: str
+    """`medium:NAME` for an image of the medium, or an absolute path on the live system; copied to the host."""
+    image_format: Literal["qcow2", "raw"] = "qcow2"
+    """Format of the image; never guessed, since a guest could forge it."""
+    image_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the image, checked after copying."""
+    memory: SizeText = "1GiB"
+    """Memory."""
+    vcpus: int = Field(default=1, ge=1, le=512)
+    """Virtual processors."""
+    disk_size: SizeText | None = None
+    """Grow the disk to this size."""
+    network: str | None = "default"
+    """libvirt network, or none."""
+    firmware: Literal["bios", "uefi"] = "uefi"
+    """Firmware of the guest."""
+    autostart: bool = True
+    """Start with the host."""
+    start: bool = True
+    """Start at first run."""
+
+
+class FirstRunAnswers(Frozen):
+    """What the host does once, after its first boot."""
+
+    vms: tuple[VmAnswers, ...] = ()
+    """VMs."""
+    pool: str = Field(default="/var/lib/libvirt/images", pattern=r"^/\S*$")
+    """Folder of the storage pool `default`."""
+
+
+class Hook(Frozen):
+    """A program of the operator's, run at a point of the installation."""
+
+    when: Literal["before-plan", "before-write", "after-install"]
+    """Before planning, right before the first write, or after the last step with the target mounted at /mnt."""
+    command: tuple[str, ...] = Field(min_length=1)
+    """Program and arguments; no shell."""
+    timeout: int = Field(default=300, ge=1)
+    """Seconds."""
+
+
+class Answers(Frozen):
+    """A whole answer file."""
+
+    version: Literal[1]
+    """Format of the file; 1."""
+    hostname: HostName
+    """Name of the host, without domain."""
+    domain: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    """DNS domain."""
+    locale: str = Field(default="en_US.UTF-8", pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[a-z]+)?$")
+    """Locale (glibc name)."""
+    keymap: str = Field(default="us", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Console keymap, as `localectl list-keymaps` names it; the passphrase prompt uses it too."""
+    timezone: str = Field(default="UTC", pattern=r"^[A-Za-z0-9_+/-]+$")
+    """Time zone, as the tz database names it."""
+    storage: StorageAnswers
+    """Disks and layout."""
+    boot: BootAnswers = BootAnswers()
+    """Booting."""
+    users: tuple[User, ...] = ()
+    """Accounts; at least one administrator who can log in."""
+    ssh: SshAnswers = SshAnswers()
+    """SSH server."""
+    network: NetworkAnswers = NetworkAnswers()
+    """Network."""
+    system: SystemAnswers = SystemAnswers()
+    """Where the system comes from."""
+    hypervisor: HypervisorAnswers = HypervisorAnswers()
+    """Virtualization."""
+    security: SecurityAnswers = SecurityAnswers()
+    """Phases and hardening."""
+    first_run: FirstRunAnswers = FirstRunAnswers()
+    """After the first boot."""
+    hooks: tuple[Hook, ...] = ()
+    """Operator's programs."""
+    at_end: Literal["reboot", "poweroff", "stay"] = "stay"
+    """What to do when all is installed and proved."""
