@@ -1,0 +1,80 @@
+"""The hand-off: what the installer leaves for the first run of the host it installed."""
+
+from typing import Literal
+
+from installer.frozen import Frozen
+
+HANDOFF_PATH = "/var/lib/hyper-nixos/handoff.json"
+"""On the installed host."""
+
+
+class GrowRoot(Frozen):
+    """The root may grow to the end of its disk (an image written to a larger disk, a grown virtual disk)."""
+
+    disk_by_id: str
+    """Disk, by its name in /dev/disk/by-id."""
+    partition: int
+    """Number of the last partition, which holds the root."""
+    luks: str | None
+    """Mapper name between partition and file system."""
+    filesystem: Literal["ext4", "xfs", "btrfs"]
+    """What to grow."""
+
+
+class Expectations(Frozen):
+    """What was planned for, to be compared with what the booted host finds."""
+
+    virtualization: str
+    """State of KVM when planned (facts: `cpu.virtualization.state`)."""
+    iommu: str
+    """State of the IOMMU when planned."""
+    passthrough: tuple[str, ...] = ()
+    """PCI addresses that must be bound to vfio-pci."""
+
+
+class HandoffVm(Frozen):
+    """A VM to define and start."""
+
+    name: str
+    """Domain name."""
+    image: str
+    """Path of the image on the host, copied by the installer."""
+    image_format: Literal["qcow2", "raw"]
+    """Its format."""
+    image_sha256: str | None = None
+    """Its content, if known."""
+    memory: int
+    """Bytes."""
+    vcpus: int
+    """Virtual processors."""
+    disk_size: int | None = None
+    """Bytes to grow the disk to."""
+    network: str | None
+    """libvirt network."""
+    firmware: Literal["bios", "uefi"]
+    """Firmware."""
+    autostart: bool
+    """Start with the host."""
+    start: bool
+    """Start now."""
+
+
+class Handoff(Frozen):
+    """The record."""
+
+    version: Literal[1] = 1
+    """Format."""
+    hostname: str
+    """The host."""
+    grow: GrowRoot | None
+    """What should grow."""
+    expectations: Expectations
+    """What to compare with."""
+    pool: str
+    """Folder of the storage pool `default`."""
+    vms: tuple[HandoffVm, ...]
+    """VMs."""
+    phase: Literal["setup", "hardened"]
+    """Phase to end in."""
+    administrators: tuple[str, ...]
+    """Accounts that must be able to log in before and after the phase is raised."""

@@ -1,0 +1,192 @@
+"""What a step does: each action is exactly one thing that the executor does, nothing hidden behind it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from installer.frozen import Frozen
+
+
+class SecretReference(Frozen):
+    """A secret by where it comes from; its value is fetched by the executor and lives nowhere else."""
+
+    name: str
+    """Which secret: `passphrase`, `password-hash:alice`."""
+    file: str | None = None
+    """File on the live system that holds it; none: asked for at the console."""
+
+
+class Run(Frozen):
+    """Run a program of the field; exit status 0 is success."""
+
+    kind: Literal["run"] = "run"
+    """Discriminator."""
+    argv: tuple[str, ...] = Field(min_length=1)
+    """Program and arguments, as they are run."""
+    stdin: SecretReference | None = None
+    """Secret fed to standard input, without a trailing newline."""
+
+
+class PartitionSpec(Frozen):
+    """A partition to be made."""
+
+    number: int
+    """Partition number, from 1."""
+    label: str
+    """GPT name, at most 36 characters."""
+    type_uuid: str
+    """GPT type, lower case (UAPI Discoverable Partitions Specification, or UEFI for the ESP)."""
+    start: int
+    """Bytes from the start of the disk, a multiple of 1 MiB."""
+    size: int
+    """Bytes, a multiple of the logical sector."""
+
+
+class WritePartitionTable(Frozen):
+    """Replace the disk's partition table (pyparted), then let the kernel and udev see it."""
+
+    kind: Literal["write-partition-table"] = "write-partition-table"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    partitions: tuple[PartitionSpec, ...]
+    """In order of number."""
+
+
+class SaveHeaders(Frozen):
+    """Save the disk's partition table, its first and last MiB and the LUKS headers on it, before the first write."""
+
+    kind: Literal["save-headers"] = "save-headers"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+
+
+class MakeDirectory(Frozen):
+    """Make a folder and its parents."""
+
+    kind: Literal["make-directory"] = "make-directory"
+    """Discriminator."""
+    path: str
+    """Absolute path."""
+    mode: int = 0o755
+    """Permission bits of the last folder."""
+
+
+class WriteSecret(Frozen):
+    """Write a secret into a file of the target that only root can read."""
+
+    kind: Literal["write-secret"] = "write-secret"
+    """Discriminator."""
+    secret: SecretReference
+    """Which."""
+    path: str
+    """Absolute path."""
+
+
+class WriteConfiguration(Frozen):
+    """Write the rendered configuration."""
+
+    kind: Literal["write-configuration"] = "write-configuration"
+    """Discriminator."""
+    path: str
+    """Folder, `/mnt/etc/nixos`."""
+
+
+class CopyFile(Frozen):
+    """Copy a file of the live system or the medium to the target."""
+
+    kind: Literal["copy-file"] = "copy-file"
+    """Discriminator."""
+    source: str
+    """Absolute path on the live system."""
+    path: str
+    """Absolute path to write."""
+    sha256: str | None = None
+    """Expected content."""
+    mode: int = 0o644
+    """Permission bits."""
+
+
+class WriteHandoff(Frozen):
+    """Write the hand-off record for the first run."""
+
+    kind: Literal["write-handoff"] = "write-handoff"
+    """Discriminator."""
+    path: str
+    """Absolute path."""
+
+
+class RealiseFlake(Frozen):
+    """Evaluate the rendered flake and realise its toplevel in the target's store."""
+
+    kind: Literal["realise-flake"] = "realise-flake"
+    """Discriminator."""
+    flake: str
+    """Flake reference, `path:/mnt/etc/nixos`."""
+    attribute: str
+    """Attribute of the toplevel."""
+    store: str
+    """Root of the target's store, `/mnt`."""
+    options: tuple[str, ...] = ()
+    """Nix options, e.g. substituters."""
+
+
+class CopyClosure(Frozen):
+    """Copy a ready system into the target's store."""
+
+    kind: Literal["copy-closure"] = "copy-closure"
+    """Discriminator."""
+    toplevel: str
+    """`/nix/store/…`."""
+    source: str
+    """Store or cache it comes from: `auto` for the medium's own, or `file:///…`."""
+    store: str
+    """Root of the target's store, `/mnt`."""
+    options: tuple[str, ...] = ()
+    """Nix options."""
+
+
+class SetProfile(Frozen):
+    """Make the realised toplevel the target's system profile."""
+
+    kind: Literal["set-profile"] = "set-profile"
+    """Discriminator."""
+    store: str
+    """Root of the target's store, `/mnt`."""
+
+
+class InstallBootLoader(Frozen):
+    """Activate in the target and run the closure's own `bin/switch-to-configuration boot`, as nixos-install does."""
+
+    kind: Literal["install-boot-loader"] = "install-boot-loader"
+    """Discriminator."""
+    root: str
+    """Mounted target."""
+
+
+class SaveLog(Frozen):
+    """Keep plan, journal, log and saved headers on the target."""
+
+    kind: Literal["save-log"] = "save-log"
+    """Discriminator."""
+    path: str
+    """Folder on the target."""
+
+
+Action = Annotated[
+    Run
+    | WritePartitionTable
+    | SaveHeaders
+    | MakeDirectory
+    | WriteSecret
+    | WriteConfiguration
+    | CopyFile
+    | WriteHandoff
+    | RealiseFlake
+    | CopyClosure
+    | SetProfile
+    | InstallBootLoader
+    | SaveLog,
+    Field(discriminator="kind"),
+]
