@@ -6,4 +6,6 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """Immutable, closed (unknown keys are errors), documented: a field's docstring is its schema description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
