@@ -1,0 +1,1 @@
+"""Facts, answers and plan become the host's configuration, purely."""
