@@ -1,35 +1,166 @@
-"""The answer file as types. One field, one docstring: it is the schema, the reference page and the question."""
+"""The answer file as types. One field, one docstring: it is the schema, the reference page and the question.
+
+A type's `title` says in a few words what a good value is (`is not TITLE` is the error), `examples` shows one;
+`writeOnly` marks a secret, whose value no message ever repeats.
+"""
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Annotated, Literal
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv6Address,
+    IPv6Interface,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
 from installer.frozen import Frozen
 
-HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+HostName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
+    Field(
+        title="a host name: lower-case letters, digits and hyphens, at most 63, no domain", examples=["kvm1"]
+    ),
+]
 """RFC 1123 label in lower case: NixOS names the configuration after it."""
-UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
+UserName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,30}$"),
+    Field(
+        title="a login name: lower-case letters, digits, `_` and `-`, at most 31, not starting with a digit",
+        examples=["anna"],
+    ),
+]
 """As useradd(8) accepts it."""
-InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
+GroupName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,30}$"),
+    Field(title="a group name: lower-case letters, digits, `_` and `-`, at most 31", examples=["kvm"]),
+]
+"""As groupadd(8) accepts it."""
+InterfaceName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$"),
+    Field(title="an interface name: letters, digits, `_`, `.` and `-`, at most 15", examples=["lan0"]),
+]
 """At most 15 characters (IFNAMSIZ)."""
-Mac = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$")]
+Mac = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"),
+    Field(
+        title="a MAC address: six pairs of hexadecimal digits with colons", examples=["52:54:00:12:34:56"]
+    ),
+]
 """Six octets with colons, upper or lower case."""
 PciAddressAnswer = Annotated[
-    str, StringConstraints(pattern=r"^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
+    str,
+    StringConstraints(pattern=r"^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$"),
+    Field(title="a PCI address in lower case", examples=["01:00.0"]),
 ]
 """PCI address, with or without domain."""
-SizeText = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?\s*(B|[KMGTP]i?B?)$")]
+PciIds = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$"),
+    Field(title="vendor and device id in lower case", examples=["10de:2684"]),
+]
+"""As `lspci -n` prints them."""
+SizeText = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?\s*(B|[KMGTP]i?B?)$"),
+    Field(title="a size with its unit", examples=["512GiB"]),
+]
 """A size with its unit: `2GiB` is 2·2³⁰ bytes, `2GB` is 2·10⁹; `2G` means `2GiB`."""
-IpInterface = IPv4Interface | IPv6Interface
-IpAddress = IPv4Address | IPv6Address
+AbsolutePath = Annotated[
+    str,
+    StringConstraints(pattern=r"^/\S*$"),
+    Field(title="an absolute path without blanks", examples=["/run/secrets/name"]),
+]
+"""A path from the root, in text that goes into configuration files."""
+DomainName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"),
+    Field(title="a domain name: letters, digits, `-` and `.`", examples=["example.org"]),
+]
+"""A DNS name."""
+
+
+def _address(value: object) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(_text(value))
+    except ValueError:
+        raise PydanticCustomError("not_title", "not an IP address") from None
+
+
+def _interface(value: object) -> IPv4Interface | IPv6Interface:
+    """An address that says its prefix: without one, Python would take it for a network of one."""
+    try:
+        text = _text(value)
+        if isinstance(value, str) and "/" not in text:
+            raise ValueError
+        return ip_interface(text)
+    except ValueError:
+        raise PydanticCustomError("not_title", "not an address with prefix length") from None
+
+
+def _network(value: object) -> str:
+    try:
+        text = _text(value)
+        if "/" not in text:
+            raise ValueError
+        return str(ip_network(text))
+    except ValueError:
+        raise PydanticCustomError("not_title", "not a network") from None
+
+
+def _text(value: object) -> str:
+    """Text, or an address already made; numbers, which Python takes for addresses too, are wrong types."""
+    if isinstance(value, str | IPv4Address | IPv6Address):  # interfaces are addresses as well
+        return str(value)
+    raise PydanticCustomError("string_type", "not text")
+
+
+IpAddress = Annotated[
+    IPv4Address | IPv6Address,
+    PlainValidator(_address),
+    WithJsonSchema({"type": "string", "title": "an IPv4 or IPv6 address", "examples": ["192.0.2.1"]}),
+]
+IpInterface = Annotated[
+    IPv4Interface | IPv6Interface,
+    PlainValidator(_interface),
+    WithJsonSchema(
+        {"type": "string", "title": "an address with its prefix length", "examples": ["192.0.2.10/24"]}
+    ),
+]
+NetworkText = Annotated[
+    str,
+    BeforeValidator(_network),
+    Field(title="a network with its prefix length and no host bits", examples=["10.0.0.0/8"]),
+]
+
+
+def _none(value: object) -> object:
+    """TOML has no null."""
+    return None if value == "none" else value
 
 
 class SecretFile(Frozen):
     """A secret kept outside the answer file."""
 
-    file: str
+    file: AbsolutePath
     """Absolute path, on the live system, of a file holding the secret; one trailing newline is dropped."""
 
 
@@ -40,7 +171,19 @@ class SecretPrompt(Frozen):
     """Ask for it."""
 
 
-Secret = SecretFile | SecretPrompt
+def _secret_kind(value: Any) -> str | None:
+    keys = value.keys() if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    return next((kind for kind in ("file", "prompt") if kind in keys), None)
+
+
+Secret = Annotated[
+    Annotated[SecretFile, Tag("file")] | Annotated[SecretPrompt, Tag("prompt")],
+    Discriminator(_secret_kind),
+    Field(
+        title='`{ file = "/path" }` or `{ prompt = true }`: a secret is never written into the answer file',
+        json_schema_extra={"writeOnly": True},
+    ),
+]
 
 
 class DiskSelector(Frozen):
@@ -120,9 +263,23 @@ class BootAnswers(Frozen):
     """Size of the EFI system partition; at least 1 GiB, since every generation's kernel and initrd go there."""
     generations: int = Field(default=10, ge=2, le=50)
     """How many generations the boot menu keeps."""
-    serial_console: str | None = Field(default=None, pattern=r"^tty(S|AMA)[0-9]+(,[0-9]+)?$")
+    serial_console: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^tty(S|AMA)[0-9]+(,[0-9]+)?$"),
+            Field(title="a serial port, with or without its speed", examples=["ttyS0,115200"]),
+        ]
+        | None
+    ) = None
     """Serial console of the installed host, e.g. `ttyS0,115200`; it gets the kernel's messages and a login."""
-    kernel_params: tuple[Annotated[str, StringConstraints(pattern=r"^\S+$")], ...] = ()
+    kernel_params: tuple[
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^\S+$"),
+            Field(title="one kernel parameter, without blanks", examples=["mitigations=auto"]),
+        ],
+        ...,
+    ] = ()
     """Further kernel parameters, one an element."""
 
 
@@ -164,13 +321,13 @@ class User(Frozen):
     """Name for people (GECOS; no colon, no line break)."""
     admin: bool = False
     """Whether the user may become root (group wheel)."""
-    password_hash: str | None = None
+    password_hash: str | None = Field(default=None, repr=False, json_schema_extra={"writeOnly": True})
     """crypt(5) hash of the password, as `mkpasswd -m yescrypt` prints it; kinds $y$, $gy$, $7$, $6$, $2b$."""
-    password_hash_file: SecretFile | None = None
+    password_hash_file: SecretFile | None = Field(default=None, json_schema_extra={"writeOnly": True})
     """The same, kept outside the answer file."""
     ssh_keys: tuple[str, ...] = ()
     """Public keys, one authorized_keys(5) line each."""
-    groups: tuple[str, ...] = ()
+    groups: tuple[GroupName, ...] = ()
     """Further groups."""
     shell: Literal["bash", "zsh", "fish"] = "bash"
     """Login shell."""
@@ -210,8 +367,8 @@ class Vlan(Frozen):
 class Route(Frozen):
     """A static route."""
 
-    to: str
-    """Destination network, e.g. `10.0.0.0/8`."""
+    to: NetworkText
+    """Destination network."""
     via: IpAddress
     """Gateway."""
 
@@ -229,7 +386,7 @@ class Addressing(Frozen):
     """Default gateways, at most one a family."""
     dns: tuple[IpAddress, ...] = ()
     """Name servers for this interface."""
-    domains: tuple[str, ...] = ()
+    domains: tuple[DomainName, ...] = ()
     """Search domains."""
     routes: tuple[Route, ...] = ()
     """Static routes."""
@@ -296,7 +453,14 @@ class NetworkAnswers(Frozen):
     """Name servers for the whole host."""
     ntp: tuple[str, ...] = ()
     """Time servers; NixOS's pool without it."""
-    proxy: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    proxy: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^https?://\S+$"),
+            Field(title="the URL of an HTTP proxy", examples=["http://proxy.example.org:3128"]),
+        ]
+        | None
+    ) = None
     """HTTP proxy for the live system and the host; no password in it."""
     no_proxy: tuple[str, ...] = ()
     """Names and networks reached without the proxy."""
@@ -341,7 +505,7 @@ class PassthroughDevice(Frozen):
 
     address: PciAddressAnswer | None = None
     """PCI address."""
-    ids: str | None = Field(default=None, pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")
+    ids: PciIds | None = None
     """Vendor and device id; must match exactly one device."""
     whole_group: bool = True
     """Take everything of its IOMMU group along; else the plan is refused when there is more."""
@@ -383,13 +547,27 @@ class SecurityAnswers(Frozen):
 class VmAnswers(Frozen):
     """A VM to make at first run."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")]
+    name: Annotated[
+        str,
+        StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$"),
+        Field(
+            title="a guest's name: letters, digits, `_`, `.` and `-`, at most 63",
+            examples=["router"],
+        ),
+    ]
     """Name of the domain."""
     image: str
     """`medium:NAME` for an image of the medium, or an absolute path on the live system; copied to the host."""
     image_format: Literal["qcow2", "raw"] = "qcow2"
     """Format of the image; never guessed, since a guest could forge it."""
-    image_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    image_sha256: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+            Field(title="a SHA-256: 64 hexadecimal digits in lower case", examples=["e3b0c442…"]),
+        ]
+        | None
+    ) = None
     """SHA-256 of the image, checked after copying."""
     memory: SizeText = "1GiB"
     """Memory."""
@@ -397,8 +575,8 @@ class VmAnswers(Frozen):
     """Virtual processors."""
     disk_size: SizeText | None = None
     """Grow the disk to this size."""
-    network: str | None = "default"
-    """libvirt network, or none."""
+    network: Annotated[str | None, BeforeValidator(_none)] = "default"
+    """libvirt network; `none` for no network."""
     firmware: Literal["bios", "uefi"] = "uefi"
     """Firmware of the guest."""
     autostart: bool = True
@@ -412,7 +590,7 @@ class FirstRunAnswers(Frozen):
 
     vms: tuple[VmAnswers, ...] = ()
     """VMs."""
-    pool: str = Field(default="/var/lib/libvirt/images", pattern=r"^/\S*$")
+    pool: AbsolutePath = "/var/lib/libvirt/images"
     """Folder of the storage pool `default`."""
 
 
@@ -434,13 +612,25 @@ class Answers(Frozen):
     """Format of the file; 1."""
     hostname: HostName
     """Name of the host, without domain."""
-    domain: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    domain: DomainName | None = None
     """DNS domain."""
-    locale: str = Field(default="en_US.UTF-8", pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[a-z]+)?$")
+    locale: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[a-z]+)?$"),
+        Field(title="a locale as glibc names it", examples=["de_CH.UTF-8"]),
+    ] = "en_US.UTF-8"
     """Locale (glibc name)."""
-    keymap: str = Field(default="us", pattern=r"^[A-Za-z0-9_.-]+$")
+    keymap: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$"),
+        Field(title="a console keymap", examples=["sg"]),
+    ] = "us"
     """Console keymap, as `localectl list-keymaps` names it; the passphrase prompt uses it too."""
-    timezone: str = Field(default="UTC", pattern=r"^[A-Za-z0-9_+/-]+$")
+    timezone: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_+/-]+$"),
+        Field(title="a time zone of the tz database", examples=["Europe/Zurich"]),
+    ] = "UTC"
     """Time zone, as the tz database names it."""
     storage: StorageAnswers
     """Disks and layout."""
