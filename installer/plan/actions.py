@@ -25,6 +25,10 @@ class Run(Frozen):
     """Program and arguments, as they are run."""
     stdin: SecretReference | None = None
     """Secret fed to standard input, without a trailing newline."""
+    environment: dict[str, str] = {}
+    """Variables added to the executor's own environment."""
+    timeout: int | None = None
+    """Seconds after which it is stopped and counts as failed; none: it may take as long as it needs."""
 
 
 class PartitionSpec(Frozen):
@@ -108,6 +112,15 @@ class CopyFile(Frozen):
     """Permission bits."""
 
 
+class WriteCertificates(Frozen):
+    """Write the live system's certificate bundle with the answers' certificates added, for Nix's own downloads."""
+
+    kind: Literal["write-certificates"] = "write-certificates"
+    """Discriminator."""
+    path: str
+    """Absolute path on the live system."""
+
+
 class WriteHandoff(Frozen):
     """Write the hand-off record for the first run."""
 
@@ -130,6 +143,8 @@ class RealiseFlake(Frozen):
     """Root of the target's store, `/mnt`."""
     options: tuple[str, ...] = ()
     """Nix options, e.g. substituters."""
+    environment: dict[str, str] = {}
+    """Variables added to the executor's own environment: proxies."""
 
 
 class CopyClosure(Frozen):
@@ -145,6 +160,8 @@ class CopyClosure(Frozen):
     """Root of the target's store, `/mnt`."""
     options: tuple[str, ...] = ()
     """Nix options."""
+    environment: dict[str, str] = {}
+    """Variables added to the executor's own environment: proxies."""
 
 
 class SetProfile(Frozen):
@@ -182,6 +199,7 @@ Action = Annotated[
     | WriteSecret
     | WriteConfiguration
     | CopyFile
+    | WriteCertificates
     | WriteHandoff
     | RealiseFlake
     | CopyClosure

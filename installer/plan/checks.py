@@ -87,6 +87,15 @@ class MountedAt(Frozen):
     """Options that must be in force (`subvol=/@`)."""
 
 
+class SwapActive(Frozen):
+    """The kernel swaps to this device (/proc/swaps)."""
+
+    kind: Literal["swap-active"] = "swap-active"
+    """Discriminator."""
+    device: str
+    """Device path; a link counts as what it points to."""
+
+
 class FileIs(Frozen):
     """A file is there with these permission bits, owned by root."""
 
@@ -195,6 +204,7 @@ Check = Annotated[
     | MapperIs
     | SubvolumesAre
     | MountedAt
+    | SwapActive
     | FileIs
     | ConfigurationIs
     | HandoffIs

@@ -1,16 +1,20 @@
 """A plan as values: identified disks, what is destroyed, the steps, and what the host's configuration must say."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from installer.frozen import Frozen
 from installer.handoff import Handoff
-from installer.plan.actions import Action
+from installer.plan.actions import Action, Run, WritePartitionTable
 from installer.plan.checks import Check
 
 TARGET = "/mnt"
 """Where the target is mounted while it is installed."""
+
+
+FORMATTERS = frozenset(("wipefs", "mkfs.fat", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mkswap"))
+"""Programs whose every use destroys what was there."""
 
 
 class DiskIdentity(Frozen):
@@ -48,6 +52,30 @@ class Destruction(Frozen):
     """Key of the disk."""
     losses: tuple[str, ...]
     """One sentence each: partitions, file systems, stacks; `nothing: the disk is blank`."""
+
+
+class Region(Frozen):
+    """A stretch of a disk, for the drawing."""
+
+    number: int | None
+    """Partition number; none: free space, or the whole disk without a table."""
+    start: int
+    """Bytes from the start of the disk."""
+    size: int
+    """Bytes."""
+    content: str
+    """What is in it, for a person: `vfat "EFI"`, `LUKS2 > btrfs at /, /home`."""
+
+
+class DiskPicture(Frozen):
+    """One disk as it is and as it will be."""
+
+    disk: str
+    """Key of the disk."""
+    before: tuple[Region, ...]
+    """In order of place on the disk."""
+    after: tuple[Region, ...]
+    """In order of place on the disk."""
 
 
 class Step(Frozen):
@@ -108,6 +136,8 @@ class HostStorage(Frozen):
     """Devices opened in stage 1."""
     swap_devices: tuple[str, ...] = ()
     """Paths for `swapDevices`."""
+    random_swap_devices: tuple[str, ...] = ()
+    """Further paths for `swapDevices`, with `randomEncryption`: encrypted with a new key at every boot."""
     zram_percent: int | None = None
     """Size of zram in percent of memory; none: no zram."""
     firmware: Literal["uefi", "bios"]
@@ -126,6 +156,17 @@ class HostStorage(Frozen):
     """`boot.supportedFilesystems`/initrd: kinds in use."""
 
 
+def is_destructive(action: Action) -> bool:
+    """Whether the action overwrites what was on a device."""
+    match action:
+        case WritePartitionTable():
+            return True
+        case Run(argv=argv):
+            return argv[0] in FORMATTERS or argv[:2] == ("cryptsetup", "luksFormat")
+        case _:
+            return False
+
+
 class Plan(Frozen):
     """Everything that will be done. Same facts, answers and medium: same plan, byte for byte."""
 
@@ -141,6 +182,8 @@ class Plan(Frozen):
     """Disks it touches."""
     destroyed: tuple[Destruction, ...]
     """What is lost."""
+    pictures: tuple[DiskPicture, ...] = ()
+    """The same disks as they are and as they will be, for drawing."""
     warnings: tuple[str, ...] = ()
     """What a person should know before confirming."""
     host: HostStorage
@@ -149,3 +192,24 @@ class Plan(Frozen):
     """What the first run takes up."""
     steps: tuple[Step, ...]
     """In an order that fits `requires`."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        """Refuse what no executor should be given: steps out of order, destruction without an identity."""
+        identities = {disk.key for disk in self.disks}
+        done: set[str] = set()
+        for step in self.steps:
+            if step.id in done:
+                raise ValueError(f"there are two steps {step.id}")
+            if missing := set(step.requires) - done:
+                raise ValueError(
+                    f"step {step.id} requires {', '.join(sorted(missing))}, which no earlier step is"
+                )
+            if unknown := set(step.writes) - identities:
+                raise ValueError(
+                    f"step {step.id} writes to {', '.join(sorted(unknown))}, a disk without identity"
+                )
+            if not step.writes and any(map(is_destructive, step.actions)):
+                raise ValueError(f"step {step.id} destroys data and does not say on which disk")
+            done.add(step.id)
+        return self
