@@ -1,11 +1,13 @@
 """Values that several kinds of facts share."""
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from installer.frozen import Frozen
+from installer.kinds import Verdict
+
+__all__ = ["Judgement", "PciAddress", "Unknown", "Verdict"]
 
 PciAddress = Annotated[str, Field(pattern=r"^[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")]
 """Domain:bus:device.function in lower-case hexadecimal, as sysfs writes it."""
@@ -16,14 +18,6 @@ class Unknown(Frozen):
 
     unknown_because: str
     """Why, for a person, e.g. `/sys/class/dmi/id is not readable`."""
-
-
-class Verdict(StrEnum):
-    """Three-way answers."""
-
-    yes = "yes"
-    no = "no"
-    unknown = "unknown"
 
 
 class Judgement(Frozen):

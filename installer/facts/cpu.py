@@ -1,26 +1,10 @@
 """The processor and what it can virtualise."""
 
-from enum import StrEnum
-
 from installer.facts.common import Judgement, Unknown
 from installer.frozen import Frozen
+from installer.kinds import VirtualizationState
 
-
-class VirtualizationState(StrEnum):
-    """Whether this machine can run KVM guests now, and if not, what is in the way."""
-
-    lacking = "lacking"
-    """The processor has neither VT-x nor AMD-V."""
-    off_in_firmware = "off in firmware"
-    """The processor has it, the firmware switched it off."""
-    module_missing = "module missing"
-    """The processor has it, but kvm_intel or kvm_amd is not loaded."""
-    nested_guest = "nested guest"
-    """This is itself a guest, and its hypervisor passes virtualization on."""
-    ready = "ready"
-    """/dev/kvm works."""
-    unknown = "unknown"
-    """The evidence does not tell."""
+__all__ = ["Cpu", "Memory", "Virtualization", "VirtualizationState"]
 
 
 class Virtualization(Frozen):

@@ -1,43 +1,12 @@
 """Disks, by identity; partitions, file systems and every stack on top of them."""
 
-from enum import StrEnum
-
 from pydantic import Field
 
 from installer.facts.common import Unknown
 from installer.frozen import Frozen
+from installer.kinds import HolderKind, Transport
 
-
-class Transport(StrEnum):
-    """What a disk hangs on."""
-
-    nvme = "nvme"
-    sata = "sata"
-    sas = "sas"
-    scsi = "scsi"
-    usb = "usb"
-    virtio = "virtio"
-    mmc = "mmc"
-    fibre_channel = "fc"
-    iscsi = "iscsi"
-    other = "other"
-    unknown = "unknown"
-
-
-class HolderKind(StrEnum):
-    """What may stand on a disk or partition."""
-
-    luks = "luks"
-    lvm_pv = "lvm physical volume"
-    lvm_lv = "lvm logical volume"
-    md = "md array"
-    zfs = "zfs member"
-    bcache = "bcache"
-    multipath = "multipath"
-    dm = "device mapper"
-    btrfs = "btrfs member"
-    swap = "swap"
-    filesystem = "filesystem"
+__all__ = ["Disk", "Filesystem", "Health", "Holder", "HolderKind", "Partition", "Transport"]
 
 
 class Holder(Frozen):
@@ -53,6 +22,8 @@ class Holder(Frozen):
     """Where it is mounted now, or `[SWAP]`."""
     spans: tuple[str, ...] = ()
     """Other disks (by kernel name in this record) that the same stack reaches: destroying one harms all."""
+    active: bool = True
+    """Whether the kernel has it assembled or open; False when only a signature on the disk tells of it."""
     layers: tuple["Holder", ...] = ()
     """What stands on it."""
 
@@ -90,7 +61,7 @@ class Partition(Frozen):
     filesystem: Filesystem | None = None
     """What blkid finds in it."""
     holders: tuple[Holder, ...] = ()
-    """What is stacked on it and active."""
+    """What is stacked on it: what the kernel has active, else what a member signature tells."""
 
 
 class Health(Frozen):
@@ -144,7 +115,7 @@ class Disk(Frozen):
     partitions: tuple[Partition, ...] = ()
     """In order of number."""
     holders: tuple[Holder, ...] = ()
-    """What is stacked on the whole disk and active."""
+    """What is stacked on the whole disk: what the kernel has active, else what a member signature tells."""
     install_medium: bool
     """Whether the running live system comes from it."""
     in_use: tuple[str, ...]

@@ -1,28 +1,10 @@
 """What the machine starts with."""
 
-from enum import StrEnum
-
 from installer.facts.common import Judgement, Unknown
 from installer.frozen import Frozen
+from installer.kinds import ChassisKind, FirmwareKind
 
-
-class FirmwareKind(StrEnum):
-    """How this system was booted; what the installed one must be made for."""
-
-    uefi64 = "UEFI 64-bit"
-    uefi32 = "UEFI 32-bit"
-    bios = "BIOS"
-
-
-class ChassisKind(StrEnum):
-    """What kind of machine it is (DMI chassis type, SMBIOS specification 7.4.1, and hypervisor signs)."""
-
-    server = "server"
-    desktop = "desktop"
-    laptop = "laptop"
-    virtual = "virtual machine"
-    other = "other"
-    unknown = "unknown"
+__all__ = ["ChassisKind", "Firmware", "FirmwareKind", "SerialConsole", "Tpm"]
 
 
 class Tpm(Frozen):

@@ -1,22 +1,19 @@
 """PCI devices, IOMMU groups, and what of them a guest can be given."""
 
-from enum import StrEnum
-
 from installer.facts.common import PciAddress, Unknown
 from installer.frozen import Frozen
+from installer.kinds import GpuKind, IommuState, Passthrough
 
-
-class IommuState(StrEnum):
-    """Why there are IOMMU groups, or why not."""
-
-    absent = "absent"
-    """No DMAR or IVRS table and no sign that the hardware has one."""
-    off_in_firmware = "off in firmware"
-    """The processor's platform has one; the firmware gives no table."""
-    off_in_kernel = "off in kernel"
-    """The firmware gives a table; the kernel made no groups."""
-    on = "on"
-    """There are groups."""
+__all__ = [
+    "Gpu",
+    "GpuKind",
+    "Iommu",
+    "IommuGroup",
+    "IommuState",
+    "Passthrough",
+    "PassthroughVerdict",
+    "PciDevice",
+]
 
 
 class IommuGroup(Frozen):
@@ -41,14 +38,6 @@ class Iommu(Frozen):
     """`/sys/class/iommu`: dmar0, ivhd0, ..."""
     groups: tuple[IommuGroup, ...]
     """Ascending by number."""
-
-
-class Passthrough(StrEnum):
-    """Whether a guest can have a device."""
-
-    yes = "yes"
-    with_group = "only with its group"
-    no = "no"
 
 
 class PassthroughVerdict(Frozen):
@@ -86,7 +75,7 @@ class PciDevice(Frozen):
     driver: str | None
     """Driver bound now."""
     modules: tuple[str, ...] = ()
-    """Modules whose alias fits this device."""
+    """Modules of the drivers bound to it and to its virtio child, e.g. `virtio_pci`, `virtio_blk`."""
     iommu_group: int | None
     """Group number."""
     reset_methods: tuple[str, ...] | Unknown
@@ -104,21 +93,11 @@ class PciDevice(Frozen):
     boot_vga: bool
     """Whether the firmware showed its screens on it."""
     is_bridge: bool
-    """PCI bridge (class 06): the IOMMU group rule does not count it."""
+    """Host or PCI bridge (class 0600, 0604, 0609): the IOMMU group rule does not count it."""
     companions: tuple[PciAddress, ...]
     """Other functions of the same device, e.g. a GPU's audio."""
     passthrough: PassthroughVerdict
     """Whether a guest can have it."""
-
-
-class GpuKind(StrEnum):
-    """Where a GPU sits."""
-
-    discrete = "discrete"
-    integrated = "integrated"
-    virtual = "virtual"
-    management = "management"
-    """A server's BMC (ASPEED, Matrox): keep it for the host."""
 
 
 class Gpu(Frozen):
