@@ -1,0 +1,23 @@
+# The one file that knows the NixOS release. Everything else is written so that 26.05 and 26.11 both take it.
+{
+  config,
+  lib,
+  options,
+  ...
+}:
+{
+  config = lib.mkIf config.hypervisor.enable (
+    lib.mkMerge [
+      {
+        # The default since 26.05, the only one in 26.11. Written down because the units of ours in stage 1 need it.
+        boot.initrd.systemd.enable = true;
+      }
+      # hardware.facter loads the GPU's driver in stage 1 when it saw a screen; that would be before vfio-pci.
+      (lib.optionalAttrs (options.hardware ? facter && options.hardware.facter.detected ? boot) {
+        hardware.facter.detected.boot.graphics.kernelModules = lib.mkIf config.hypervisor.passthrough.enable (
+          lib.mkForce [ ]
+        );
+      })
+    ]
+  );
+}

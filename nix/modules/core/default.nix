@@ -1,0 +1,92 @@
+# What every host has: the switch, the tier, the features, the hv program, the accounts that must exist.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.hypervisor;
+  catalogue = import ./features.nix;
+  administrators = lib.filterAttrs (
+    _: user: user.isNormalUser && lib.elem "wheel" user.extraGroups
+  ) config.users.users;
+  canLogIn =
+    user:
+    user.openssh.authorizedKeys.keys != [ ]
+    || user.openssh.authorizedKeys.keyFiles != [ ]
+    || user.hashedPasswordFile != null
+    || user.hashedPassword != null
+    || user.initialHashedPassword != null;
+in
+{
+  imports = [ ./first-run.nix ];
+
+  options.hypervisor = {
+    enable = lib.mkEnableOption "the Hyper-NixOS virtualization host";
+
+    tier = lib.mkOption {
+      type = lib.types.enum [
+        "minimal"
+        "standard"
+        "enhanced"
+        "professional"
+        "enterprise"
+      ];
+      default = "standard";
+      description = ''
+        How much host. A tier switches features on that are not set otherwise; see
+        {option}`hypervisor.features`. Nothing but defaults depends on it.
+      '';
+    };
+
+    features = lib.mapAttrs (name: feature: {
+      enable = lib.mkOption {
+        type = lib.types.bool;
+        default = lib.elem cfg.tier feature.tiers;
+        defaultText = lib.literalMD "on in the tiers: ${
+          if feature.tiers == [ ] then "none" else lib.concatStringsSep ", " feature.tiers
+        }";
+        description = "${feature.summary} Risk: ${feature.risk}.";
+      };
+      risk = lib.mkOption {
+        type = lib.types.enum [
+          "low"
+          "moderate"
+          "high"
+        ];
+        default = feature.risk;
+        readOnly = true;
+        description = "How much the feature `${name}` adds to what an attacker can reach.";
+      };
+    }) catalogue;
+
+    package = lib.mkOption {
+      type = lib.types.package;
+      default = pkgs.callPackage ../../packages/hyper-nixos.nix { };
+      defaultText = lib.literalExpression "pkgs.callPackage nix/packages/hyper-nixos.nix { }";
+      description = "The package with the program `hv`.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    environment.systemPackages = [ cfg.package ];
+
+    systemd.tmpfiles.settings."10-hyper-nixos" = {
+      "/var/lib/hyper-nixos".d.mode = "0755";
+      # Password hashes and keys: outside /etc/nixos, which every rebuild copies into the readable store.
+      "/var/lib/hyper-nixos/secrets".d.mode = "0700";
+      "/var/log/hyper-nixos".d.mode = "0750";
+    };
+
+    assertions = [
+      {
+        assertion = lib.any canLogIn (lib.attrValues administrators);
+        message = ''
+          Nobody could log in as an administrator: no normal user in the group wheel has an SSH key or a password.
+          Give one `users.users.NAME.openssh.authorizedKeys.keys` or `users.users.NAME.hashedPasswordFile`.
+        '';
+      }
+    ];
+  };
+}

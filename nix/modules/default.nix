@@ -1,0 +1,12 @@
+# Everything that a Hyper-NixOS host is made of. One folder a topic; each can be used alone.
+{
+  imports = [
+    ./compat.nix
+    ./console
+    ./core
+    ./network
+    ./passthrough
+    ./security
+    ./virtualization
+  ];
+}

@@ -1,0 +1,49 @@
+"""Evaluates whole NixOS systems with the nixpkgs that NIXPKGS names."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.nixeval.nix import REPOSITORY, EvaluationError, require
+
+MODULES = REPOSITORY / "nix/modules"
+HOST = Path(__file__).with_name("host.nix")
+TOPLEVEL = "host: host.config.system.build.toplevel.drvPath"
+"""Selects the derivation of the whole system: everything that would be built is evaluated for it."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation gave."""
+
+    value: Any
+    """What was selected."""
+    failed_assertions: tuple[str, ...]
+    """Messages of the assertions that do not hold, with the specialisation's name before the colon."""
+    warnings: tuple[str, ...]
+    """Warnings, likewise."""
+
+
+def nixpkgs() -> Path:
+    """The tree that NIXPKGS names; EvaluationError without one."""
+    named = os.environ.get("NIXPKGS")
+    if not named or not (Path(named) / "nixos/lib/eval-config.nix").exists():
+        raise EvaluationError(
+            f"NIXPKGS={named or ''} names no nixpkgs tree; set it to a checkout of nixpkgs"
+        )
+    return Path(named).resolve()
+
+
+def evaluate(select: str, modules: Sequence[Path | str], system: str = "x86_64-linux") -> Evaluated:
+    """Evaluate a host of these modules: files, or Nix expressions. `select` is a Nix function of the system."""
+    expressions = " ".join(f"({module})" if isinstance(module, str) else str(module) for module in modules)
+    arguments = {
+        "nixpkgs": str(nixpkgs()),
+        "modules": f"[ {expressions} ]",
+        "system": f'"{system}"',
+        "select": select,
+    }
+    read = require().evaluate(f"import {HOST}", arguments)
+    return Evaluated(read["value"], tuple(read["failedAssertions"]), tuple(read["warnings"]))
