@@ -43,4 +43,30 @@ class HyperError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        return f"{self.what}\n  why: {self.why}\n  do:  {self.remedy}"
+        return "\n".join(
+            [
+                self.what,
+                *paragraph(self.why, "  why: ", " " * 7),
+                *paragraph(self.remedy, "  do:  ", " " * 7),
+            ]
+        )
+
+
+def paragraph(text: str, first: str, rest: str) -> list[str]:
+    """Lines of at most 80 columns, as a serial console has; a line break in the text stays one, and so does
+    its indentation. Words are never cut, so that addresses and names can be copied.
+    """
+    from textwrap import wrap  # only needed when something went wrong
+
+    lines = []
+    for number, line in enumerate(text.split("\n")):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += wrap(
+            line.lstrip(),
+            80,
+            initial_indent=(rest if number else first) + indent,
+            subsequent_indent=rest + indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines

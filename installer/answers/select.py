@@ -1,0 +1,292 @@
+"""Which disks and devices of a machine the answers mean: exactly those, or an error that shows all candidates."""
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from installer.answers.model import Answers, DiskSelector, PassthroughDevice
+from installer.answers.problems import printable, shown
+from installer.answers.sizes import format_size, parse_size
+from installer.errors import Exit, HyperError
+from installer.facts import Facts
+from installer.facts.common import Unknown
+from installer.facts.disks import Disk
+from installer.facts.pci import IommuState, Passthrough, PciDevice
+
+
+class Condition(NamedTuple):
+    """One condition of a selector, held against one disk."""
+
+    asked: str
+    """As the answer file writes it, e.g. `serial = "S5GX"`."""
+    found: str
+    """What the disk has, or that it has none."""
+    holds: bool
+    """Whether it fits; never for a property that the disk lacks."""
+
+
+def conditions(selector: DiskSelector, disk: Disk) -> tuple[Condition, ...]:
+    """Every condition that the selector names, in its order."""
+    return tuple(
+        _TESTS[name](value, disk)
+        for name, value in selector.model_dump(exclude={"count"}, exclude_none=True).items()
+    )
+
+
+def select_disks(selector: DiskSelector, facts: Facts) -> tuple[Disk, ...]:
+    """The disks that may be destroyed: exactly `count`, free, writable, and told apart by wwn or serial.
+
+    The install medium, read-only media and empty card readers are not candidates. A disk in use is one, so that
+    of two disks that fit the free one is not taken by guess; chosen, it is refused.
+    Raises HyperError: Exit.selection, or Exit.busy for disks that fit but must not be touched.
+    """
+    fitting = [
+        disk for disk in facts.disks if all(condition.holds for condition in conditions(selector, disk))
+    ]
+    barred = {disk.name: reason for disk in fitting if (reason := _barred(disk))}
+    matched = [disk for disk in fitting if disk.name not in barred]
+    if not matched and barred:
+        raise _busy(fitting, barred)
+    if len(matched) != selector.count:
+        raise _wrong_count(selector, facts, matched)
+    if used := {disk.name: "is in use: " + "; ".join(disk.in_use) for disk in matched if disk.in_use}:
+        raise _busy(matched, used)
+    for disk in matched:
+        if not disk.wwn and not disk.serial:
+            raise HyperError(
+                f"{title(disk)} cannot be told from any other disk",
+                why="it has neither a WWN nor a serial number, and kernel names such as "
+                f"{disk.name} change between boots",
+                remedy="give a virtual disk a serial (QEMU: `-device virtio-blk-pci,serial=…`; libvirt: "
+                "`<serial>…</serial>`); use another real disk, or another adapter for it",
+                code=Exit.selection,
+            )
+    return tuple(matched)
+
+
+def title(disk: Disk) -> str:
+    """A disk for a person: name now, model, size, serial."""
+    serial = f"serial {disk.serial}" if disk.serial else "no serial"
+    words = ", ".join(word for word in (disk.model, format_size(disk.size), serial) if word)
+    return f"{disk.name} ({printable(words)})"
+
+
+def _barred(disk: Disk) -> str | None:
+    if disk.install_medium:
+        return "carries the install medium"
+    if disk.read_only:
+        return "is read-only"
+    return "has no medium in it" if disk.size == 0 else None
+
+
+def _busy(disks: list[Disk], reasons: dict[str, str]) -> HyperError:
+    return HyperError(
+        "the disk that the answers name must not be touched"
+        if len(reasons) == 1
+        else "the disks that the answers name must not be touched",
+        why="\n".join(f"{title(disk)} {reasons[disk.name]}" for disk in disks if disk.name in reasons),
+        remedy="name another disk in `storage.disk`, or free this one (unmount, stop what uses it) and run again",
+        code=Exit.busy,
+    )
+
+
+def _wrong_count(selector: DiskSelector, facts: Facts, matched: list[Disk]) -> HyperError:
+    if not facts.disks:
+        why = "this machine shows no disks at all"
+        remedy = "check the disk's cable and the controller's mode (a RAID mode can hide NVMe disks), then `hv probe`"
+    else:
+        why = "\n".join(_candidate(selector, disk) for disk in facts.disks)
+        remedy = "correct `storage.disk`; a serial number or WWN fits exactly one disk"
+    count = len(matched)
+    number = "no disk" if count == 0 else "1 disk" if count == 1 else f"{count} disks"
+    return HyperError(
+        f"storage.disk matches {number}, must match exactly {selector.count}",
+        why=why,
+        remedy=remedy,
+        code=Exit.selection,
+    )
+
+
+def _candidate(selector: DiskSelector, disk: Disk) -> str:
+    """A disk with every condition: what fits and what does not."""
+    held = conditions(selector, disk)
+    reason = _barred(disk) or ("is in use: " + "; ".join(disk.in_use) if disk.in_use else None)
+    verdict = "fits" if all(condition.holds for condition in held) else "does not fit"
+    lines = [f"{title(disk)} {verdict}" + (f", but {reason}" if reason else "")]
+    lines += [
+        f"  {'yes' if condition.holds else 'no '} {condition.asked}"
+        + ("" if condition.holds else f": {condition.found}")
+        for condition in held
+    ]
+    return "\n".join(lines)
+
+
+def _equal(name: str, has: Callable[[Disk], str | None]) -> Callable[[str, Disk], Condition]:
+    def test(asked: str, disk: Disk) -> Condition:
+        value = has(disk)
+        return Condition(f"{name} = {shown(asked)}", _found(value), value is not None and value == asked)
+
+    return test
+
+
+def _found(value: str | None) -> str:
+    return "it has none" if value is None else f"it has {shown(value)}"
+
+
+def _by_id(asked: str, disk: Disk) -> Condition:
+    name = asked.removeprefix("/dev/disk/by-id/")
+    found = "it has " + ", ".join(map(shown, disk.by_id)) if disk.by_id else "it has none"
+    return Condition(f"by_id = {shown(asked)}", found, name in disk.by_id)
+
+
+def _model(asked: str, disk: Disk) -> Condition:
+    pattern = asked.replace("[", "[[]")  # `*` and `?` alone are wildcards
+    return Condition(
+        f"model = {shown(asked)}",
+        _found(disk.model),
+        disk.model is not None and fnmatchcase(disk.model.strip(), pattern.strip()),
+    )
+
+
+def _size(name: str, fits: Callable[[int, int], bool]) -> Callable[[str, Disk], Condition]:
+    def test(asked: str, disk: Disk) -> Condition:
+        return Condition(
+            f"{name} = {shown(asked)}",
+            f"it has {format_size(disk.size)}",
+            fits(disk.size, parse_size(asked)),
+        )
+
+    return test
+
+
+def _rotational(asked: bool, disk: Disk) -> Condition:
+    has = disk.rotational
+    found = f"unknown, because {has.unknown_because}" if isinstance(has, Unknown) else f"it has {shown(has)}"
+    return Condition(f"rotational = {shown(asked)}", found, has is asked)
+
+
+_TESTS: dict[str, Callable[..., Condition]] = {
+    "serial": _equal("serial", lambda disk: disk.serial),
+    "wwn": _equal("wwn", lambda disk: disk.wwn),
+    "by_id": _by_id,
+    "model": _model,
+    "transport": _equal("transport", lambda disk: disk.transport.value),
+    "size_min": _size("size_min", lambda size, limit: size >= limit),
+    "size_max": _size("size_max", lambda size, limit: size <= limit),
+    "rotational": _rotational,
+}
+
+
+class PassthroughChoice(NamedTuple):
+    """A device for guests, as the machine has it."""
+
+    device: PciDevice
+    """What the answers name."""
+    functions: tuple[PciDevice, ...]
+    """Everything that goes along: the device and the rest of its IOMMU group, without bridges."""
+
+
+def select_passthrough(
+    answers: Answers, facts: Facts, targets: tuple[Disk, ...] = ()
+) -> tuple[PassthroughChoice, ...]:
+    """The devices to keep free for guests; `targets` are the disks that the host is installed on.
+
+    Raises HyperError with every device refused and why: Exit.selection when one is named wrongly, else
+    Exit.unsuitable when the machine or the host cannot spare it.
+    """
+    asked = answers.hypervisor.passthrough
+    if asked and facts.iommu.state is not IommuState.on:
+        raise HyperError(
+            f"no device can be passed through: the IOMMU is {facts.iommu.state}",
+            why="\n".join(facts.iommu.evidence) or "there are no IOMMU groups",
+            remedy=_IOMMU_REMEDIES.get(facts.iommu.state, "remove `hypervisor.passthrough`"),
+            code=Exit.unsuitable,
+        )
+    chosen = []
+    refused: list[tuple[Exit, str]] = []
+    for number, wanted in enumerate(asked):
+        field = f"hypervisor.passthrough[{number}]"
+        found = [device for device in facts.pci if _names(wanted, device)]
+        if len(found) != 1:
+            refused.append((Exit.selection, f"{field} {_wanted(wanted)} {_not_one(found, facts)}"))
+            continue
+        choice = _with_group(found[0], facts)
+        refused += [
+            (Exit.unsuitable, f"{field} {device_title(choice.device)}: {reason}")
+            for reason in _conflicts(wanted, choice, targets)
+        ]
+        chosen.append(choice)
+    if refused:
+        codes = {code for code, _ in refused}
+        raise HyperError(
+            "devices that the answers name cannot be kept for guests",
+            why="\n".join(reason for _, reason in refused),
+            remedy="choose other devices: `hv probe` says of each whether a guest can have it, and why not",
+            code=Exit.selection if Exit.selection in codes else Exit.unsuitable,
+        )
+    return tuple(chosen)
+
+
+_IOMMU_REMEDIES = {
+    IommuState.off_in_firmware: "switch VT-d or AMD-Vi (IOMMU) on in the firmware, or remove `hypervisor.passthrough`",
+    IommuState.off_in_kernel: "start the live system with `intel_iommu=on` (Intel) or without `iommu=off`, or remove "
+    "`hypervisor.passthrough`",
+}
+
+
+def device_title(device: PciDevice) -> str:
+    """A device for a person: address, names, ids."""
+    return (
+        f"{device.address} {device.vendor_name} {device.device_name} [{device.vendor_id}:{device.device_id}]"
+    )
+
+
+def _names(wanted: PassthroughDevice, device: PciDevice) -> bool:
+    if wanted.address is not None:
+        full = wanted.address if wanted.address.count(":") == 2 else f"0000:{wanted.address}"
+        return device.address == full
+    return wanted.ids == f"{device.vendor_id}:{device.device_id}"
+
+
+def _wanted(wanted: PassthroughDevice) -> str:
+    return f"(address {wanted.address})" if wanted.address is not None else f"(ids {wanted.ids})"
+
+
+def _not_one(found: list[PciDevice], facts: Facts) -> str:
+    if found:
+        return f"matches {len(found)} devices, give the address instead: " + ", ".join(
+            map(device_title, found)
+        )
+    listed = [device_title(device) for device in facts.pci if not device.is_bridge]
+    return "matches no device; there are:" + "".join(f"\n  {line}" for line in listed)
+
+
+def _with_group(device: PciDevice, facts: Facts) -> PassthroughChoice:
+    members = [
+        other
+        for other in facts.pci
+        if other is device
+        or (
+            other.iommu_group == device.iommu_group
+            and device.iommu_group is not None
+            and not other.is_bridge
+        )
+    ]
+    return PassthroughChoice(device, tuple(members))
+
+
+def _conflicts(
+    wanted: PassthroughDevice, choice: PassthroughChoice, targets: tuple[Disk, ...]
+) -> Iterator[str]:
+    device, functions = choice
+    companions = [other for other in functions if other is not device]
+    for other in functions:
+        if other.passthrough.verdict is Passthrough.no:
+            along = "" if other is device else f"{device_title(other)} of the same group: "
+            yield along + ("; ".join(other.passthrough.reasons) or "cannot be passed through")
+    if companions and not wanted.whole_group:
+        names = ", ".join(map(device_title, companions))
+        yield f"shares IOMMU group {device.iommu_group} with {names}, and `whole_group` is false"
+    for disk in targets:
+        if disk.pci_address in {other.address for other in functions}:
+            yield f"is the controller of {title(disk)}, which the host is installed on"
