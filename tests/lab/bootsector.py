@@ -8,6 +8,8 @@ that the next byte may be sent (PC16550D data sheet, table II).
 LOADED_AT = 0x7C00
 SECTOR = 512
 """Bytes."""
+DISK = 1024**2
+"""Bytes; SeaBIOS addresses the first sector by cylinder, so a disk needs at least one: 16 heads of 63 sectors."""
 CODE = bytes.fromhex(
     "31c0"  #    00        xor  ax, ax
     "8ed8"  #    02        mov  ds, ax         segment 0, where the BIOS put us
@@ -33,8 +35,13 @@ TEXT_AT = CODE.index(bytes.fromhex("217c"))
 assert int.from_bytes(CODE[TEXT_AT : TEXT_AT + 2], "little") == LOADED_AT + len(CODE)
 
 
+def boot_disk(marker: str) -> bytes:
+    """A raw disk image that boots and writes `marker`, on a line of its own, to COM1."""
+    return boot_sector(marker).ljust(DISK, b"\0")
+
+
 def boot_sector(marker: str) -> bytes:
-    """A raw disk image of 512 bytes that writes `marker`, on a line of its own, to COM1."""
+    """Its first sector, which writes `marker`."""
     text = f"\r\n{marker}\r\n\0".encode("ascii")
     room = SECTOR - 2 - len(CODE)
     if len(text) > room:
