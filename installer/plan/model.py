@@ -209,7 +209,9 @@ class Plan(Frozen):
                 raise ValueError(
                     f"step {step.id} writes to {', '.join(sorted(unknown))}, a disk without identity"
                 )
-            if not step.writes and any(map(is_destructive, step.actions)):
-                raise ValueError(f"step {step.id} destroys data and does not say on which disk")
+            for action in filter(is_destructive, step.actions):
+                named = {action.disk} if isinstance(action, WritePartitionTable) else set(step.writes)
+                if not named or not named <= set(step.writes):
+                    raise ValueError(f"step {step.id} destroys data and does not say on which disk")
             done.add(step.id)
         return self

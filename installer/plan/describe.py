@@ -1,0 +1,377 @@
+"""A plan for people: every disk by identity, every command as it will be run, in the 80 columns of a serial console."""
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
+
+from installer.answers.sizes import format_size
+from installer.handoff import Handoff
+from installer.plan.actions import (
+    Action,
+    CopyClosure,
+    CopyFile,
+    InstallBootLoader,
+    MakeDirectory,
+    RealiseFlake,
+    Run,
+    SaveHeaders,
+    SaveLog,
+    SecretReference,
+    SetProfile,
+    WriteCertificates,
+    WriteConfiguration,
+    WriteHandoff,
+    WritePartitionTable,
+    WriteSecret,
+)
+from installer.plan.checks import (
+    BootProof,
+    Check,
+    ConfigurationIs,
+    FileIs,
+    HandoffIs,
+    HeadersSaved,
+    LoginProof,
+    LogSaved,
+    MapperIs,
+    MountedAt,
+    NoSignatures,
+    NotMounted,
+    PartitionTableIs,
+    ProfileIs,
+    SignatureIs,
+    SubvolumesAre,
+    SwapActive,
+    SystemRealised,
+)
+from installer.plan.model import Plan, Region, Step
+from installer.plan.storage.gpt import PartitionType
+from installer.plan.token import confirm_token
+
+WIDTH = 80
+"""Columns."""
+TYPE_NAMES = {
+    PartitionType.esp: "EFI system",
+    PartitionType.bios_boot: "BIOS boot",
+    PartitionType.linux: "Linux",
+    PartitionType.luks: "LUKS",
+    PartitionType.plain_crypt: "plain dm-crypt",
+    PartitionType.swap: "swap",
+}
+
+
+def describe(plan: Plan, answers_file: str = "ANSWERS") -> str:
+    """The plan as text.
+
+    Args:
+        plan: The plan.
+        answers_file: What the answer file is called, for the command at the end.
+    """
+    title = f"Plan for host {plan.hostname}"
+    token = confirm_token(plan)
+    lines = [
+        title,
+        "=" * len(title),
+        *_section("What is destroyed", _destroyed(plan)),
+        *_section("Layout", _pictures(plan)),
+        *_section("Warnings", (line for text in plan.warnings for line in _paragraph(text, "  * ", "    "))),
+        *_section("Afterwards", _afterwards(plan)),
+        *_section(f"Steps ({len(plan.steps)})", _steps(plan)),
+        *_section("To do exactly this", _confirmation(plan, token, answers_file)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    body = list(lines)
+    while body and not body[-1]:
+        body.pop()
+    if body:
+        yield from ("", title, "-" * len(title), *body)
+
+
+def _paragraph(text: str, first: str, rest: str) -> list[str]:
+    # Never breaking words: a device path in two pieces could not be compared with anything.
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _destroyed(plan: Plan) -> Iterator[str]:
+    losses = {each.disk: each.losses for each in plan.destroyed}
+    for disk in plan.disks:
+        yield f"  Disk {disk.key}: {disk.model or 'unknown model'}, {format_size(disk.size)}"
+        yield f"    serial  {disk.serial or 'none'}"
+        yield f"    WWN     {disk.wwn or 'none'}"
+        yield f"    by id   {disk.by_id}"
+        yield f"    sectors of {disk.logical_sector} bytes"
+        yield "    Everything on it is lost:"
+        for loss in losses.get(disk.key, ()):
+            yield from _paragraph(loss, "      - ", "        ")
+
+
+def _pictures(plan: Plan) -> Iterator[str]:
+    for picture in plan.pictures:
+        for name, regions in (("before", picture.before), ("after", picture.after)):
+            yield f"  Disk {picture.disk} {name}"
+            yield "  " + draw(regions, WIDTH - 4)
+            for region in regions:
+                number = "" if region.number is None else str(region.number)
+                yield from _paragraph(
+                    region.content, f"  {number:>4}  {format_size(region.size):>10}  ", " " * 20
+                )
+            yield ""
+    swap = f"zram, {plan.host.zram_percent} % of the memory" if plan.host.zram_percent else None
+    if swap:
+        yield f"  Swap: {swap}"
+
+
+def draw(regions: Sequence[Region], width: int) -> str:
+    """A disk as a bar in ASCII: each region as wide as its share, but wide enough for its number."""
+    labels = ["" if region.number is None else str(region.number) for region in regions]
+    least = [len(label) + 1 for label in labels]
+    spare = max(0, width - 1 - sum(least))
+    total = sum(region.size for region in regions) or 1
+    shares = [region.size * spare // total for region in regions]
+    if shares:
+        widest = max(range(len(shares)), key=lambda place: (shares[place], place))
+        shares[widest] += spare - sum(shares)
+    cells = (
+        "|" + label + ("." if region.number is None else "=") * share
+        for region, label, share in zip(regions, labels, shares, strict=True)
+    )
+    return "".join(cells) + "|"
+
+
+def _afterwards(plan: Plan) -> Iterator[str]:
+    host, handoff = plan.host, plan.handoff
+    yield from _paragraph(
+        f"boots by {host.firmware.upper()} with {host.loader}, {host.generations} generations in the menu",
+        "  ",
+        "  ",
+    )
+    yield from _paragraph(f"administrators: {', '.join(handoff.administrators)}", "  ", "    ")
+    if handoff.expectations.passthrough:
+        kept = ", ".join(handoff.expectations.passthrough)
+        yield from _paragraph(f"kept for guests: {kept}", "  ", "    ")
+    yield from (line for text in _first_run(handoff) for line in _paragraph(text, "  ", "    "))
+
+
+def _first_run(handoff: Handoff) -> Iterator[str]:
+    for vm in handoff.vms:
+        size = f", disk of {format_size(vm.disk_size)}" if vm.disk_size else ""
+        yield (
+            f"at first boot: VM {vm.name}, {vm.vcpus} CPU, {format_size(vm.memory)} of memory{size}, "
+            f"{'started' if vm.start else 'not started'}"
+        )
+    yield f"ends in phase {handoff.phase}"
+
+
+def _steps(plan: Plan) -> Iterator[str]:
+    numbers = {step.id: number for number, step in enumerate(plan.steps, start=1)}
+    for step in plan.steps:
+        number = numbers[step.id]
+        destroys = " (destroys data)" if step.writes else ""
+        yield from _paragraph(f"{step.summary}{destroys}", f"{number:>3}. ", "     ")
+        after = ", ".join(str(numbers[each]) for each in step.requires)
+        yield f"     [{step.id}]" + (f" after {after}" if after else "")
+        for action in step.actions:
+            yield from action_lines(action, "     ")
+        for check in step.checks:
+            yield from _paragraph(f"verify: {check_words(check)}", "     ", "       ")
+        yield from _undo(step)
+        yield ""
+
+
+def _undo(step: Step) -> Iterator[str]:
+    for action in step.undo:
+        first, *others = action_lines(action, "       ")
+        yield "     undo: " + first.strip()
+        yield from others
+
+
+def command_lines(argv: Sequence[str], indent: str) -> Iterator[str]:
+    """A command as a shell would take it, broken between arguments, an option kept with its value."""
+    line = f"{indent}$ {shlex.quote(argv[0])}"
+    pieces = list(_pieces(argv[1:], WIDTH - len(indent) - 6))
+    for position, piece in enumerate(pieces, start=1):
+        room = WIDTH - (0 if position == len(pieces) else 2)
+        if len(line) + 1 + len(piece) > room:
+            yield line + " \\"
+            line = f"{indent}    {piece}"
+        else:
+            line += " " + piece
+    yield line
+
+
+def _pieces(words: Sequence[str], room: int) -> Iterator[str]:
+    quoted = [shlex.quote(word) for word in words]
+    while quoted:
+        word = quoted.pop(0)
+        if word.startswith("-") and quoted and not quoted[0].startswith("-"):
+            pair = f"{word} {quoted[0]}"
+            if len(pair) <= room:
+                word = pair
+                quoted.pop(0)
+        yield word
+
+
+def _secret_words(secret: SecretReference) -> str:
+    source = f"from {secret.file}" if secret.file else "typed at the console"
+    if not secret.file and secret.name.startswith("password-hash:"):
+        source = "from the answers"
+    return f"<{secret.name}> ({source})"
+
+
+def action_lines(action: Action, indent: str) -> Iterator[str]:
+    """An action for a person; a command as it is run, without its secret."""
+    match action:
+        case Run():
+            yield from _environment(action.environment, indent)
+            yield from command_lines(action.argv, indent)
+            if action.stdin:
+                yield f"{indent}  standard input: {_secret_words(action.stdin)}"
+            if action.timeout:
+                yield f"{indent}  at most {action.timeout} s"
+        case WritePartitionTable():
+            yield f"{indent}pyparted: new GPT on disk {action.disk}"
+            for each in action.partitions:
+                name = TYPE_NAMES[PartitionType(each.type_uuid)]
+                yield (
+                    f"{indent}  {each.number}  from {format_size(each.start)}, {format_size(each.size)}, "
+                    f"{name}, {each.label}"
+                )
+        case RealiseFlake():
+            yield from _environment(action.environment, indent)
+            yield from command_lines(
+                (
+                    *("nix", "build", f"{action.flake}#{action.attribute}"),
+                    *("--store", action.store),
+                    *action.options,
+                ),
+                indent,
+            )
+        case CopyClosure():
+            yield from _environment(action.environment, indent)
+            yield from command_lines(
+                (
+                    *("nix", "copy", action.toplevel),
+                    *("--from", action.source),
+                    *("--to", action.store),
+                    *action.options,
+                ),
+                indent,
+            )
+        case SetProfile():
+            profile = f"{action.store}/nix/var/nix/profiles/system"
+            argv = ("nix-env", "--store", action.store, "--profile", profile, "--set", "TOPLEVEL")
+            yield from command_lines(argv, indent)
+        case InstallBootLoader():
+            yield f"{indent}in {action.root}, entered as nixos-enter does, with NIXOS_INSTALL_BOOTLOADER=1:"
+            yield from command_lines(("TOPLEVEL/activate",), indent)
+            yield from command_lines(("TOPLEVEL/bin/switch-to-configuration", "boot"), indent)
+        case _:
+            yield from _paragraph(_plain_words(action), indent, indent + "  ")
+
+
+def _environment(variables: dict[str, str], indent: str) -> Iterator[str]:
+    for name, value in variables.items():
+        yield f"{indent}with {name}={value}"
+
+
+def _plain_words(
+    action: SaveHeaders
+    | MakeDirectory
+    | WriteSecret
+    | WriteConfiguration
+    | CopyFile
+    | WriteCertificates
+    | WriteHandoff
+    | SaveLog,
+) -> str:
+    match action:
+        case SaveHeaders():
+            return f"read the table, the first and last MiB and all LUKS headers of disk {action.disk} into files"
+        case MakeDirectory():
+            return f"make folder {action.path} (mode {action.mode:04o})"
+        case WriteSecret():
+            return f"write {_secret_words(action.secret)} to {action.path}"
+        case WriteConfiguration():
+            return f"write the rendered files into {action.path}"
+        case CopyFile():
+            return f"copy {action.source} to {action.path} (mode {action.mode:04o})"
+        case WriteCertificates():
+            return f"write the live system's and the answers' certificates to {action.path}"
+        case WriteHandoff():
+            return f"write the hand-off record to {action.path}"
+        case SaveLog():
+            return f"copy plan, journal, log and saved headers to {action.path}"
+
+
+def check_words(check: Check) -> str:
+    """A check for a person: what must be found."""
+    match check:
+        case HeadersSaved():
+            return f"the saved table and headers of disk {check.disk} are there"
+        case NoSignatures():
+            return f"blkid finds nothing on {check.device}"
+        case PartitionTableIs():
+            return f"the table on disk {check.disk}, and the kernel's view of it, are the ones above"
+        case SignatureIs():
+            label = f" with label {check.label}" if check.label else ""
+            return f"blkid finds {check.type} {check.uuid}{label} on {check.device}"
+        case MapperIs():
+            return f"/dev/mapper/{check.name} is active and stands on LUKS {check.uuid}"
+        case SubvolumesAre():
+            return f"btrfs {check.uuid} has the subvolumes {', '.join(check.names)}"
+        case MountedAt():
+            options = f" with {', '.join(check.options)}" if check.options else ""
+            return f"{check.uuid} is mounted at {check.target}{options}"
+        case SwapActive():
+            return f"the kernel swaps to {check.device}"
+        case FileIs():
+            content = f" and SHA-256 {check.sha256}" if check.sha256 else ""
+            return f"{check.path} belongs to root, with mode {check.mode:04o}{content}"
+        case ConfigurationIs():
+            return f"every file in {check.path} reads back as rendered"
+        case HandoffIs():
+            return f"{check.path} reads back equal"
+        case SystemRealised():
+            return f"the system and everything it refers to are valid in the store of {check.store}"
+        case ProfileIs():
+            return f"the system profile in {check.store} points to the system"
+        case BootProof():
+            return (
+                f"{check.firmware.upper()} will boot disk {check.disk}: kernel and initrd of every entry are in "
+                "place with the system's content, the loader is, all file systems resolve, and the initrd has "
+                f"{', '.join(check.initrd_modules)}"
+            )
+        case LoginProof():
+            return f"one of {', '.join(check.administrators)} can log in at the console or by SSH, in each phase"
+        case NotMounted():
+            closed = f", and {', '.join(check.mappers)} is closed" if check.mappers else ""
+            return f"nothing is mounted at {check.target} or below{closed}"
+        case LogSaved():
+            return f"plan, journal and log are in {check.path}"
+
+
+def _confirmation(plan: Plan, token: str, answers_file: str) -> Iterator[str]:
+    yield from _paragraph(
+        "The token stands for this plan on these disks; it fits no other. "
+        f"Until this command nothing is written; its first write is step {_first_write(plan)}.",
+        "  ",
+        "  ",
+    )
+    yield ""
+    yield f"  token  {token}"
+    yield ""
+    yield from command_lines(("hv", "install", "--answers", answers_file, "--confirm", token), "  ")
+
+
+def _first_write(plan: Plan) -> int:
+    return next((number for number, step in enumerate(plan.steps, start=1) if step.writes), 0)

@@ -1,0 +1,262 @@
+"""The steps that follow once the target's file systems are mounted, up to their being unmounted again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from installer.answers.model import Answers, Hook, User, VmAnswers
+from installer.answers.sizes import parse_size
+from installer.errors import Exit, HyperError
+from installer.handoff import HANDOFF_PATH, HandoffVm
+from installer.medium import Medium
+from installer.plan.actions import (
+    CopyFile,
+    InstallBootLoader,
+    MakeDirectory,
+    Run,
+    SaveLog,
+    SecretReference,
+    SetProfile,
+    WriteCertificates,
+    WriteConfiguration,
+    WriteHandoff,
+    WriteSecret,
+)
+from installer.plan.checks import (
+    BootProof,
+    ConfigurationIs,
+    FileIs,
+    HandoffIs,
+    LoginProof,
+    LogSaved,
+    NotMounted,
+    ProfileIs,
+    SystemRealised,
+)
+from installer.plan.model import TARGET, Step
+from installer.plan.source import CERTIFICATES, CONFIGURATION, SystemSource, environment
+from installer.plan.storage.element import Layout
+from installer.plan.storage.filesystem import all_mounts
+from installer.plan.storage.luks import Luks
+from installer.plan.storage.swap import Swap
+
+SECRETS = "/var/lib/hyper-nixos/secrets"
+"""On the host; not below /etc/nixos, since a flake's folder is copied into the store that everyone can read."""
+LOGS = "/var/log/hyper-nixos"
+"""On the host."""
+IMAGE_MODE = 0o600
+"""libvirt gives an image to its guest's user while that runs."""
+COPY_WEIGHT = 5
+SYSTEM_WEIGHT = 60
+
+
+def password_path(user: User) -> str:
+    """Where the host keeps a user's password hash (`hashedPasswordFile`)."""
+    return f"{SECRETS}/passwords/{user.name}"
+
+
+def hook_steps(answers: Answers, when: str, requires: tuple[str, ...]) -> Iterator[Step]:
+    """The operator's programs at one point, one after the other."""
+    hooks: list[Hook] = [hook for hook in answers.hooks if hook.when == when]
+    for number, hook in enumerate(hooks, start=1):
+        step = f"hook-{when}-{number}"
+        yield Step(
+            id=step,
+            summary=f"Run the {when} program {hook.command[0]}; its exit status is all that is known of it",
+            requires=requires,
+            actions=(Run(argv=hook.command, environment=environment(answers), timeout=hook.timeout),),
+            checks=(),
+        )
+        requires = (step,)
+
+
+def certificate_steps(answers: Answers) -> Iterator[Step]:
+    """Have the live system trust the answers' certificates, before anything of it goes out."""
+    if answers.system.ca_certificates and not answers.system.offline:
+        yield Step(
+            id="trust-certificates",
+            summary="Trust the answers' certificates in the live system",
+            actions=(WriteCertificates(path=CERTIFICATES),),
+            checks=(FileIs(path=CERTIFICATES, mode=0o644),),
+            transient=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """What the steps are made of."""
+
+    answers: Answers
+    """What is wanted."""
+    layout: Layout
+    """Where it goes."""
+    source: SystemSource
+    """Where the system comes from."""
+    vms: tuple[HandoffVm, ...]
+    """VMs, with their images' places on the host."""
+    images: tuple[str, ...]
+    """Their images on the live system, in the same order."""
+    proof: BootProof
+    """What must hold before anyone reboots."""
+    administrators: tuple[str, ...]
+    """Accounts of which one must be able to log in."""
+    ready: tuple[str, ...]
+    """Ids of steps that must be verified before anything goes out to the network."""
+
+    def steps(self) -> Iterator[Step]:
+        """From the mounted file systems to nothing being mounted any more."""
+        mounted = tuple(mount.step for mount in all_mounts(self.layout))
+        swapping = tuple(f"activate-{each.key}" for each in self.layout.elements if isinstance(each, Swap))
+        secrets = tuple(self._secrets(mounted))
+        yield from secrets
+        yield Step(
+            id="write-configuration",
+            summary=f"Write the configuration of {self.answers.hostname} to {CONFIGURATION} on the target",
+            requires=mounted,
+            actions=(
+                MakeDirectory(path=TARGET + CONFIGURATION),
+                WriteConfiguration(path=TARGET + CONFIGURATION),
+            ),
+            checks=(ConfigurationIs(path=TARGET + CONFIGURATION),),
+        )
+        yield Step(
+            id="realise",
+            summary=self.source.summary,
+            requires=(*self.ready, "write-configuration", *swapping),
+            actions=(self.source.action,),
+            checks=(SystemRealised(store=TARGET),),
+            weight=SYSTEM_WEIGHT,
+        )
+        yield Step(
+            id="set-profile",
+            summary="Make it the target's system profile",
+            requires=("realise",),
+            actions=(SetProfile(store=TARGET),),
+            checks=(ProfileIs(store=TARGET),),
+        )
+        yield Step(
+            id="boot-loader",
+            summary="Activate the system in the target, install its boot loader, and prove that it will boot",
+            requires=("set-profile", *(each.id for each in secrets)),
+            actions=(InstallBootLoader(root=TARGET),),
+            checks=(self.proof,),
+            weight=8,
+        )
+        images = tuple(self._images(mounted))
+        yield from images
+        yield Step(
+            id="write-handoff",
+            summary="Leave the hand-off record for the first run of the host",
+            requires=mounted,
+            actions=(WriteHandoff(path=TARGET + HANDOFF_PATH),),
+            checks=(HandoffIs(path=TARGET + HANDOFF_PATH),),
+        )
+        complete = ("boot-loader", *(each.id for each in images), "write-handoff")
+        hooks = tuple(hook_steps(self.answers, "after-install", complete))
+        yield from hooks
+        yield Step(
+            id="prove",
+            summary="Prove that an administrator can log in, in both phases",
+            requires=tuple(each.id for each in hooks) or complete,
+            actions=(),
+            # A program of the operator's may have touched what was proved with the boot loader.
+            checks=(
+                LoginProof(root=TARGET, administrators=self.administrators),
+                *((self.proof,) if hooks else ()),
+            ),
+        )
+        yield Step(
+            id="save-log",
+            summary=f"Keep plan, journal, log and saved headers in {LOGS} on the target",
+            requires=("prove",),
+            actions=(SaveLog(path=TARGET + LOGS),),
+            checks=(LogSaved(path=TARGET + LOGS),),
+        )
+        yield Step(
+            id="unmount",
+            summary="Unmount the target and close what was opened",
+            requires=("save-log",),
+            actions=(Run(argv=("umount", "--recursive", TARGET)), *self.layout.release()),
+            checks=(
+                NotMounted(
+                    target=TARGET,
+                    mappers=tuple(each.key for each in self.layout.elements if isinstance(each, Luks)),
+                ),
+            ),
+        )
+
+    def _secrets(self, mounted: tuple[str, ...]) -> Iterator[Step]:
+        """Password hashes, wherever the answers have them: files of the target, never part of the configuration."""
+        users = [user for user in self.answers.users if user.password_hash or user.password_hash_file]
+        if not users:
+            return
+        folders = (SECRETS, f"{SECRETS}/passwords")
+        yield Step(
+            id="write-secrets",
+            summary=f"Write the password hashes of {', '.join(user.name for user in users)} where only root reads them",
+            requires=mounted,
+            actions=(
+                *(MakeDirectory(path=TARGET + folder, mode=0o700) for folder in folders),
+                *(WriteSecret(secret=_password(user), path=TARGET + password_path(user)) for user in users),
+            ),
+            checks=tuple(FileIs(path=TARGET + password_path(user), mode=0o600) for user in users),
+        )
+
+    def _images(self, mounted: tuple[str, ...]) -> Iterator[Step]:
+        for number, (vm, image) in enumerate(zip(self.vms, self.images, strict=True), start=1):
+            path = TARGET + vm.image
+            yield Step(
+                id=f"copy-image-{number}",
+                summary=f"Copy the image of VM {vm.name}",
+                requires=mounted,
+                actions=(
+                    MakeDirectory(path=path.rpartition("/")[0], mode=0o711),
+                    CopyFile(source=image, path=path, sha256=vm.image_sha256, mode=IMAGE_MODE),
+                ),
+                checks=(FileIs(path=path, mode=IMAGE_MODE, sha256=vm.image_sha256),),
+                weight=COPY_WEIGHT,
+            )
+
+
+def _password(user: User) -> SecretReference:
+    file = user.password_hash_file.file if user.password_hash_file else None
+    return SecretReference(name=f"password-hash:{user.name}", file=file)
+
+
+def handoff_vms(answers: Answers) -> tuple[HandoffVm, ...]:
+    """The answers' VMs with sizes in bytes, each with an image of its own in the pool."""
+    return tuple(
+        HandoffVm(
+            name=vm.name,
+            image=f"{answers.first_run.pool.rstrip('/')}/{vm.name}.{vm.image_format}",
+            image_format=vm.image_format,
+            image_sha256=vm.image_sha256,
+            memory=parse_size(vm.memory),
+            vcpus=vm.vcpus,
+            disk_size=parse_size(vm.disk_size) if vm.disk_size else None,
+            network=vm.network,
+            firmware=vm.firmware,
+            autostart=vm.autostart,
+            start=vm.start,
+        )
+        for vm in answers.first_run.vms
+    )
+
+
+def image_source(vm: VmAnswers, medium: Medium) -> str:
+    """Where the live system has a VM's image.
+
+    Raises:
+        HyperError: the medium has none of that name, or the path is relative (Exit.answers).
+    """
+    if vm.image.startswith("/"):
+        return vm.image
+    name = vm.image.removeprefix("medium:")
+    if name != vm.image and name in medium.images:
+        return medium.images[name]
+    known = ", ".join(f"medium:{each}" for each in sorted(medium.images)) or "none"
+    raise HyperError(
+        f"there is no image {vm.image!r} for VM {vm.name}",
+        why=f"{medium.label} has these images: {known}",
+        remedy="name one of them, or write the absolute path of an image on the live system",
+        code=Exit.answers,
+    )

@@ -1,0 +1,1 @@
+"""Ready-made compositions of storage elements, one module a layout."""

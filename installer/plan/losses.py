@@ -1,0 +1,145 @@
+"""What is on a disk now: shown before it is destroyed, and reason enough not to where it is in use."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from installer.answers.sizes import MIB, format_size
+from installer.errors import Exit, HyperError
+from installer.facts.disks import Disk, Filesystem, Holder, Partition
+from installer.facts.systems import InstalledSystem
+from installer.plan.model import Destruction, Region
+from installer.plan.storage.gpt import PartitionType
+
+SHARING = frozenset(("btrfs", "zfs_member", "bcache", "LVM2_member", "drbd"))
+"""Signatures whose UUID on a second disk means that both carry one thing; so does every `…_raid_member`."""
+WORDS = {
+    "crypto_LUKS": "LUKS container",
+    "LVM2_member": "LVM physical volume",
+    "linux_raid_member": "member of an md array",
+    "zfs_member": "member of a ZFS pool",
+    "bcache": "bcache device",
+    "swap": "swap",
+    "BitLocker": "BitLocker volume",
+}
+"""blkid's types for a person; others stand for themselves."""
+TYPES = {
+    PartitionType.bios_boot.value: "GRUB's BIOS code",
+    "e3c9e316-0b5c-4db8-817d-f92df00215ae": "Microsoft reserved",
+}
+"""Partition types that explain an empty-looking partition."""
+
+
+def content_words(filesystem: Filesystem | None) -> str:
+    """A signature for a person."""
+    if filesystem is None:
+        return "nothing known"
+    name = WORDS.get(filesystem.kind, filesystem.kind)
+    return f'{name} "{filesystem.label}"' if filesystem.label else name
+
+
+def partition_words(partition: Partition) -> str:
+    """A partition's content for a person."""
+    if partition.filesystem is None:
+        return TYPES.get(partition.type_uuid or "", partition.label or "nothing known")
+    return content_words(partition.filesystem)
+
+
+def losses(disk: Disk, key: str, systems: Iterable[InstalledSystem]) -> Destruction:
+    """What emptying a disk destroys."""
+    found = [
+        f"partition {each.number}, {format_size(each.size)}: {partition_words(each)}"
+        for each in disk.partitions
+    ]
+    if disk.filesystem:
+        found.insert(0, f"the whole disk: {content_words(disk.filesystem)}")
+    names = {partition.name: partition.number for partition in disk.partitions}
+    for system in systems:
+        if system.disk == disk.name:
+            number = names.get(system.partition or "")
+            found.append(f"{system.name}, on partition {number}" if number else system.name)
+    if not found and disk.table:
+        found.append(f"an empty {disk.table} partition table")
+    return Destruction(disk=key, losses=tuple(found) or ("nothing: the disk is blank",))
+
+
+def picture(disk: Disk) -> tuple[Region, ...]:
+    """The disk as it is, with the gaps of at least a MiB between partitions."""
+    if not disk.partitions:
+        content = content_words(disk.filesystem) if disk.filesystem else "free"
+        return (Region(number=None, start=0, size=disk.size, content=content),)
+    regions: list[Region] = []
+    end = 0
+    # Logical partitions lie inside their extended one, which holds nothing itself.
+    for each in sorted(disk.partitions, key=lambda partition: (partition.start, -partition.size)):
+        if each.start - end > MIB:
+            regions.append(Region(number=None, start=end, size=each.start - end, content="free"))
+        content = partition_words(each)
+        regions.append(Region(number=each.number, start=each.start, size=each.size, content=content))
+        end = max(end, each.start + each.size)
+    if disk.size - end > MIB:
+        regions.append(Region(number=None, start=end, size=disk.size - end, content="free"))
+    return tuple(regions)
+
+
+def require_free(disk: Disk, title: str, everyone: Sequence[Disk]) -> None:
+    """HyperError (Exit.busy) if something active stands on the disk, or it shares something with other disks."""
+    if active := [f"{holder.kind} {holder.name} is active" for holder in _holders(disk)]:
+        raise HyperError(
+            f"{title} is in use",
+            why="; ".join(dict.fromkeys((*disk.in_use, *active))),
+            remedy="unmount, swapoff, close or stop what uses it, or choose another disk in `storage.disk`",
+            code=Exit.busy,
+        )
+    if shared := _shared(disk, everyone):
+        raise HyperError(
+            f"{title} is part of something larger",
+            why="; ".join(shared),
+            remedy="choose another disk, or take that apart first (`wipefs` on every member, if its data is not needed)",
+            code=Exit.busy,
+        )
+
+
+def require_name_free(name: str, everyone: Iterable[Disk]) -> None:
+    """HyperError (Exit.busy) if a mapped device of this name is active already, on whichever disk."""
+    for disk in everyone:
+        if any(holder.name == name for holder in _all_layers(_holders(disk))):
+            raise HyperError(
+                f"the name {name} is taken",
+                why=f"a mapped device /dev/mapper/{name} is active on {disk.model or disk.name}",
+                remedy=f"close it (`cryptsetup close {name}`)",
+                code=Exit.busy,
+            )
+
+
+def _holders(disk: Disk) -> Iterator[Holder]:
+    """What stands directly on the disk or one of its partitions."""
+    yield from disk.holders
+    for partition in disk.partitions:
+        yield from partition.holders
+
+
+def _all_layers(holders: Iterable[Holder]) -> Iterator[Holder]:
+    for holder in holders:
+        yield holder
+        yield from _all_layers(holder.layers)
+
+
+def _members(disk: Disk) -> dict[tuple[str, str], str]:
+    """What on this disk could be part of something larger: kind and UUID, with the place."""
+    found = [(f"partition {each.number}", each.filesystem) for each in disk.partitions]
+    found.append(("the whole disk", disk.filesystem))
+    return {
+        (each.kind, each.uuid): place
+        for place, each in found
+        if each and each.uuid and (each.kind in SHARING or each.kind.endswith("_raid_member"))
+    }
+
+
+def _shared(disk: Disk, everyone: Iterable[Disk]) -> list[str]:
+    mine = _members(disk)
+    return [
+        f"{mine[member]} and {other.model or 'disk'} ({other.serial or other.name}) carry the same "
+        f"{WORDS.get(member[0], member[0])} {member[1]}"
+        for other in everyone
+        if other.name != disk.name
+        for member in mine.keys() & _members(other).keys()
+    ]

@@ -1,0 +1,64 @@
+"""Whole disks: kept record of what was there, then blank."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from installer.answers.sizes import format_size
+from installer.plan.actions import Run, SaveHeaders
+from installer.plan.checks import HeadersSaved, NoSignatures
+from installer.plan.model import DiskIdentity, Step
+from installer.plan.storage.element import Element, Layout
+
+
+def disk_title(disk: DiskIdentity) -> str:
+    """A disk for a person: model, serial, size."""
+    name = (disk.serial and f"serial {disk.serial}") or (disk.wwn and f"WWN {disk.wwn}") or disk.by_id
+    return f"{disk.model or 'disk'} ({name}, {format_size(disk.size)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeDisk(Element):
+    """A disk that is emptied."""
+
+    disk: DiskIdentity
+    """Which."""
+    old_partitions: tuple[int, ...]
+    """Numbers of the partitions on it now."""
+
+    def identity(self) -> DiskIdentity:
+        return self.disk
+
+    def device(self, layout: Layout) -> str:
+        del layout
+        return self.disk.device
+
+    def ready(self, layout: Layout) -> str:
+        del layout
+        return f"wipe-{self.key}"
+
+    def place(self, layout: Layout) -> str:
+        del layout
+        return disk_title(self.disk)
+
+    def words(self) -> str:
+        return disk_title(self.disk)
+
+    def steps(self, layout: Layout) -> Iterator[Step]:
+        save = f"save-headers-{self.key}"
+        yield Step(
+            id=save,
+            summary=f"Save the partition table and headers of {self.words()}",
+            requires=layout.gate,
+            actions=(SaveHeaders(disk=self.key),),
+            checks=(HeadersSaved(disk=self.key),),
+        )
+        # From the last to the first, so that logical partitions go before the extended one that holds them.
+        olds = tuple(self.disk.partition(number) for number in sorted(self.old_partitions, reverse=True))
+        yield Step(
+            id=self.ready(layout),
+            summary=f"Erase every signature on {self.words()}",
+            requires=(save,),
+            writes=(self.key,),
+            actions=tuple(Run(argv=("wipefs", "--all", device)) for device in (*olds, self.disk.device)),
+            checks=(NoSignatures(device=self.disk.device),),
+        )

@@ -1,0 +1,151 @@
+"""What all file systems share: made with a fixed UUID, verified by blkid, mounted as the host will mount them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import PurePosixPath
+from re import sub
+from typing import ClassVar
+
+from installer.plan.actions import Action, MakeDirectory, Run
+from installer.plan.checks import Check, MountedAt, SignatureIs
+from installer.plan.model import TARGET, HostFilesystem, Step
+from installer.plan.storage.element import Element, HostPart, Layout
+from installer.plan.storage.gpt import Partition
+
+STAGE_ONE = frozenset(
+    ("/", "/nix", "/nix/store", "/var", "/var/log", "/var/lib", "/var/lib/nixos", "/etc", "/usr")
+)
+"""What NixOS mounts in stage 1 (`pathsNeededForBoot` in nixpkgs' nixos/lib/utils.nix)."""
+SHOWN = frozenset(("noatime", "compress=zstd:1", "fmask=0077", "dmask=0077"))
+"""Options that the mount table repeats word for word; others it rewrites or hides (`defaults`, `discard`)."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One place where a file system is mounted, in the live system (below the target) and on the host alike."""
+
+    mountpoint: str
+    """Absolute path on the host."""
+    options: tuple[str, ...]
+    """All options."""
+
+    @property
+    def target(self) -> str:
+        """Path on the live system."""
+        return TARGET if self.mountpoint == "/" else TARGET + self.mountpoint
+
+    @property
+    def step(self) -> str:
+        """Id of the step that mounts it."""
+        name = sub("[^a-z0-9]+", "-", self.mountpoint).strip("-")
+        if self.mountpoint == "/":
+            return "mount-root"
+        if self.mountpoint != "/" + name.replace("-", "/"):
+            name = f"{name}-{sha256(self.mountpoint.encode()).hexdigest()[:6]}".lstrip("-")
+        return f"mount-{name}"
+
+    @property
+    def in_force(self) -> tuple[str, ...]:
+        """Options that the mount table must show."""
+        return tuple(each for each in self.options if each in SHOWN or each.startswith("subvol="))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filesystem(Element):
+    """A file system on one device."""
+
+    kind: ClassVar[str]
+    """`fsType`, and blkid's TYPE."""
+    label_limit: ClassVar[int]
+    """Bytes of a label."""
+
+    on: str
+    """Key of the device."""
+    uuid: str
+    """Its UUID, as blkid writes it."""
+    label: str
+    """Its label."""
+    mounts: tuple[Mount, ...]
+    """Where it is mounted."""
+
+    def below(self) -> tuple[str, ...]:
+        return (self.on,)
+
+    def words(self) -> str:
+        return f"{self.kind} at {', '.join(mount.mountpoint for mount in self.mounts)}"
+
+    def make(self, device: str) -> tuple[Action, ...]:
+        """What makes it."""
+        raise NotImplementedError
+
+    def made(self, device: str) -> tuple[Check, ...]:
+        """How that is verified."""
+        return (SignatureIs(device=device, type=self.kind, uuid=self.uuid, label=self.label),)
+
+    def unmake(self) -> tuple[Action, ...]:
+        """What an interrupted `make` may leave behind."""
+        return ()
+
+    def steps(self, layout: Layout) -> Iterator[Step]:
+        base = layout[self.on]
+        device = base.device(layout)
+        formatted = f"format-{self.key}"
+        yield Step(
+            id=formatted,
+            summary=f"Make {self.words()} on {base.place(layout)}",
+            requires=(base.ready(layout),),
+            writes=layout.writes(self.on),
+            actions=self.make(device),
+            checks=self.made(device),
+            undo=self.unmake(),
+            weight=2,
+        )
+        for mount in self.mounts:
+            parent = parent_mount(layout, mount)
+            yield Step(
+                id=mount.step,
+                summary=f"Mount {self.kind} of {base.place(layout)} at {mount.target}",
+                requires=(formatted, parent.step) if parent else (formatted,),
+                actions=(
+                    MakeDirectory(path=mount.target),
+                    Run(
+                        argv=("mount", "-t", self.kind, "-o", ",".join(mount.options), device, mount.target)
+                    ),
+                ),
+                checks=(MountedAt(target=mount.target, uuid=self.uuid, options=mount.in_force),),
+                undo=(Run(argv=("umount", mount.target)),),
+                transient=True,
+                weight=0.2,
+            )
+
+    def host(self, layout: Layout) -> HostPart:
+        base = layout[self.on]
+        # A mapped device has a name of its own; a partition is best known by what is in it.
+        device = f"/dev/disk/by-uuid/{self.uuid}" if isinstance(base, Partition) else base.device(layout)
+        return HostPart(
+            filesystems=tuple(
+                HostFilesystem(
+                    mountpoint=mount.mountpoint,
+                    device=device,
+                    kind=self.kind,
+                    options=mount.options,
+                    needed_for_boot=mount.mountpoint in STAGE_ONE,
+                )
+                for mount in self.mounts
+            ),
+            supported_filesystems=(self.kind,),
+        )
+
+
+def all_mounts(layout: Layout) -> tuple[Mount, ...]:
+    """Every mount of the layout, parents before children."""
+    found = (mount for each in layout.elements if isinstance(each, Filesystem) for mount in each.mounts)
+    return tuple(sorted(found, key=lambda mount: PurePosixPath(mount.mountpoint).parts))
+
+
+def parent_mount(layout: Layout, mount: Mount) -> Mount | None:
+    """The mount in whose tree this one's mount point lies; none for the root."""
+    above = {str(parent) for parent in PurePosixPath(mount.mountpoint).parents} - {mount.mountpoint}
+    inside = [each for each in all_mounts(layout) if each.mountpoint in above]
+    return max(inside, key=lambda each: len(each.mountpoint), default=None)

@@ -1,0 +1,138 @@
+"""LUKS2 with argon2id (cryptsetup-luksFormat(8), LUKS2 on-disk format specification)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from installer.answers.sizes import GIB, KIB, MIB
+from installer.plan.actions import Action, Run, SecretReference
+from installer.plan.checks import MapperIs, SignatureIs
+from installer.plan.model import HostLuks, Step
+from installer.plan.storage.disk import disk_title
+from installer.plan.storage.element import Element, HostPart, Layout
+
+LABEL_LIMIT = 47
+"""Bytes of a LUKS2 label, without the final zero."""
+LEAST_MEMORY = 128 * MIB
+"""Below this argon2id protects little, and cryptsetup itself gets into trouble."""
+MOST_MEMORY = GIB
+"""cryptsetup's own default limit."""
+LIMITS = (32 * KIB, 4 * GIB)
+"""What cryptsetup accepts for argon2id's memory."""
+
+
+def fitted_memory(total: int, available: int | None) -> int:
+    """Bytes for argon2id on this machine, which must find as much again at every boot: the default of cryptsetup where
+    it fits, else what is free in whole steps of 128 MiB (as blivet does); 0 where there is too little.
+    """
+    default = min(MOST_MEMORY, total // 2)
+    # Unknown free memory is taken for a quarter: little enough to be there.
+    free = total // 4 if available is None else available
+    fitted = default if free >= default else free // LEAST_MEMORY * LEAST_MEMORY
+    return fitted if fitted >= LEAST_MEMORY else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luks(Element):
+    """An encrypted device; its key is its name in /dev/mapper."""
+
+    on: str
+    """Key of the device."""
+    uuid: str
+    """UUID of the header."""
+    label: str
+    """Label of the header."""
+    passphrase: SecretReference
+    """What opens it."""
+    memory: int
+    """Bytes for argon2id."""
+    iterations: int | None
+    """Passes of argon2id; none: measured."""
+    allow_discards: bool
+    """Let TRIM through."""
+
+    def below(self) -> tuple[str, ...]:
+        return (self.on,)
+
+    def device(self, layout: Layout) -> str:
+        del layout
+        return f"/dev/mapper/{self.key}"
+
+    def ready(self, layout: Layout) -> str:
+        del layout
+        return f"open-{self.key}"
+
+    def place(self, layout: Layout) -> str:
+        return f"{self.key} on {' and '.join(disk_title(disk) for disk in layout.disks(self.key))}"
+
+    def words(self) -> str:
+        return "LUKS2"
+
+    def steps(self, layout: Layout) -> Iterator[Step]:
+        base = layout[self.on]
+        device = base.device(layout)
+        iterations = ("--pbkdf-force-iterations", str(self.iterations)) if self.iterations else ()
+        yield Step(
+            id=f"encrypt-{self.key}",
+            summary=f"Encrypt {base.place(layout)} with LUKS2",
+            requires=(base.ready(layout),),
+            writes=layout.writes(self.on),
+            actions=(
+                Run(
+                    argv=(
+                        *("cryptsetup", "luksFormat", "--batch-mode"),
+                        *("--type", "luks2"),
+                        *("--uuid", self.uuid),
+                        *("--label", self.label),
+                        *("--pbkdf", "argon2id"),
+                        *("--pbkdf-memory", str(self.memory // KIB)),
+                        *iterations,
+                        *("--key-file", "-"),
+                        device,
+                    ),
+                    stdin=self.passphrase,
+                ),
+            ),
+            checks=(SignatureIs(device=device, type="crypto_LUKS", uuid=self.uuid, label=self.label),),
+            weight=6,
+        )
+        # Whether discards pass is said on each opening, here and in the host's configuration, not kept in the header.
+        discards = ("--allow-discards",) if self.allow_discards else ()
+        yield Step(
+            id=self.ready(layout),
+            summary=f"Open {base.place(layout)} as {self.key}",
+            requires=(f"encrypt-{self.key}",),
+            actions=(
+                Run(
+                    argv=(
+                        *("cryptsetup", "open"),
+                        *("--type", "luks2"),
+                        *discards,
+                        *("--key-file", "-"),
+                        device,
+                        self.key,
+                    ),
+                    stdin=self.passphrase,
+                ),
+            ),
+            checks=(MapperIs(name=self.key, uuid=self.uuid),),
+            undo=tuple(self.release(layout)),
+            transient=True,
+            weight=3,
+        )
+
+    def release(self, layout: Layout) -> Iterator[Action]:
+        del layout
+        yield Run(argv=("cryptsetup", "close", self.key))
+
+    def host(self, layout: Layout) -> HostPart:
+        del layout
+        return HostPart(
+            luks=(
+                HostLuks(
+                    name=self.key,
+                    device=f"/dev/disk/by-uuid/{self.uuid}",
+                    allow_discards=self.allow_discards,
+                ),
+            ),
+            initrd_modules=("dm_crypt",),
+        )
