@@ -54,19 +54,21 @@ class HyperError(Exception):
 
 def paragraph(text: str, first: str, rest: str) -> list[str]:
     """Lines of at most 80 columns, as a serial console has; a line break in the text stays one, and so does
-    its indentation. Words are never cut, so that addresses and names can be copied.
+    its indentation. Words, and short pieces in backquotes, are never cut, so that they can be copied.
     """
+    import re
     from textwrap import wrap  # only needed when something went wrong
 
     lines = []
     for number, line in enumerate(text.split("\n")):
         indent = line[: len(line) - len(line.lstrip())]
+        whole = re.sub("`[^`]{1,50}`", lambda quoted: quoted[0].replace(" ", "\xa0"), line.lstrip())
         lines += wrap(
-            line.lstrip(),
+            whole,
             80,
             initial_indent=(rest if number else first) + indent,
             subsequent_indent=rest + indent,
             break_long_words=False,
             break_on_hyphens=False,
         )
-    return lines
+    return [line.replace("\xa0", " ") for line in lines]

@@ -18,6 +18,7 @@ from installer.answers.model import Answers
 from installer.answers.places import Places, json_places, toml_places
 from installer.answers.problems import AnswersError, Path, Problem, shown, shown_key, shown_path
 from installer.answers.schema import Node, child, children, fields, holds_secret, is_secret, node_at
+from installer.answers.toml import toml
 
 LARGEST = 4 << 20
 """Bytes. A file with a whole bundle of certificates is below 1 MiB; what is larger is not an answer file."""
@@ -315,10 +316,9 @@ def _path(detail: ErrorDetails, raw: Any) -> Path:
     path: Path = ()
     value = raw
     for part in detail["loc"]:
-        if (isinstance(value, dict) and part in value) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        ):
-            path, value = (*path, part), value[part]
+        inner = _step(value, part)
+        if inner is not _MISSING:
+            path, value = (*path, part), inner
         elif detail["type"] == "missing" and part == detail["loc"][-1]:
             path = (*path, part)
     return path
@@ -420,7 +420,7 @@ def _meant(node: Node, given: object) -> str | None:
     """What a wrong value was probably meant to be."""
     choices = [choice for choice in _choices(node) if isinstance(choice, str)]
     if isinstance(given, str) and (close := difflib.get_close_matches(given.lower(), choices, n=1)):
-        return json.dumps(close[0])
+        return toml(close[0])
     match node.get("type"), given:
         case "integer", str() if re.fullmatch("[0-9]{1,9}", given):
             return str(int(given))
@@ -437,14 +437,14 @@ def _table(path: Path) -> str:
 
 
 def example_value(node: Node) -> str:
-    """A good value in TOML, as far as the model shows one; empty for tables."""
-    if examples := node.get("examples"):
-        return json.dumps(examples[0], ensure_ascii=False)
-    if choices := _choices(node):
-        return json.dumps(choices[0], ensure_ascii=False)
+    """A good value in TOML: the default, or what the model shows as an example; empty for tables."""
     default = node.get("default")
-    if default is not None and not isinstance(default, dict) and default != []:
-        return json.dumps(default, ensure_ascii=False)
+    if default not in (None, [], {}, "") and not children(node):
+        return toml(default)
+    if examples := node.get("examples"):
+        return toml(examples[0])
+    if choices := _choices(node):
+        return toml(choices[0])
     match node.get("type"):
         case "string":
             return '"…"'
@@ -453,12 +453,10 @@ def example_value(node: Node) -> str:
         case "boolean":
             return "true"
         case "array":
-            inner = child(node, 0) or {}
-            return f"[{example_value(inner)}]" if example_value(inner) else "[{ … }]"
-        case "object" if isinstance(node.get("additionalProperties"), dict):
-            return "{ … }"
+            inner = example_value(child(node, 0) or {})
+            return f"[{inner}]" if inner else "[{ … }]"
         case _:
-            return '{ file = "/run/secrets/name" }' if node.get("oneOf") else ""
+            return ""
 
 
 def _unknown(path: Path) -> Problem:

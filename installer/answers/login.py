@@ -52,10 +52,8 @@ def lockout(answers: Answers, hashes: Mapping[str, str] | None = None) -> list[P
     if not shut:
         return []
     users = "\n".join(f"{access.user}: {'; '.join(access.missing)}" for access in found)
-    phases = " and ".join(f"`{phase}`" for phase in shut)
-    wrong = (
-        f"nobody could log in as an administrator in phase {phases}\n{users or 'there are no users at all'}"
-    )
+    phases = " and ".join(f"phase `{phase}`" for phase in shut)
+    wrong = f"nobody could log in as an administrator in {phases}\n{users or 'there are no users at all'}"
     remedy = (
         "give one user `admin = true` and `ssh_keys` with a public key, or a `password_hash` that "
         "`mkpasswd -m yescrypt` prints"

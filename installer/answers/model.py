@@ -181,6 +181,7 @@ Secret = Annotated[
     Discriminator(_secret_kind),
     Field(
         title='`{ file = "/path" }` or `{ prompt = true }`: a secret is never written into the answer file',
+        examples=[{"file": "/run/secrets/passphrase"}],
         json_schema_extra={"writeOnly": True},
     ),
 ]
@@ -189,19 +190,19 @@ Secret = Annotated[
 class DiskSelector(Frozen):
     """Which disk. All conditions must hold; a disk that lacks a property does not match it."""
 
-    serial: str | None = None
+    serial: str | None = Field(default=None, examples=["S5GXNX0T123456"])
     """Serial number, exactly."""
-    wwn: str | None = None
+    wwn: str | None = Field(default=None, examples=["eui.0025385b21404d0c"])
     """World-wide name, exactly (`0x5000c500a1b2c3d4`, `eui.…`, `nvme.…`)."""
-    by_id: str | None = None
+    by_id: str | None = Field(default=None, examples=["nvme-Samsung_SSD_980_PRO_1TB_S5GXNX0T123456"])
     """Name in /dev/disk/by-id, with or without that folder, exactly."""
-    model: str | None = None
+    model: str | None = Field(default=None, examples=["Samsung SSD 980*"])
     """Model, with `*` and `?` as wildcards."""
     transport: Literal["nvme", "sata", "sas", "scsi", "usb", "virtio", "mmc", "fc", "iscsi"] | None = None
     """What the disk hangs on."""
     size_min: SizeText | None = None
     """Smallest size."""
-    size_max: SizeText | None = None
+    size_max: SizeText | None = Field(default=None, examples=["2TiB"])
     """Largest size."""
     rotational: bool | None = None
     """Whether it spins."""
@@ -222,7 +223,7 @@ class SwapAnswers(Frozen):
 
     kind: Literal["none", "partition", "zram"] = "zram"
     """`none`, `partition` or `zram` (compressed memory)."""
-    size: SizeText | None = None
+    size: SizeText | None = Field(default=None, examples=["8GiB"])
     """Size of the partition; without it as much as the memory, at most 16 GiB and a tenth of the disk."""
     zram_percent: int = Field(default=50, ge=1, le=200)
     """Size of the zram device in percent of the memory."""
@@ -235,7 +236,7 @@ class EncryptionAnswers(Frozen):
     """Whether to encrypt."""
     passphrase: Secret | None = None
     """The passphrase that opens the disk at boot; at least 8 characters."""
-    pbkdf_memory: SizeText | None = None
+    pbkdf_memory: SizeText | None = Field(default=None, examples=["1GiB"])
     """Memory of argon2id; without it fitted to the machine's memory."""
     pbkdf_iterations: int | None = Field(default=None, ge=4)
     """Iterations of argon2id; without it cryptsetup measures for two seconds. Low values are for tests only."""
@@ -302,7 +303,7 @@ class StorageAnswers(Frozen):
         }
     )
     """btrfs only: subvolume to mount point; `/` must be among them."""
-    mount_options: tuple[str, ...] | None = None
+    mount_options: tuple[str, ...] | None = Field(default=None, examples=[["noatime"]])
     """Options of the root; without it what suits the file system (`noatime`, `compress=zstd:1`, `discard`)."""
     swap: SwapAnswers = SwapAnswers()
     """Swap."""
@@ -321,11 +322,15 @@ class User(Frozen):
     """Name for people (GECOS; no colon, no line break)."""
     admin: bool = False
     """Whether the user may become root (group wheel)."""
-    password_hash: str | None = Field(default=None, repr=False, json_schema_extra={"writeOnly": True})
+    password_hash: str | None = Field(
+        default=None, repr=False, examples=["$y$j9T$…"], json_schema_extra={"writeOnly": True}
+    )
     """crypt(5) hash of the password, as `mkpasswd -m yescrypt` prints it; kinds $y$, $gy$, $7$, $6$, $2b$."""
-    password_hash_file: SecretFile | None = Field(default=None, json_schema_extra={"writeOnly": True})
+    password_hash_file: SecretFile | None = Field(
+        default=None, examples=[{"file": "/run/secrets/anna.hash"}], json_schema_extra={"writeOnly": True}
+    )
     """The same, kept outside the answer file."""
-    ssh_keys: tuple[str, ...] = ()
+    ssh_keys: tuple[str, ...] = Field(default=(), examples=[["ssh-ed25519 AAAA… anna@desk"]])
     """Public keys, one authorized_keys(5) line each."""
     groups: tuple[GroupName, ...] = ()
     """Further groups."""
@@ -349,7 +354,7 @@ class LinkMatch(Frozen):
 
     mac: Mac | None = None
     """Permanent address."""
-    name: str | None = None
+    name: str | None = Field(default=None, examples=["enp1s0"])
     """Interface name; shell wildcards allowed. Prefer the MAC."""
 
 
@@ -410,7 +415,7 @@ class Bond(Frozen):
 
     name: InterfaceName
     """Name of the interface to make."""
-    members: tuple[InterfaceName, ...] = Field(min_length=1)
+    members: tuple[InterfaceName, ...] = Field(min_length=1, examples=[["lan0", "lan1"]])
     """Names of physical interfaces."""
     mode: Literal["802.3ad", "active-backup", "balance-alb", "balance-xor"] = "active-backup"
     """Bonding mode (kernel doc networking/bonding)."""
@@ -451,7 +456,7 @@ class NetworkAnswers(Frozen):
     """Bridges."""
     dns: tuple[IpAddress, ...] = ()
     """Name servers for the whole host."""
-    ntp: tuple[str, ...] = ()
+    ntp: tuple[str, ...] = Field(default=(), examples=[["ntp.example.org"]])
     """Time servers; NixOS's pool without it."""
     proxy: (
         Annotated[
@@ -462,16 +467,16 @@ class NetworkAnswers(Frozen):
         | None
     ) = None
     """HTTP proxy for the live system and the host; no password in it."""
-    no_proxy: tuple[str, ...] = ()
+    no_proxy: tuple[str, ...] = Field(default=(), examples=[["localhost", ".example.org"]])
     """Names and networks reached without the proxy."""
 
 
 class Substituter(Frozen):
     """A binary cache."""
 
-    url: str
+    url: str = Field(examples=["https://cache.example.org"])
     """`https://…`, `file:///…`, `s3://…`."""
-    public_key: str | None = None
+    public_key: str | None = Field(default=None, examples=["cache.example.org-1:…="])
     """`name:base64`, as `nix key convert-secret-to-public` prints it; none only for caches that sign with known keys."""
 
 
@@ -480,11 +485,11 @@ class SystemAnswers(Frozen):
 
     source: Literal["flake", "closure"] = "flake"
     """`flake`: evaluated from the rendered configuration; `closure`: ready-made, found on the medium or in a cache."""
-    closure: str | None = None
+    closure: str | None = Field(default=None, examples=["standard"])
     """With `closure`: the name that the medium gives it, or a store path."""
     substituters: tuple[Substituter, ...] = ()
     """Binary caches for the live system and the host alike."""
-    ca_certificates: tuple[str, ...] = ()
+    ca_certificates: tuple[str, ...] = Field(default=(), examples=[["-----BEGIN CERTIFICATE-----\n…"]])
     """PEM certificates to trust, in the live system and on the host."""
     offline: bool = False
     """Never reach for the network; refuse when something is missing."""
@@ -516,8 +521,8 @@ class HypervisorAnswers(Frozen):
 
     tier: Tier = Tier.standard
     """Profile."""
-    features: dict[str, bool] = {}
-    """Single features on or off on top of the tier, by their name in the catalogue."""
+    features: dict[str, bool] = Field(default={}, examples=[{"tpm": False}])
+    """Single features on or off on top of the tier, by name: containers, foreign-architectures, page-sharing, tpm, virtiofs."""
     nested: bool = False
     """Let guests run guests."""
     hugepages_1g: int = Field(default=0, ge=0)
@@ -556,7 +561,7 @@ class VmAnswers(Frozen):
         ),
     ]
     """Name of the domain."""
-    image: str
+    image: str = Field(examples=["medium:router"])
     """`medium:NAME` for an image of the medium, or an absolute path on the live system; copied to the host."""
     image_format: Literal["qcow2", "raw"] = "qcow2"
     """Format of the image; never guessed, since a guest could forge it."""
@@ -573,7 +578,7 @@ class VmAnswers(Frozen):
     """Memory."""
     vcpus: int = Field(default=1, ge=1, le=512)
     """Virtual processors."""
-    disk_size: SizeText | None = None
+    disk_size: SizeText | None = Field(default=None, examples=["20GiB"])
     """Grow the disk to this size."""
     network: Annotated[str | None, BeforeValidator(_none)] = "default"
     """libvirt network; `none` for no network."""
@@ -599,7 +604,7 @@ class Hook(Frozen):
 
     when: Literal["before-plan", "before-write", "after-install"]
     """Before planning, right before the first write, or after the last step with the target mounted at /mnt."""
-    command: tuple[str, ...] = Field(min_length=1)
+    command: tuple[str, ...] = Field(min_length=1, examples=[["/run/hooks/ready", "--verbose"]])
     """Program and arguments; no shell."""
     timeout: int = Field(default=300, ge=1)
     """Seconds."""

@@ -1,5 +1,6 @@
 """The answer model as JSON Schema, and ways to walk it: messages, the reference and the skeleton all read it."""
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -74,6 +75,11 @@ def node_at(path: Path) -> Node | None:
     return node
 
 
+def is_table(node: Node) -> bool:
+    """Whether it has fields and a section of its own; secrets are written in one line."""
+    return bool(children(node)) and not node.get("writeOnly")
+
+
 def is_secret(path: Path) -> bool:
     """Whether the field, or a table around it, is marked as a secret."""
     return any((node_at(path[:length]) or {}).get("writeOnly") for length in range(len(path) + 1))
@@ -95,3 +101,8 @@ def fields(node: Node | None = None, path: Path = ()) -> Iterator[tuple[Path, No
             yield from fields(item, (*here, 0)) if children(item) else ()
         elif children(inner):
             yield from fields(inner, here)
+
+
+def schema_text() -> str:
+    """The schema as a file: JSON, indented, one newline at its end."""
+    return json.dumps(answers_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -64,6 +64,11 @@ def select_disks(selector: DiskSelector, facts: Facts) -> tuple[Disk, ...]:
     return tuple(matched)
 
 
+def may_destroy(disk: Disk) -> bool:
+    """Whether a disk is free, writable, not the install medium, and can be told from others."""
+    return not _barred(disk) and not disk.in_use and bool(disk.wwn or disk.serial)
+
+
 def title(disk: Disk) -> str:
     """A disk for a person: name now, model, size, serial."""
     serial = f"serial {disk.serial}" if disk.serial else "no serial"

@@ -1,0 +1,197 @@
+"""`hv answers`: check an answer file, print its schema or reference, start a new one."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from installer.errors import Exit, HyperError
+
+if TYPE_CHECKING:
+    from installer.answers.login import Access
+    from installer.answers.model import Answers
+    from installer.answers.problems import AnswersError
+    from installer.facts import Facts
+    from installer.facts.disks import Disk
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="hv answers", description="Answer files: what a person wants of a machine."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="tell everything that is wrong with an answer file")
+    check.add_argument(
+        "file", metavar="FILE", help="answer file, TOML or JSON; - reads TOML or JSON from the input"
+    )
+    _machine(check, "and hold it against this machine")
+    check.add_argument("--json", action="store_true", help="print the result for programs")
+
+    commands.add_parser("schema", help="print the JSON Schema of answer files")
+
+    new = commands.add_parser("new", help="print a commented answer file to start from")
+    _machine(new, "and name its free disks")
+
+    commands.add_parser("reference", help="print the reference page, in Markdown")
+    return top
+
+
+def _machine(command: argparse.ArgumentParser, purpose: str) -> None:
+    command.add_argument(
+        "--machine",
+        metavar="RECORD",
+        type=Path,
+        help=f"{purpose}: a folder that `hv probe --record` wrote, or the output of `hv probe --json`",
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; errors are HyperError, but for `check --json`, which prints them."""
+    options = parser().parse_args(argv)
+    match options.command:
+        case "check":
+            return _check(options)
+        case "schema":
+            from installer.answers.schema import schema_text
+
+            print(schema_text(), end="")
+        case "new":
+            from installer.answers.skeleton import skeleton
+
+            print(skeleton(machine(options.machine) if options.machine else None), end="")
+        case "reference":
+            from installer.answers.reference import reference
+
+            print(reference(), end="")
+    return Exit.ok
+
+
+def read_answers(file: str) -> "Answers":
+    """The answers in a file, or in the standard input for `-`. Raises HyperError (Exit.answers, Exit.lockout)."""
+    from installer.answers.load import LARGEST, Format, load
+
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(LARGEST + 1)
+            return load(data, "standard input", Format.json if data.lstrip()[:1] == b"{" else Format.toml)
+        with Path(file).open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise HyperError(
+            f"the answer file {file} cannot be read",
+            why=getattr(error, "strerror", None) or str(error),
+            remedy="name an existing file; `hv answers new` prints one to start from",
+            code=Exit.answers,
+        ) from None
+    return load(data, Path(file).name)
+
+
+def machine(record: Path) -> "Facts":
+    """The facts of a recorded machine. Raises HyperError (Exit.record)."""
+    from pydantic import ValidationError
+
+    from installer.facts import Facts
+
+    if record.is_dir():
+        from installer.probe import probe
+        from installer.probe.record import ReplayRoot, load
+
+        return probe(ReplayRoot(load(str(record))))
+    try:
+        return Facts.model_validate_json(record.read_bytes())
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        why = f"{error.error_count()} fields do not fit; the first: {where or 'the whole file'}: {first['msg']}"
+    raise HyperError(
+        f"the machine {record} cannot be read",
+        why=why,
+        remedy="give a folder that `hv probe --record DIR` wrote, or a file with the output of `hv probe --json`",
+        code=Exit.record,
+    )
+
+
+def _check(options: argparse.Namespace) -> int:
+    from installer.answers.login import accesses
+    from installer.answers.problems import AnswersError
+
+    try:
+        answers = read_answers(options.file)
+    except AnswersError as error:
+        if not options.json:
+            raise
+        print(json.dumps(_told(error), indent=2, ensure_ascii=False))
+        return error.code
+    found = accesses(answers)
+    lines, errors = _on_machine(answers, machine(options.machine)) if options.machine else ([], [])
+    if options.json:
+        result = {
+            "problems": [
+                {"what": error.what, "why": error.why, "remedy": error.remedy, "code": error.code}
+                for error in errors
+            ],
+            "logins": [access._asdict() for access in found],
+        }
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        print(f"{options.file}: no problems" if not errors else f"{options.file}: does not fit this machine")
+        print("\n".join([*lines, "", *_logins(found)]))
+        for refused in errors:
+            print(f"\n{refused}", file=sys.stderr)
+    return errors[0].code if errors else Exit.ok
+
+
+def _told(error: "AnswersError") -> dict[str, object]:
+    from installer.answers.problems import shown_path
+
+    return {
+        "problems": [
+            {
+                "field": shown_path(problem.path),
+                "value": problem.value,
+                "line": problem.line,
+                "column": problem.column,
+                "what": problem.wrong,
+                "remedy": problem.remedy,
+                "code": problem.code,
+            }
+            for problem in error.problems
+        ]
+    }
+
+
+def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[HyperError]]:
+    """What the selectors mean on a machine, and every error in them."""
+    from installer.answers.select import device_title, select_disks, select_passthrough, title
+
+    lines: list[str] = []
+    errors: list[HyperError] = []
+    disks: tuple[Disk, ...] = ()
+    try:
+        disks = select_disks(answers.storage.disk, facts)
+        lines += [f"  installs on {title(disk)}, destroying what is on it" for disk in disks]
+    except HyperError as error:
+        errors.append(error)
+    try:
+        for choice in select_passthrough(answers, facts, disks):
+            lines += [f"  for guests: {device_title(device)}" for device in choice.functions]
+            lines += [f"    caution: {caution}" for caution in choice.device.passthrough.cautions]
+    except HyperError as error:
+        errors.append(error)
+    return lines, errors
+
+
+def _logins(found: "tuple[Access, ...]") -> list[str]:
+    lines = ["Who can log in:"]
+    for access in found:
+        lines.append(f"  {access.user}{', administrator' if access.admin else ''}")
+        lines += [
+            f"    in phase {phase:9} {', '.join(ways) or 'not at all'}"
+            for phase, ways in access.ways.items()
+        ]
+    return lines
