@@ -1,0 +1,49 @@
+# The commands of this project. Each sets up what it needs first (setup.sh); `make` alone lists them.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate setup setup-lab setup-bench
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: setup-lab ## Watch the installer install a machine, from blank disks to a booted host
+	$(PYTHON) -m tests.lab demo
+
+test: setup-lab lint ## Everything that CI runs: the checks, the fast tests, the tests in machines
+	$(PYTEST) -m "not matrix"
+
+test-fast: setup lint ## The checks and the tests that need no machine
+	$(PYTEST) -m "not vm and not matrix"
+
+test-vm: setup-lab ## The tests that boot machines
+	$(PYTEST) -m vm
+
+test-matrix: setup-lab ## The combinations that take hours
+	$(PYTEST) -m matrix
+
+bench: setup-bench ## Measure, and print ratios
+	$(PYTHON) -m tests.bench
+
+lint: setup ## Format, style, types and import rules
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+
+docs: setup ## Build the site (site/)
+	$(PYTHON) -m mkdocs build --strict --quiet
+
+generate: setup ## Write anew what is generated: completions, manual pages
+	$(PYTHON) -m hv.manual
+
+setup:
+	@./setup.sh
+
+setup-lab:
+	@./setup.sh lab
+
+setup-bench:
+	@./setup.sh lab bench

@@ -1,0 +1,60 @@
+"""`hv completion`: prints a completion script, or the words that one asks for while a person types.
+
+The scripts are generated from the commands' parsers (hv.manual) and shipped, so that printing one needs nothing.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False  # typing's own would import typing
+if TYPE_CHECKING:
+    import argparse
+
+SCRIPTS = {"bash": "hv.bash", "fish": "hv.fish", "zsh": "_hv"}
+"""Name of each shell's script in hv/completions/, as the shells want it named."""
+JOBS = "/var/lib/hyper-nixos/firstrun"
+"""State files of the first-run jobs, `JOB.json` each."""
+
+
+def parser() -> "argparse.ArgumentParser":
+    """What `hv completion` takes."""
+    import argparse
+
+    result = argparse.ArgumentParser(
+        prog="hv completion",
+        description="Print the completion script for a shell. The packages install it; "
+        "elsewhere, load it in the shell's start-up file, e.g. `source <(hv completion bash)`.",
+    )
+    what = result.add_mutually_exclusive_group(required=True)
+    what.add_argument("shell", nargs="?", choices=sorted(SCRIPTS), help="the shell")
+    what.add_argument("--jobs", action="store_true", help="print the names of this host's first-run jobs")
+    return result
+
+
+def jobs(folder: str = JOBS) -> list[str]:
+    """Names of the jobs that have a state file; none when there is no such folder or it cannot be read."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 -- pathlib doubles the time to answer
+    except OSError:
+        return []
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+
+def script(shell: str) -> str:
+    """The text of a shell's completion script."""
+    folder = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 -- see jobs()
+    with open(f"{folder}/completions/{SCRIPTS[shell]}", encoding="utf-8") as file:  # noqa: PTH123
+        return file.read()
+
+
+def main(argv: list[str]) -> int:
+    """`hv completion`; what shells ask for is answered without a parser."""
+    match argv:
+        case ["--jobs"]:
+            print("\n".join(jobs()))
+        case [shell] if shell in SCRIPTS:
+            sys.stdout.write(script(shell))
+        case _:
+            chosen = parser().parse_args(argv)
+            return main(["--jobs"] if chosen.jobs else [chosen.shell])
+    return 0

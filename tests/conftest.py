@@ -1,0 +1,57 @@
+"""Which tests this machine can run. What it lacks is deselected by marker, and one line at the end says so."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.nixeval import nix
+
+
+def has_nixpkgs() -> bool:
+    """Whether NIXPKGS names a tree and there is a Nix to evaluate it."""
+    return bool(os.environ.get("NIXPKGS")) and nix.find() is not None
+
+
+NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
+    "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
+    "gpu": (lambda: bool(os.environ.get("HV_GPU")), "HV_GPU=<PCI address to give to a guest> make test"),
+}
+"""Marker: whether this machine has what it needs, and how to run its tests."""
+
+NOT_RUN = pytest.StashKey[Counter[str]]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Runs after `-m` chose: drops what cannot run here, and puts the machines last, so that mistakes show early."""
+    not_run: Counter[str] = Counter()
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    able: dict[str, bool] = {}
+    for item in items:
+        lacks = None
+        for marker, (has, _) in NEEDS.items():
+            if lacks is None and item.get_closest_marker(marker):
+                lacks = None if able.setdefault(marker, has()) else marker
+        if lacks is None:
+            kept.append(item)
+        else:
+            not_run[lacks] += 1
+            dropped.append(item)
+    config.stash[NOT_RUN] = not_run
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("vm") is not None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The one line."""
+    not_run = config.stash.get(NOT_RUN, Counter())
+    if not_run:
+        parts = [
+            f"{count} marked {marker} (run them: {NEEDS[marker][1]})" for marker, count in not_run.items()
+        ]
+        terminalreporter.write_line(f"NOT RUN, this machine lacks something: {'; '.join(parts)}")
