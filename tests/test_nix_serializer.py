@@ -145,7 +145,8 @@ def test_the_layout_is_that_of_nixfmt() -> None:
             "empty": {"set": {}, "list": []},
             "networking.hostName": "odd",
             "numbers": [-1, 2],
-            "nested": [{"a": {"b": True}}, force([{"c": None}])],
+            "nested": [{"a": {"b": True}}, force([{}])],
+            "one": {"by": {"one": Commented("Why one.", ["a"])}},
             "motd": Commented("Two lines,\nas a person reads them.", "Welcome\n\nto 'this' host\n"),
         },
     )
@@ -168,17 +169,18 @@ LAYOUT = """\
     list = [ ];
   };
   "networking.hostName" = "odd";
-  numbers = [ (-1) 2 ];
+  numbers = [
+    (-1)
+    2
+  ];
   nested = [
     {
       a.b = true;
     }
-    (lib.mkForce [
-      {
-        c = null;
-      }
-    ])
+    (lib.mkForce [ { } ])
   ];
+  # Why one.
+  one.by.one = [ "a" ];
   # Two lines,
   # as a person reads them.
   motd = ''

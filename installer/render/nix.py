@@ -2,7 +2,7 @@
 
 Every line of Nix that a host gets comes from here, so escaping is decided once. Syntax and escapes are those of the
 Nix manual, "String literals" and "Identifiers"; the layout follows RFC 166 (nixfmt): two spaces, sets expanded,
-lists and calls on one line where they fit.
+a list of one and a call on one line.
 """
 
 import re
@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from installer.errors import Exit, HyperError
-
-LIST_WIDTH = 60
-"""Columns up to which a list stays on one line."""
 
 KEYWORDS = frozenset({"assert", "else", "if", "in", "inherit", "let", "or", "rec", "then", "with"})
 """Words that cannot be bare attribute names or variables."""
@@ -93,6 +90,27 @@ def default(value: Nix) -> Call:
 def force(value: Nix) -> Call:
     """`lib.mkForce value`: wins over every plain definition."""
     return Call(LIB["mkForce"], value)
+
+
+def uses(value: Nix, variable: str) -> bool:
+    """Whether the value refers to a variable anywhere: what a file's function must take as an argument."""
+    match value:
+        case Reference():
+            return value.names[0] == variable
+        case Call():
+            return uses(value.function, variable) or any(
+                uses(argument, variable) for argument in value.arguments
+            )
+        case Commented():
+            return uses(value.value, variable)
+        case Function():
+            return uses(value.body, variable)
+        case Mapping():
+            return any(uses(inner, variable) for inner in value.values())
+        case None | str() | int() | Path():
+            return False
+        case _:
+            return any(uses(inner, variable) for inner in value)
 
 
 def to_nix(value: Nix) -> str:
@@ -180,33 +198,40 @@ def _set(values: Mapping[str, Nix], indent: str) -> str:
 def _bindings(values: Mapping[str, Nix], indent: str) -> Iterator[str]:
     for name, value in values.items():
         path = [nix_name(name)]
-        if isinstance(value, Commented):
-            yield indent + _comment(value.comment, indent)
-            value = value.value  # noqa: PLW2901 -- the comment is written, the value follows
+        comment, value = _uncommented(value)  # noqa: PLW2901 -- the comment is written, the value follows
         # `boot.loader.timeout = 5;` reads better than three sets of one.
         while isinstance(value, Mapping) and len(value) == 1:
-            (inner_name, inner_value) = next(iter(value.items()))
-            if isinstance(inner_value, Commented):
-                break
+            ((inner_name, inner_value),) = value.items()
+            inner_comment, value = _uncommented(inner_value)  # noqa: PLW2901
             path.append(nix_name(inner_name))
-            value = inner_value  # noqa: PLW2901
-        yield f"{indent}{'.'.join(path)} = {_expression(value, indent)};"
+            comment += inner_comment
+        yield from (indent + _comment(text, indent) for text in comment)
+        if isinstance(value, Function):
+            yield f"{indent}{'.'.join(path)} =\n{indent}  {_expression(value, indent + '  ')};"
+        else:
+            yield f"{indent}{'.'.join(path)} = {_expression(value, indent)};"
+
+
+def _uncommented(value: Nix) -> tuple[tuple[str, ...], Nix]:
+    comments: tuple[str, ...] = ()
+    while isinstance(value, Commented):
+        comments += (value.comment,)
+        value = value.value
+    return comments, value
 
 
 def _list(values: Sequence[Nix], indent: str) -> str:
     if not values:
         return "[ ]"
-    flat = f"[ {' '.join(_operand(value, indent) for value in values)} ]"
-    if "\n" not in flat and len(indent) + len(flat) <= LIST_WIDTH:
-        return flat
+    if len(values) == 1 and not isinstance(values[0], Commented):
+        return f"[ {_operand(values[0], indent)} ]"
     return "\n".join(("[", *_elements(values, indent + "  "), f"{indent}]"))
 
 
 def _elements(values: Sequence[Nix], indent: str) -> Iterator[str]:
-    for value in values:
-        if isinstance(value, Commented):
-            yield indent + _comment(value.comment, indent)
-            value = value.value  # noqa: PLW2901 -- the comment is written, the value follows
+    for element in values:
+        comments, value = _uncommented(element)
+        yield from (indent + _comment(text, indent) for text in comments)
         yield indent + _operand(value, indent)
 
 

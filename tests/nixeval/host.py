@@ -9,6 +9,7 @@ from typing import Any
 from tests.nixeval.nix import REPOSITORY, EvaluationError, require
 
 MODULES = REPOSITORY / "nix/modules"
+FLAKE = Path(__file__).with_name("flake.nix")
 HOST = Path(__file__).with_name("host.nix")
 TOPLEVEL = "host: host.config.system.build.toplevel.drvPath"
 """Selects the derivation of the whole system: everything that would be built is evaluated for it."""
@@ -36,12 +37,26 @@ def nixpkgs() -> Path:
     return Path(named).resolve()
 
 
-def evaluate(select: str, modules: Sequence[Path | str], system: str = "x86_64-linux") -> Evaluated:
-    """Evaluate a host of these modules: files, or Nix expressions. `select` is a Nix function of the system."""
-    expressions = " ".join(f"({module})" if isinstance(module, str) else str(module) for module in modules)
+def flakes() -> str:
+    """The Nix expression of tests/nixeval/flake.nix with nixpkgs and this repository."""
+    return f"(import {FLAKE} {{ nixpkgs = {nixpkgs()}; repository = {REPOSITORY}; }})"
+
+
+def evaluate_flake_host(directory: Path, hostname: str, select: str = TOPLEVEL) -> Evaluated:
+    """Evaluate the host of a rendered flake, with this repository as its `hyper-nixos`."""
+    return evaluate(select, f'{flakes()}.modulesOf {directory} "{hostname}"')
+
+
+def evaluate(select: str, modules: Sequence[Path | str] | str, system: str = "x86_64-linux") -> Evaluated:
+    """Evaluate a host of these modules: files or Nix expressions, or one expression of a list.
+
+    `select` is a Nix function of the evaluated system ({ config, pkgs, options, … }).
+    """
+    if not isinstance(modules, str):
+        modules = f"[ {' '.join(f'({module})' for module in modules)} ]"
     arguments = {
         "nixpkgs": str(nixpkgs()),
-        "modules": f"[ {expressions} ]",
+        "modules": modules,
         "system": f'"{system}"',
         "select": select,
     }

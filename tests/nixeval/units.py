@@ -13,7 +13,7 @@ from tests.nixeval.nix import REPOSITORY, EvaluationError
 GOLDEN = REPOSITORY / "tests/golden/units"
 EXAMPLE = REPOSITORY / "tests/nixeval/example.nix"
 PASSTHROUGH = """{
-  hypervisor.passthrough.devices."0000:01:00.0" = { vendor = "10de"; device = "2204"; driver = "nouveau"; };
+  hypervisor.passthrough.devices."0000:01:00.0" = { vendor = "10de"; device = "2204"; drivers = [ "nouveau" ]; };
 }"""
 SELECT = """
 host:

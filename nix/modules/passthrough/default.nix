@@ -11,7 +11,7 @@
 let
   cfg = config.hypervisor.passthrough;
   devices = lib.attrsToList cfg.devices;
-  drivers = lib.unique (lib.filter (driver: driver != null) (map (device: device.value.driver) devices));
+  drivers = lib.unique (lib.concatMap (device: device.value.drivers) devices);
   hexadecimal = digits: lib.types.strMatching "[0-9a-f]{${toString digits}}";
 in
 {
@@ -28,7 +28,7 @@ in
         "0000:01:00.0" = {
           vendor = "10de";
           device = "2204";
-          driver = "nouveau";
+          drivers = [ "nouveau" ];
         };
       };
       description = "Devices by PCI address, with domain, as `lspci -D` prints it.";
@@ -43,10 +43,10 @@ in
               type = hexadecimal 4;
               description = "Device id that must be found at the address.";
             };
-            driver = lib.mkOption {
-              type = lib.types.nullOr lib.types.str;
-              default = null;
-              description = "Kernel module that would take the device on the host; vfio-pci is loaded before it.";
+            drivers = lib.mkOption {
+              type = lib.types.listOf lib.types.str;
+              default = [ ];
+              description = "Kernel modules that would take the device on the host; vfio-pci is loaded before them.";
             };
           };
         }

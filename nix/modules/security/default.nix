@@ -52,10 +52,10 @@ in
             { hardened.configuration.hypervisor.phase = lib.mkForce "hardened"; };
 
         services.openssh.settings = {
-          PermitRootLogin = "no";
-          KbdInteractiveAuthentication = false;
+          KbdInteractiveAuthentication = lib.mkDefault false;
           PasswordAuthentication = lib.mkDefault false;
-          X11Forwarding = false;
+          PermitRootLogin = lib.mkDefault "no";
+          X11Forwarding = lib.mkDefault false;
         };
         # A boot menu that can be edited is a root shell for whoever stands at the machine.
         boot.loader.systemd-boot.editor = false;
@@ -64,10 +64,10 @@ in
       (lib.mkIf hardened {
         services.openssh.settings = {
           PasswordAuthentication = lib.mkOverride 40 false; # before mkForce: no host file brings passwords back
-          AllowAgentForwarding = false;
-          AllowTcpForwarding = false;
-          MaxAuthTries = 3;
-          LoginGraceTime = 30;
+          AllowAgentForwarding = lib.mkDefault false;
+          AuthenticationMethods = lib.mkDefault "publickey";
+          LoginGraceTime = lib.mkDefault 30;
+          MaxAuthTries = lib.mkDefault 3;
         };
         boot.kernel.sysctl = {
           "kernel.dmesg_restrict" = 1;
@@ -96,7 +96,7 @@ in
           "slab_nomerge"
         ];
         boot.kernel.sysctl."kernel.yama.ptrace_scope" = lib.mkOverride 80 2;
-        services.openssh.settings.MaxSessions = 4;
+        services.openssh.settings.MaxSessions = lib.mkDefault 4;
       })
     ]
   );

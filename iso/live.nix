@@ -1,0 +1,71 @@
+# The live medium: NixOS's minimal installation CD with our installer, the flakes that hosts are pinned to, and a kernel
+# that makes IOMMU groups, so that probing sees what the installed host will see.
+{
+  config,
+  lib,
+  modulesPath,
+  nixpkgs,
+  pkgs,
+  self,
+  ...
+}:
+let
+  package = config.hypervisor.package;
+  # A flake input as the host's flake.lock names it; Nix takes the copy in the medium's store because narHash fits.
+  source = url: original: flake: {
+    inherit url original;
+    store_path = "${flake}";
+    locked = original // {
+      inherit (flake) narHash;
+      lastModified = flake.lastModified or 0;
+    }
+    // lib.optionalAttrs (flake ? rev) { inherit (flake) rev; };
+  };
+  medium = {
+    version = 1;
+    label = "Hyper-NixOS ${package.version}";
+    inherit (config.system.nixos) release;
+    inherit (pkgs.stdenv.hostPlatform) system;
+    nixpkgs = source "github:NixOS/nixpkgs/nixos-${config.system.nixos.release}" {
+      type = "github";
+      owner = "NixOS";
+      repo = "nixpkgs";
+      ref = "nixos-${config.system.nixos.release}";
+    } nixpkgs;
+    hyper_nixos = source "path:/etc/hyper-nixos/flake" {
+      type = "path";
+      path = "/etc/hyper-nixos/flake";
+    } self;
+    estimated_closure = 6 * 1024 * 1024 * 1024;
+    closures = [ ];
+    images = { };
+  };
+in
+{
+  imports = [ (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix") ];
+
+  environment.systemPackages = [ package ];
+  environment.etc."hyper-nixos/medium.json".source =
+    (pkgs.formats.json { }).generate "medium.json" medium;
+  # Hosts find our modules here; the installer copies the folder to them.
+  environment.etc."hyper-nixos/flake".source = self;
+
+  boot.kernelParams = [
+    "intel_iommu=on"
+    "iommu=pt"
+    "console=tty0"
+    "console=ttyS0,115200"
+  ];
+  nix.settings.experimental-features = [
+    "flakes"
+    "nix-command"
+  ];
+
+  image.baseName = lib.mkForce "hyper-nixos-${package.version}-${pkgs.stdenv.hostPlatform.system}";
+  isoImage.volumeID = "HYPER_NIXOS";
+  isoImage.storeContents = [
+    nixpkgs
+    self
+  ];
+  isoImage.squashfsCompression = "zstd -Xcompression-level 6";
+}

@@ -1,0 +1,7 @@
+# Phase setup, with the other one as a specialisation.
+# Written by `hv install` from the answers; yours from now on. `nixos-rebuild switch` puts changes into force.
+{ lib, ... }:
+{
+  hypervisor.phase = "setup";
+  specialisation.hardened.configuration.hypervisor.phase = lib.mkForce "hardened";
+}

@@ -1,0 +1,318 @@
+"""Hosts that are rendered for tests: machines and answers that between them use everything that is rendered."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from installer.answers.model import Answers
+from installer.facts import Facts
+from installer.medium import Medium
+from installer.plan.planner import make_plan
+from installer.render import RenderedHost, load_templates, render
+
+Data = dict[str, Any]
+GIB = 2**30
+UNTOLD: Data = {"verdict": "unknown", "because": "not recorded"}
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDZGMF1Vc1hV0M0d0Jm9kVyBqJd2oW4kHcA1qXW0s3bT"
+HASH = "$6$saltsaltsalt$" + "x" * 86
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ\nq83vEjRWeJA=\n-----END CERTIFICATE-----\n"
+
+MEDIUM = Medium.model_validate(
+    {
+        "label": "Hyper-NixOS 0.1.0",
+        "release": "26.05",
+        "nixpkgs": {
+            "url": "github:NixOS/nixpkgs/nixos-26.05",
+            "locked": {
+                "type": "github",
+                "owner": "NixOS",
+                "repo": "nixpkgs",
+                "rev": "1" * 40,
+                "lastModified": 1780000000,
+                "narHash": "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            },
+            "original": {"type": "github", "owner": "NixOS", "repo": "nixpkgs", "ref": "nixos-26.05"},
+            "store_path": "/nix/store/00000000000000000000000000000000-source",
+        },
+        "hyper_nixos": {
+            "url": "path:/etc/hyper-nixos/flake",
+            "locked": {
+                "type": "path",
+                "path": "/etc/hyper-nixos/flake",
+                "lastModified": 1780000000,
+                "narHash": "sha256-AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+            },
+            "original": {"type": "path", "path": "/etc/hyper-nixos/flake"},
+            "store_path": "/nix/store/11111111111111111111111111111111-source",
+        },
+        "estimated_closure": 4 * GIB,
+        "images": {"alpine": "/images/alpine.qcow2"},
+    }
+)
+
+
+def function(address: str, class_code: str, ids: str, group: int, **more: Any) -> Data:
+    """A PCI function of facts."""
+    vendor, device = ids.split(":")
+    return {
+        "address": address,
+        "class_code": class_code,
+        "class_name": "class",
+        "vendor_id": vendor,
+        "device_id": device,
+        "vendor_name": "vendor",
+        "device_name": "device",
+        "driver": None,
+        "iommu_group": group,
+        "reset_methods": ["flr"],
+        "resizable_bars": {},
+        "sriov_total": 0,
+        "sriov_active": 0,
+        "numa_node": None,
+        "boot_vga": False,
+        "is_bridge": False,
+        "companions": [],
+        "passthrough": {"verdict": "yes", "reasons": ["alone in its group"]},
+        **more,
+    }
+
+
+def machine(firmware: str, vendor: str, pci: list[Data], disk: Data, **more: Any) -> Facts:
+    """A machine with one disk."""
+    judged = (
+        "second_level_paging",
+        "nested",
+        "apic_virtualization",
+        "pages_1gib",
+        "sev",
+        "sev_es",
+        "sev_snp",
+        "tdx",
+    )
+    groups: dict[int, list[str]] = {}
+    for device in pci:
+        groups.setdefault(device["iommu_group"], []).append(device["address"])
+    return Facts.model_validate(
+        {
+            "cpu": {
+                "architecture": "x86_64",
+                "vendor": vendor,
+                "model": "Example",
+                "sockets": 1,
+                "cores": 8,
+                "threads": 16,
+                "numa_nodes": 1,
+                "virtualization": {"state": "ready", "evidence": ["/dev/kvm opens"]},
+                **dict.fromkeys(judged, UNTOLD),
+            },
+            "memory": {
+                "total": 64 * GIB,
+                "available": 60 * GIB,
+                "ecc": UNTOLD,
+                "hugepage_sizes": [2**21, GIB],
+            },
+            "firmware": {
+                "kind": firmware,
+                "secure_boot": UNTOLD,
+                "setup_mode": UNTOLD,
+                "tpm": None,
+                "chassis": "server",
+                "vendor": "Example",
+                "product": "One",
+                "hypervisor": more.get("hypervisor"),
+                "serial_consoles": [],
+            },
+            "iommu": {
+                "state": "on" if more.get("units") else "absent",
+                "evidence": [],
+                "units": more.get("units", []),
+                "groups": [
+                    {"number": number, "kind": "DMA", "members": members}
+                    for number, members in groups.items()
+                ]
+                if more.get("units")
+                else [],
+            },
+            "pci": pci,
+            "gpus": [],
+            "disks": [
+                {
+                    "wwn": None,
+                    "rotational": False,
+                    "logical_sector": 512,
+                    "physical_sector": 4096,
+                    "removable": False,
+                    "read_only": False,
+                    "health": {"unknown_because": "not recorded"},
+                    "table": None,
+                    "install_medium": False,
+                    "in_use": [],
+                    **disk,
+                }
+            ],
+            "nics": [],
+            "systems": [],
+        }
+    )
+
+
+SERVER = machine(
+    "UEFI 64-bit",
+    "GenuineIntel",
+    [
+        function("0000:00:14.0", "0c0330", "8086:a36d", 1, driver="xhci_hcd", modules=["xhci_pci"]),
+        function("0000:01:00.0", "030000", "10de:2204", 2, driver="nouveau", modules=["nouveau"]),
+        function(
+            "0000:01:00.1", "040300", "10de:1aef", 2, driver="snd_hda_intel", modules=["snd_hda_intel"]
+        ),
+        function("0000:02:00.0", "030000", "10de:2204", 3, driver="nouveau", modules=["nouveau"]),
+        function("0000:03:00.0", "010802", "144d:a808", 4, driver="nvme", modules=["nvme"]),
+    ],
+    {
+        "name": "nvme0n1",
+        "serial": "S4EWNX0R123456",
+        "by_id": ["nvme-Samsung_SSD_970_S4EWNX0R123456", "nvme-eui.0025385b91b0a1b2"],
+        "model": "Samsung SSD 970",
+        "transport": "nvme",
+        "pci_address": "0000:03:00.0",
+        "size": 500 * 10**9,
+    },
+    units=["dmar0"],
+)
+GUEST = machine(
+    "BIOS",
+    "AuthenticAMD",
+    [function("0000:00:05.0", "010000", "1af4:1001", 1, driver="virtio-pci", modules=["virtio_pci"])],
+    {
+        "name": "vda",
+        "serial": "ROOT1",
+        "by_id": ["virtio-ROOT1"],
+        "model": None,
+        "transport": "virtio",
+        "pci_address": "0000:00:05.0",
+        "size": 40 * GIB,
+    },
+    hypervisor="kvm",
+)
+
+EVERYTHING: Data = {
+    "version": 1,
+    "hostname": "hv-01",
+    "domain": "example.org",
+    "locale": "de_DE.UTF-8",
+    "keymap": "de-latin1-nodeadkeys",
+    "timezone": "Europe/Berlin",
+    "storage": {
+        "disk": {"serial": "S4EWNX0R123456"},
+        "filesystem": "btrfs",
+        "swap": {"kind": "partition", "size": "8GiB"},
+        "encryption": {"enable": True, "passphrase": {"file": "/run/secrets/passphrase"}},
+    },
+    "boot": {"serial_console": "ttyS0,115200", "kernel_params": ["mitigations=auto"]},
+    "users": [
+        {
+            "name": "alice",
+            "full_name": "Alice \"$\\{x}\" O''Hara",
+            "admin": True,
+            "password_hash": HASH,
+            "ssh_keys": [f"{KEY} alice"],
+        },
+        {"name": "bob", "admin": True, "ssh_keys": [f"{KEY} bob"], "shell": "zsh"},
+        {
+            "name": "carol",
+            "password_hash_file": {"file": "/run/secrets/carol"},
+            "groups": ["systemd-journal"],
+        },
+    ],
+    "ssh": {"port": 2222, "password_login": True},
+    "network": {
+        "ethernets": [
+            {"name": "lan0", "match": {"mac": "52:54:00:AA:BB:01"}},
+            {"name": "lan1", "match": {"mac": "52:54:00:aa:bb:02"}},
+            {
+                "name": "mgmt0",
+                "match": {"mac": "52:54:00:aa:bb:03"},
+                "addressing": {"dhcp": "ipv4", "accept_ra": False},
+            },
+        ],
+        "bonds": [{"name": "bond0", "members": ["lan0", "lan1"], "mode": "802.3ad"}],
+        "vlans": [
+            {
+                "name": "storage",
+                "id": 30,
+                "link": "bond0",
+                "addressing": {"addresses": ["10.30.0.2/24"], "dhcp": "no", "mtu": 9000},
+            }
+        ],
+        "bridges": [
+            {
+                "name": "br0",
+                "members": ["bond0"],
+                "addressing": {
+                    "dhcp": "no",
+                    "addresses": ["192.0.2.10/24", "2001:db8::10/64"],
+                    "gateways": ["192.0.2.1", "2001:db8::1"],
+                    "dns": ["192.0.2.53"],
+                    "domains": ["example.org"],
+                    "routes": [{"to": "10.0.0.0/8", "via": "192.0.2.2"}],
+                },
+            },
+            {"name": "isolated", "stp": True},
+        ],
+        "dns": ["2001:db8::53"],
+        "ntp": ["ntp.example.org"],
+        "proxy": "http://proxy.example.org:3128",
+        "no_proxy": ["localhost", "example.org"],
+    },
+    "system": {
+        "substituters": [
+            {
+                "url": "https://cache.example.org",
+                "public_key": "cache.example.org-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            }
+        ],
+        "ca_certificates": [CERTIFICATE],
+    },
+    "hypervisor": {
+        "tier": "enhanced",
+        "features": {"tpm": False, "foreign-architectures": True},
+        "nested": True,
+        "hugepages_1g": 8,
+        "passthrough": [{"address": "01:00.0"}],
+    },
+    "security": {"phase": "hardened", "profile": "strict"},
+}
+SMALL: Data = {
+    "version": 1,
+    "hostname": "guest",
+    "storage": {"disk": {"by_id": "virtio-ROOT1"}, "filesystem": "ext4"},
+    "users": [{"name": "alice", "admin": True, "password_hash": HASH}],
+    "ssh": {"enable": False},
+}
+XFS: Data = {
+    "version": 1,
+    "hostname": "or",
+    "storage": {
+        "disk": {"serial": "S4EWNX0R123456"},
+        "filesystem": "xfs",
+        "swap": {"kind": "none"},
+    },
+    "boot": {"loader": "grub"},
+    "users": [{"name": "alice", "admin": True, "ssh_keys": [KEY]}],
+    "network": {"ethernets": [{"name": "any", "match": {"name": "en*"}, "addressing": {"dhcp": "yes"}}]},
+    "hypervisor": {"tier": "minimal"},
+}
+
+CASES: Mapping[str, tuple[Facts, Data]] = {
+    "uefi-luks-btrfs-everything": (SERVER, EVERYTHING),
+    "bios-ext4-small": (GUEST, SMALL),
+    "uefi-grub-xfs-keys-only": (SERVER, XFS),
+}
+
+
+@cache
+def rendered(name: str) -> RenderedHost:
+    """The files of a case."""
+    facts, data = CASES[name]
+    answers = Answers.model_validate(data)
+    return render(facts, answers, make_plan(facts, answers, MEDIUM), MEDIUM, load_templates())
