@@ -1,0 +1,249 @@
+"""What no file below /sys or /proc tells: ioctls, processor registers, names from pci.ids, one call of lsblk.
+
+Every question takes a key and answers with text, or None when it cannot be answered; records keep the answers.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import pairwise
+
+KVM_GET_API_VERSION = 0xAE00
+KVM_CREATE_VM = 0xAE01
+"""linux/kvm.h."""
+NVME_IOCTL_ADMIN_CMD = 0xC0484E41
+NVME_GET_LOG_PAGE = 2
+NVME_LOG_HEALTH = 2
+NVME_LOG_SIZE = 512
+NVME_LOG_KEPT = 6
+"""linux/nvme_ioctl.h, NVM Express base specification 5.1.12.1.3; of the log only the health bytes are kept."""
+PCI_NAMES = ("/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids", "/run/current-system/sw/share/pci.ids")
+RTF_UP, RTF_REJECT = 0x1, 0x200
+"""linux/route.h and linux/ipv6_route.h."""
+
+
+def kvm(_key: str) -> str | None:
+    """`ok N`: /dev/kvm speaks API N and creates a VM; else what failed; None without /dev/kvm."""
+    import fcntl
+
+    try:
+        device = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    try:
+        version = fcntl.ioctl(device, KVM_GET_API_VERSION, 0)
+        os.close(fcntl.ioctl(device, KVM_CREATE_VM, 0))
+    except OSError as error:
+        return f"creates no virtual machine: {error.strerror}"
+    finally:
+        os.close(device)
+    return f"ok {version}"
+
+
+def _register(path: str, offset: int, size: int) -> str | None:
+    try:
+        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.pread(device, size, offset).hex() or None
+    except OSError:
+        return None
+    finally:
+        os.close(device)
+
+
+def cpuid(key: str) -> str | None:
+    """EAX, EBX, ECX, EDX of a leaf (hexadecimal key), little-endian; needs root and the cpuid driver."""
+    return _register("/dev/cpu/0/cpuid", int(key, 16), 16)
+
+
+def msr(key: str) -> str | None:
+    """A model-specific register (hexadecimal key), little-endian; needs root and the msr driver."""
+    return _register("/dev/cpu/0/msr", int(key, 16), 8)
+
+
+def nvme_health(key: str) -> str | None:
+    """First bytes of the SMART log of a controller (`nvme0`); needs root. Reads, changes nothing."""
+    import fcntl
+    import struct
+    from array import array
+
+    buffer = array("B", bytes(NVME_LOG_SIZE))
+    log = NVME_LOG_HEALTH | (NVME_LOG_SIZE // 4 - 1) << 16
+    command = bytearray(
+        struct.pack(
+            "<BBHIIIQQIIIIIIIIII",
+            NVME_GET_LOG_PAGE,
+            *(0, 0, 0xFFFFFFFF, 0, 0, 0),
+            buffer.buffer_info()[0],
+            *(0, NVME_LOG_SIZE, log, 0, 0, 0, 0, 0, 0, 0),
+        )
+    )
+    try:
+        device = os.open(f"/dev/{key}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = fcntl.ioctl(device, NVME_IOCTL_ADMIN_CMD, command)
+    except OSError:
+        return None
+    finally:
+        os.close(device)
+    return None if status else buffer.tobytes()[:NVME_LOG_KEPT].hex()
+
+
+@cache
+def _pci_names() -> bytes:
+    for path in PCI_NAMES:
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                return file.read()
+        except OSError:
+            continue
+    return b""
+
+
+def pci_name(key: str) -> str | None:
+    """`vendor` or `vendor:device` (four hexadecimal digits each) to its name in pci.ids."""
+    names = _pci_names()
+    vendor, _, device = key.partition(":")
+    start = names.find(f"\n{vendor}  ".encode())
+    if start < 0:
+        return None
+    if device:
+        start = names.find(f"\n\t{device}  ".encode(), start, _next_vendor(names, start))
+        if start < 0:
+            return None
+    line = names[start + 1 : names.find(b"\n", start + 1)]
+    return line.decode("utf-8", "replace").partition("  ")[2]
+
+
+def _next_vendor(names: bytes, start: int) -> int:
+    """Where the vendor's block ends: the next line that begins with neither a tab nor a comment sign."""
+    place = start + 1
+    while (place := names.find(b"\n", place)) >= 0:
+        if names[place + 1 : place + 2] not in (b"\t", b"#"):
+            return place
+        place += 1
+    return len(names)
+
+
+def _lines(path: str) -> list[list[str]]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            return [line.split() for line in file]
+    except OSError:
+        return []
+
+
+@cache
+def _network() -> tuple[Mapping[str, list[str]], frozenset[str]]:
+    """Addresses with prefix length by interface (without link-local ones), interfaces of default routes."""
+    return addresses(
+        _lines("/proc/net/route")[1:],
+        _lines("/proc/net/fib_trie"),
+        _lines("/proc/net/if_inet6"),
+        _lines("/proc/net/ipv6_route"),
+    )
+
+
+def addresses(
+    route: list[list[str]], trie: list[list[str]], inet6: list[list[str]], route6: list[list[str]]
+) -> tuple[dict[str, list[str]], frozenset[str]]:
+    """What `_network` says, from the split lines of the kernel's tables in /proc/net."""
+    found: dict[str, list[str]] = {}
+    default = {fields[0] for fields in route if len(fields) > 7 and fields[1] == fields[7] == "00000000"}
+    default |= {
+        fields[9]
+        for fields in route6
+        if len(fields) > 9 and fields[1] == "00" and int(fields[8], 16) & (RTF_UP | RTF_REJECT) == RTF_UP
+    }
+    networks = [
+        (_little(fields[1]), _little(fields[7]), fields[0])
+        for fields in route
+        if len(fields) > 7 and fields[7] != "00000000"
+    ]
+    for leaf, kind in pairwise(trie):
+        if leaf[:1] != ["|--"] or kind[:3] != ["/32", "host", "LOCAL"] or leaf[1].startswith("127."):
+            continue
+        address = int.from_bytes(bytes(int(byte) for byte in leaf[1].split(".")), "big")
+        fitting = [(mask, name) for network, mask, name in networks if address & mask == network]
+        if fitting:
+            mask, name = max(fitting)
+            place = found.setdefault(name, [])
+            if (text := f"{leaf[1]}/{mask.bit_count()}") not in place:
+                place.append(text)
+    for fields in inet6:
+        if len(fields) == 6 and fields[3] == "00" and fields[5] != "lo":
+            from ipaddress import IPv6Address
+
+            text = f"{IPv6Address(int(fields[0], 16))}/{int(fields[2], 16)}"
+            found.setdefault(fields[5], []).append(text)
+    return found, frozenset(default - {"lo"})
+
+
+def _little(text: str) -> int:
+    return int.from_bytes(bytes.fromhex(text), "little")
+
+
+def network_addresses(key: str) -> str | None:
+    """Addresses of an interface, separated by spaces."""
+    return " ".join(sorted(_network()[0].get(key, ()))) or None
+
+
+def network_default(_key: str) -> str | None:
+    """Interfaces that a default route leaves through, separated by spaces."""
+    return " ".join(sorted(_network()[1])) or None
+
+
+@cache
+def _lsblk() -> dict[str, dict[str, str | None]]:
+    import json
+    import subprocess
+
+    columns = "NAME,FSTYPE,UUID,LABEL,PARTUUID,PARTTYPE,PARTLABEL,PTTYPE"
+    try:
+        done = subprocess.run(
+            ["lsblk", "--json", "--list", "--output", columns], capture_output=True, timeout=30, check=True
+        )
+        rows = json.loads(done.stdout)["blockdevices"]
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return {}
+    return {row["name"]: row for row in rows}
+
+
+LSBLK_TO_UDEV = {
+    "fstype": "ID_FS_TYPE",
+    "uuid": "ID_FS_UUID",
+    "label": "ID_FS_LABEL",
+    "partuuid": "ID_PART_ENTRY_UUID",
+    "parttype": "ID_PART_ENTRY_TYPE",
+    "partlabel": "ID_PART_ENTRY_NAME",
+    "pttype": "ID_PART_TABLE_TYPE",
+}
+
+
+def signature(key: str) -> str | None:
+    """Where udev is not running: lsblk's finding on a block device as udev's properties, `NAME=value` by line.
+
+    lsblk is run once for all devices, and only when a device that nobody uses must be judged.
+    """
+    row = _lsblk().get(key)
+    if row is None:
+        return None
+    return "\n".join(f"{name}={row[column]}" for column, name in LSBLK_TO_UDEV.items() if row.get(column))
+
+
+QUESTIONS: Mapping[str, Callable[[str], str | None]] = {
+    "kvm": kvm,
+    "cpuid": cpuid,
+    "msr": msr,
+    "nvme health": nvme_health,
+    "pci name": pci_name,
+    "network addresses": network_addresses,
+    "network default": network_default,
+    "signature": signature,
+}
