@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from installer.errors import Exit, HyperError
+from installer.errors import Exit, HyperError, paragraph
 
 if TYPE_CHECKING:
     from installer.answers.login import Access
@@ -139,8 +139,8 @@ def _check(options: argparse.Namespace) -> int:
         }
         print(json.dumps(result, indent=2, ensure_ascii=False))
     else:
-        print(f"{options.file}: no problems" if not errors else f"{options.file}: does not fit this machine")
-        print("\n".join([*lines, "", *_logins(found)]))
+        verdict = "does not fit this machine" if errors else "no problems"
+        print("\n".join([f"{options.file}: {verdict}", *lines, "", *_logins(answers, found)]))
         for refused in errors:
             print(f"\n{refused}", file=sys.stderr)
     return errors[0].code if errors else Exit.ok
@@ -174,24 +174,31 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
     disks: tuple[Disk, ...] = ()
     try:
         disks = select_disks(answers.storage.disk, facts)
-        lines += [f"  installs on {title(disk)}, destroying what is on it" for disk in disks]
+        for disk in disks:
+            lines += paragraph(
+                f"{title(disk)}; everything on it would be destroyed", "  disk:       ", " " * 14
+            )
     except HyperError as error:
         errors.append(error)
     try:
         for choice in select_passthrough(answers, facts, disks):
-            lines += [f"  for guests: {device_title(device)}" for device in choice.functions]
-            lines += [f"    caution: {caution}" for caution in choice.device.passthrough.cautions]
+            for device in choice.functions:
+                lines += paragraph(device_title(device), "  for guests: ", " " * 14)
+            for caution in choice.device.passthrough.cautions:
+                lines += paragraph(caution, " " * 14 + "caution: ", " " * 16)
     except HyperError as error:
         errors.append(error)
     return lines, errors
 
 
-def _logins(found: "tuple[Access, ...]") -> list[str]:
+def _logins(answers: "Answers", found: "tuple[Access, ...]") -> list[str]:
     lines = ["Who can log in:"]
     for access in found:
         lines.append(f"  {access.user}{', administrator' if access.admin else ''}")
-        lines += [
-            f"    in phase {phase:9} {', '.join(ways) or 'not at all'}"
-            for phase, ways in access.ways.items()
-        ]
+        for phase, ways in access.ways.items():
+            lines += paragraph(
+                ", ".join(ways) or "not at all", f"    in phase {phase}: ".ljust(23), " " * 23
+            )
+    if any(user.password_hash_file for user in answers.users):
+        lines += ["", "Files with password hashes are read, and looked at, when installing."]
     return lines
