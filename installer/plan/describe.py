@@ -110,7 +110,7 @@ def _destroyed(plan: Plan) -> Iterator[str]:
         yield f"    WWN     {disk.wwn or 'none'}"
         yield f"    by id   {disk.by_id}"
         yield f"    sectors of {disk.logical_sector} bytes"
-        yield "    Everything on it is lost:"
+        yield "    what is lost"
         for loss in losses.get(disk.key, ()):
             yield from _paragraph(loss, "      - ", "        ")
 
@@ -213,7 +213,7 @@ def _pieces(words: Sequence[str], room: int) -> Iterator[str]:
     quoted = [shlex.quote(word) for word in words]
     while quoted:
         word = quoted.pop(0)
-        if word.startswith("-") and quoted and not quoted[0].startswith("-"):
+        if word.startswith("-") and quoted and (quoted[0] == "-" or not quoted[0].startswith("-")):
             pair = f"{word} {quoted[0]}"
             if len(pair) <= room:
                 word = pair

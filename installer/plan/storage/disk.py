@@ -52,13 +52,24 @@ class WholeDisk(Element):
             actions=(SaveHeaders(disk=self.key),),
             checks=(HeadersSaved(disk=self.key),),
         )
-        # From the last to the first, so that logical partitions go before the extended one that holds them.
+        # From the last to the first, so that logical partitions go before the extended one that holds them. A step of
+        # its own: with the table these devices vanish, and a second try could not wipe them again.
+        partitions = f"wipe-partitions-{self.key}"
         olds = tuple(self.disk.partition(number) for number in sorted(self.old_partitions, reverse=True))
+        if olds:
+            yield Step(
+                id=partitions,
+                summary=f"Erase every signature in the partitions of {self.words()}",
+                requires=(save,),
+                writes=(self.key,),
+                actions=tuple(Run(argv=("wipefs", "--all", device)) for device in olds),
+                checks=tuple(NoSignatures(device=device) for device in olds),
+            )
         yield Step(
             id=self.ready(layout),
-            summary=f"Erase every signature on {self.words()}",
-            requires=(save,),
+            summary=f"Erase the partition table and every signature on {self.words()}",
+            requires=(partitions if olds else save,),
             writes=(self.key,),
-            actions=tuple(Run(argv=("wipefs", "--all", device)) for device in (*olds, self.disk.device)),
+            actions=(Run(argv=("wipefs", "--all", self.disk.device)),),
             checks=(NoSignatures(device=self.disk.device),),
         )

@@ -38,10 +38,11 @@ class Mount:
     @property
     def step(self) -> str:
         """Id of the step that mounts it."""
-        name = sub("[^a-z0-9]+", "-", self.mountpoint).strip("-")
         if self.mountpoint == "/":
             return "mount-root"
-        if self.mountpoint != "/" + name.replace("-", "/"):
+        name = sub("[^a-z0-9]+", "-", self.mountpoint).strip("-")
+        # Where the path cannot be read back from the name, or is called /root, two places could get the same.
+        if name == "root" or self.mountpoint != "/" + name.replace("-", "/"):
             name = f"{name}-{sha256(self.mountpoint.encode()).hexdigest()[:6]}".lstrip("-")
         return f"mount-{name}"
 
