@@ -1,1 +1,1 @@
-"""First-run jobs: what an installed host does once, after its first boot."""
+"""First run: what the installed host does once, after its first boot, as jobs that can be repeated at will."""

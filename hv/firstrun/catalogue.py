@@ -1,0 +1,24 @@
+"""Which jobs a host has, in order."""
+
+from hv.firstrun.grow_root import GrowRootJob
+from hv.firstrun.hardware import HardwareJob
+from hv.firstrun.jobs import Job
+from hv.firstrun.libvirt import LibvirtJob
+from hv.firstrun.network import NetworkJob
+from hv.firstrun.phase import PhaseJob
+from hv.firstrun.pool import PoolJob
+from hv.firstrun.vm import VmJob
+from installer.handoff import Handoff
+
+
+def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
+    """Room first, the phase last."""
+    return (
+        GrowRootJob(handoff.grow),
+        HardwareJob(handoff.expectations),
+        LibvirtJob(),
+        PoolJob(handoff.pool),
+        NetworkJob(),
+        *(VmJob(handoff.hostname, vm) for vm in handoff.vms),
+        PhaseJob(handoff.administrators),
+    )

@@ -1,0 +1,401 @@
+"""The engine, the states, and what people are told: jobs of straw, real files."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hv.commands import firstrun
+from hv.firstrun import console
+from hv.firstrun.engine import PAUSES, Engine
+from hv.firstrun.state import Failure, JobState, StateFolder, Status
+from hv.firstrun.status import WIDTH, document, exit_code, table
+from hv.firstrun.world import Clock, Journal, TransientError, World
+from installer.errors import Exit, HyperError
+from installer.execute.log import Log, Redactor
+from installer.execute.runner import Runner
+from installer.handoff import Expectations, Handoff
+
+HANDOFF = Handoff(
+    hostname="straw",
+    grow=None,
+    expectations=Expectations(virtualization="ready", iommu="on"),
+    pool="/var/lib/libvirt/images",
+    vms=(),
+    phase="setup",
+    administrators=("ada",),
+)
+
+
+def nothing(_: World) -> None:
+    """Success at once."""
+
+
+def refuse(_: World) -> None:
+    """A failure that time does not cure."""
+    raise HyperError("It is broken.", why="somebody broke it", remedy="Mend it.")
+
+
+@dataclass
+class Straw:
+    """A job that does what a test says and counts how often."""
+
+    name: str
+    requires: tuple[str, ...] = ()
+    timeout: float = 60
+    reason: str | None = None
+    work: Callable[[World], None] = nothing
+    check: Callable[[World], None] = nothing
+    runs: int = 0
+
+    def applies(self, handoff: Handoff) -> str | None:
+        return self.reason
+
+    def run(self, world: World) -> None:
+        self.runs += 1
+        self.work(world)
+
+    def verify(self, world: World) -> None:
+        self.check(world)
+
+
+@dataclass
+class Time:
+    """A clock that goes only when somebody sleeps."""
+
+    seconds: float = 0
+    pauses: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.seconds += seconds
+
+    def clock(self) -> Clock:
+        start = datetime(2030, 1, 1, tzinfo=UTC)
+        return Clock(
+            now=lambda: start + timedelta(seconds=self.seconds),
+            monotonic=lambda: self.seconds,
+            sleep=self.sleep,
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    runner = Runner(Log(tmp_path / "log", Redactor()), os.environ["PATH"])
+    return World(programs=runner, root=tmp_path, clock=Time().clock())
+
+
+def engine_of(world: World, *jobs: Straw) -> Engine:
+    states = StateFolder(world.path("/var/lib/hyper-nixos/firstrun"))
+    return Engine(jobs, HANDOFF, world, states, console.announce(world))
+
+
+def test_failure_holds_up_what_needs_it_and_nothing_else(world: World) -> None:
+    first, bad, needs, needs_both, free = (
+        Straw("first"),
+        Straw("bad", work=refuse),
+        Straw("needs", requires=("bad",)),
+        Straw("needs-both", requires=("first", "needs")),
+        Straw("free", requires=("first",)),
+    )
+    states = engine_of(world, first, bad, needs, needs_both, free).run()
+    assert [state.status for state in states] == ["done", "failed", "waiting", "waiting", "done"]
+    assert states[1].error is not None and states[1].error.remedy == "Mend it."
+    assert states[1].attempts == 1, "a judgement is not repeated within one run"
+    assert states[2].reason == "needs bad"
+    assert exit_code(states) is Exit.step
+
+
+def test_second_run_repeats_the_failed_and_leaves_the_done_alone(world: World) -> None:
+    first, bad, needs = Straw("first"), Straw("bad", work=refuse), Straw("needs", requires=("bad",))
+    engine_of(world, first, bad, needs).run()
+    bad.work = nothing
+    states = engine_of(world, first, bad, needs).run()
+    assert (first.runs, bad.runs, needs.runs) == (1, 2, 1)
+    assert {state.status for state in states} == {Status.done} and exit_code(states) is Exit.ok
+    assert states[1].attempts == 2
+
+
+def test_passing_trouble_is_tried_again_after_a_pause(world: World) -> None:
+    time = Time()
+    world = World(programs=world.programs, root=world.root, clock=time.clock())
+
+    def third_time_lucky(_: World) -> None:
+        if job.runs < 3:
+            raise TransientError("Not yet.", why="it is early", remedy="Wait.")
+
+    job = Straw("patient", work=third_time_lucky)
+    (state,) = engine_of(world, job).run()
+    assert (state.status, state.attempts, tuple(time.pauses)) == (Status.done, 3, PAUSES)
+
+
+def test_unknown_errors_are_kept_with_their_kind(world: World) -> None:
+    def fall(_: World) -> None:
+        raise OSError(5, "Input/output error")
+
+    (state,) = engine_of(world, Straw("falls", work=fall)).run()
+    assert (state.status, state.attempts) == (Status.failed, 3)
+    assert state.error is not None and "OSError" in state.error.why and "Input/output" in state.error.why
+
+
+def test_a_job_is_done_only_when_its_effect_is_seen(world: World) -> None:
+    (state,) = engine_of(world, Straw("believes", check=refuse)).run()
+    assert state.status is Status.failed
+
+
+def test_a_hanging_job_is_given_up(world: World) -> None:
+
+    gate = threading.Event()
+
+    def wait(_: World) -> None:
+        gate.wait(60)
+
+    hanging = Straw("hangs", timeout=-4.9, work=wait)
+    states = engine_of(world, hanging, Straw("other")).run()
+    gate.set()
+    assert [state.status for state in states] == ["failed", "done"]
+    assert states[0].error is not None and "hangs" in states[0].error.what
+    assert states[0].attempts == 1
+
+
+def test_a_command_gets_no_more_time_than_its_job(world: World) -> None:
+    late = World(programs=world.programs, root=world.root, deadline=Clock().monotonic() + 0.3)
+    with pytest.raises(HyperError, match="sleep"):
+        late.attempt(("sleep", "60"))
+    with pytest.raises(HyperError, match="out of time"):
+        late.attempt(("true",))
+
+
+def test_skipped_jobs_satisfy_others_and_say_why(world: World) -> None:
+    states = engine_of(world, Straw("off", reason="nobody asked"), Straw("next", requires=("off",))).run()
+    assert [state.status for state in states] == ["skipped", "done"]
+    assert states[0].reason == "nobody asked"
+
+
+def _die_in_job(root: Path) -> None:
+    world = World(programs=Runner(Log(root / "log", Redactor()), os.environ["PATH"]), root=root)
+    engine_of(world, Straw("first"), Straw("cut", work=lambda _: os.kill(os.getpid(), signal.SIGKILL))).run()
+
+
+def test_power_cut_leaves_running_and_is_repeated(world: World) -> None:
+    child = multiprocessing.get_context("fork").Process(target=_die_in_job, args=(world.root,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    first, cut = Straw("first"), Straw("cut")
+    engine = engine_of(world, first, cut)
+    assert [state.status for state in engine.all_states()] == ["done", "running"]
+    states = engine.run()
+    assert (first.runs, cut.runs) == (0, 1)
+    assert states[1].status is Status.done and states[1].attempts == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\0", b'{"version": 2}', b'{"job": 7}', b"[]"])
+def test_damaged_state_counts_as_never_tried(world: World, content: bytes) -> None:
+    job = Straw("first")
+    engine = engine_of(world, job)
+    engine.states.folder.mkdir(parents=True)
+    (engine.states.folder / "first.json").write_bytes(content)
+    assert engine.all_states()[0].status is Status.pending
+    assert "damaged" in (engine.all_states()[0].reason or "")
+    assert engine.run()[0].status is Status.done
+
+
+def test_only_one_run_at_a_time(world: World) -> None:
+    states = engine_of(world).states
+    with states.lock(), pytest.raises(HyperError) as refused, states.lock():
+        pass
+    assert refused.value.code is Exit.busy
+    with states.lock():
+        pass
+
+
+def test_lines_go_to_the_console_and_into_the_state(world: World) -> None:
+    said: list[str] = []
+    world = World(
+        programs=world.programs, root=world.root, clock=world.clock, journal=Journal(emit=said.append)
+    )
+
+    def talk(world: World) -> None:
+        world.say("measuring")
+        world.warn("it is old")
+        world.attempt(("true",))
+
+    (state,) = engine_of(world, Straw("talks", work=talk)).run()
+    assert said == [
+        "talks: started",
+        "talks: measuring",
+        "talks: warning: it is old",
+        "talks: done and checked, 0.0 s",
+    ]
+    assert state.warnings == ("it is old",)
+    assert state.log == ("measuring", "warning: it is old", "$ true  -> 0")
+
+
+STATES = (
+    JobState(job="grow-root", status=Status.skipped, reason="nothing was planned to grow"),
+    JobState(
+        job="hardware", status=Status.done, attempts=1, warnings=("KVM is lacking, planned was ready " * 5,)
+    ),
+    JobState(
+        job="vm-with-a-name-that-has-no-end-at-all",
+        status=Status.failed,
+        attempts=3,
+        started=datetime(2030, 1, 1, tzinfo=UTC),
+        finished=datetime(2030, 1, 1, 0, 1, tzinfo=UTC),
+        error=Failure(what="It is broken.", why="somebody broke it " * 9, remedy="Mend it."),
+    ),
+    JobState(job="phase", status=Status.waiting, reason="needs " + "x" * 200),
+)
+
+
+def test_status_fits_80_columns_and_hides_nothing() -> None:
+    text = table("a-host", STATES)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    column = text.splitlines()[2].index("NOTES")
+    joined = "".join("".join(line[column:] for line in text.splitlines()[3:]).split())
+    for part in ("nothing was planned to grow", "somebody broke it " * 9, "Mend it.", "x" * 200):
+        assert "".join(part.split()) in joined
+    for line in (
+        "journalctl -u hyper-nixos-firstrun",
+        "/var/log/hyper-nixos/firstrun.log",
+        "hv firstrun retry",
+    ):
+        assert line in text
+    assert "vm-with-a-name-" in text and "warning: KVM" in text
+
+
+def test_status_document_is_stable() -> None:
+    first = json.dumps(document("a-host", STATES))
+    assert first == json.dumps(document("a-host", STATES))
+    read = json.loads(first)
+    assert read["settled"] is False
+    assert [job["job"] for job in read["jobs"]] == [state.job for state in STATES]
+    assert JobState.model_validate(read["jobs"][2]) == STATES[2]
+
+
+def test_console_notice(world: World) -> None:
+    seen: list[str] = []
+    issue = world.path(console.ISSUE_FILE)
+    look = Straw("looks", work=lambda _: seen.append(issue.read_text()))
+    engine_of(world, look, Straw("bad", work=refuse)).run()
+    assert "0 of 2 jobs done, now looks" in seen[0]
+    assert "1 of 2 jobs done" in issue.read_text() and "failed: bad" in issue.read_text()
+    assert (
+        "hv firstrun status" in issue.read_text() and max(map(len, issue.read_text().splitlines())) <= WIDTH
+    )
+    assert issue.stat().st_mode & 0o777 == 0o644
+    console.clear(world)
+    assert not issue.exists()
+
+
+def test_issue_escapes_are_taken_literally() -> None:
+    assert "\\\\d" in console.notice([JobState(job="vm-\\d", status=Status.failed)])
+
+
+def test_a_console_that_cannot_be_written_to_is_no_failure(world: World) -> None:
+    world.path("/run").mkdir()
+    world.path("/run/issue.d").write_text("a file where a folder should be")
+    assert engine_of(world, Straw("first")).run()[0].status is Status.done
+
+
+# The command line, without anything to do for libvirt.
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    place = tmp_path / "var/lib/hyper-nixos"
+    place.mkdir(parents=True)
+    (place / "handoff.json").write_text(HANDOFF.model_dump_json())
+    return tmp_path
+
+
+def hv(host: Path, *words: str) -> int:
+    return firstrun.main(["--root", str(host), "--connect", f"qemu:///system?socket={host}/none", *words])
+
+
+def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hv(host, "status") == Exit.step
+    text = capsys.readouterr().out
+    assert [line.split()[0] for line in text.splitlines()[3:9]] == [
+        *("grow-root", "hardware", "libvirt", "pool", "network", "phase"),
+    ]
+    assert not (host / "var/lib/hyper-nixos/firstrun").exists(), "status writes nothing"
+
+
+def test_skip_needs_a_reason_and_keeps_it(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as usage:
+        hv(host, "skip", "pool")
+    assert usage.value.code == Exit.usage
+    assert hv(host, "skip", "pool", "--reason", "made by hand") == Exit.ok
+    capsys.readouterr()
+    hv(host, "status", "--json")
+    (pool,) = (job for job in json.loads(capsys.readouterr().out)["jobs"] if job["job"] == "pool")
+    assert (pool["status"], pool["reason"]) == ("skipped", "passed over: made by hand")
+
+
+@pytest.mark.parametrize("verb", [("retry", "poool"), ("skip", "poool", "--reason", "x")])
+def test_unknown_job_is_named_with_the_known(host: Path, verb: tuple[str, ...]) -> None:
+    with pytest.raises(HyperError) as refused:
+        hv(host, *verb)
+    assert refused.value.code is Exit.usage
+    assert "poool" in refused.value.what and "network" in refused.value.why
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "no first run"),
+        (b"", "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (HANDOFF.model_dump_json().replace('"setup"', '"soft"').encode(), "damaged"),
+        (HANDOFF.model_dump_json()[:-40].encode(), "damaged"),
+    ],
+)
+def test_handoff_that_cannot_be_used(host: Path, content: bytes | None, word: str) -> None:
+    file = host / "var/lib/hyper-nixos/handoff.json"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(HyperError, match=word):
+        hv(host, "status")
+
+
+def test_running_as_somebody_is_refused(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(HyperError) as refused:
+        hv(host, "run")
+    assert refused.value.code is Exit.privilege
+    hv(host, "status")
+
+
+def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("grow-root", "hardware", "libvirt", "pool", "network", "phase")
+    for name in names:
+        hv(host, "skip", name, "--reason", "test")
+    issue = host / console.ISSUE_FILE.lstrip("/")
+    issue.parent.mkdir(parents=True)
+    issue.write_text("old")
+    assert hv(host, "run") == Exit.ok
+    assert "nothing left to do" in capsys.readouterr().out
+    assert not issue.exists()
+
+
+def test_run_without_libvirt_says_so(
+    host: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hv.firstrun.libvirt.PATIENCE", 0.5)
+    monkeypatch.setattr("hv.firstrun.engine.PAUSES", (0.0, 0.0))
+    hv(host, "skip", "hardware", "--reason", "not of interest")
+    assert hv(host, "run") == Exit.step
+    text = capsys.readouterr().out
+    assert "libvirt: FAILED: libvirt does not answer." in text and "pool: waiting, needs libvirt" in text
+    assert "libvirt: FAILED" in (host / "var/log/hyper-nixos/firstrun.log").read_text()
+    assert hv(host, "status") == Exit.step
