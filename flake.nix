@@ -45,7 +45,6 @@
           inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.hv ];
           packages = [
             pkgs.mypy
-            pkgs.nixfmt
             pkgs.ruff
             (pkgs.python3.withPackages (python: [
               python.hypothesis
