@@ -44,6 +44,7 @@ from installer.plan.checks import (
     SwapActive,
     SystemRealised,
 )
+from installer.plan.commands import build_command, copy_command, profile_command
 from installer.plan.model import Plan, Region, Step
 from installer.plan.storage.gpt import PartitionType
 from installer.plan.token import confirm_token
@@ -248,33 +249,18 @@ def action_lines(action: Action, indent: str) -> Iterator[str]:
                 )
         case RealiseFlake():
             yield from _environment(action.environment, indent)
-            yield from command_lines(
-                (
-                    *("nix", "build", f"{action.flake}#{action.attribute}"),
-                    *("--store", action.store),
-                    *action.options,
-                ),
-                indent,
-            )
+            yield from command_lines(build_command(action), indent)
         case CopyClosure():
             yield from _environment(action.environment, indent)
-            yield from command_lines(
-                (
-                    *("nix", "copy", action.toplevel),
-                    *("--from", action.source),
-                    *("--to", action.store),
-                    *action.options,
-                ),
-                indent,
-            )
+            yield from command_lines(copy_command(action), indent)
         case SetProfile():
-            profile = f"{action.store}/nix/var/nix/profiles/system"
-            argv = ("nix-env", "--store", action.store, "--profile", profile, "--set", "TOPLEVEL")
-            yield from command_lines(argv, indent)
+            yield from command_lines(profile_command(action, "TOPLEVEL"), indent)
         case InstallBootLoader():
-            yield f"{indent}in {action.root}, entered as nixos-enter does, with NIXOS_INSTALL_BOOTLOADER=1:"
-            yield from command_lines(("TOPLEVEL/activate",), indent)
-            yield from command_lines(("TOPLEVEL/bin/switch-to-configuration", "boot"), indent)
+            system = "/nix/var/nix/profiles/system"
+            yield f"{indent}inside {action.root}, in namespaces of its own as nixos-enter does:"
+            yield from command_lines((f"{system}/activate",), indent)
+            yield from _environment({"NIXOS_INSTALL_BOOTLOADER": "1"}, indent)
+            yield from command_lines((f"{system}/bin/switch-to-configuration", "boot"), indent)
         case _:
             yield from _paragraph(_plain_words(action), indent, indent + "  ")
 

@@ -1,0 +1,38 @@
+"""Nix commands behind actions, as they are run: one place for the text that people confirm and for the executor."""
+
+from installer.plan.actions import CopyClosure, RealiseFlake, SetProfile
+
+FEATURES = ("--extra-experimental-features", "nix-command flakes")
+"""Also where the live system's nix.conf does not switch them on."""
+
+
+def build_command(action: RealiseFlake) -> tuple[str, ...]:
+    """Evaluate and realise a flake's toplevel; prints its path, and its progress for programs."""
+    return (
+        *("nix", "build", f"{action.flake}#{action.attribute}"),
+        *("--store", action.store),
+        *("--no-link", "--print-out-paths", "--log-format", "internal-json"),
+        *FEATURES,
+        *action.options,
+    )
+
+
+def copy_command(action: CopyClosure) -> tuple[str, ...]:
+    """Copy a ready system; the medium's own store is Nix's default source."""
+    origin = () if action.source == "auto" else ("--from", action.source)
+    return (
+        *("nix", "copy", *origin, "--to", action.store),
+        *FEATURES,
+        *action.options,
+        action.toplevel,
+    )
+
+
+def profile_command(action: SetProfile, toplevel: str) -> tuple[str, ...]:
+    """Make a toplevel the target's system profile."""
+    return (
+        *("nix-env", "--store", action.store),
+        *("--profile", f"{action.store}/nix/var/nix/profiles/system"),
+        *("--set", toplevel),
+        *("--option", "substitute", "false"),
+    )

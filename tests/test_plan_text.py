@@ -1,0 +1,139 @@
+"""The text that people confirm: within 80 columns, complete, and true to what is run."""
+
+import shlex
+from typing import Any
+
+import pytest
+
+from installer.execute.nix_store import copy_closure, realise_flake
+from installer.plan.actions import CopyClosure, RealiseFlake, Run
+from installer.plan.commands import build_command, copy_command
+from installer.plan.describe import WIDTH, action_lines, command_lines, describe, draw
+from installer.plan.model import Plan, Region
+from installer.plan.planner import make_plan
+from installer.plan.token import confirm_token
+from tests import machines
+from tests import plan_cases as cases
+from tests.plan_goldens import full_plan, golden_plans
+
+PLANS = {**dict(golden_plans()), "everything": full_plan()}
+
+
+def read_command(lines: list[str]) -> list[str]:
+    """What a shell makes of a printed command."""
+    return shlex.split("".join(line.removesuffix("\\") + " " for line in lines).replace("$ ", "", 1))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_lines_fit_a_serial_console(name: str) -> None:
+    for line in describe(PLANS[name], "answers.toml").splitlines():
+        # One word may stand out: a path in two pieces could not be compared with anything.
+        assert len(line) <= WIDTH or len(shlex.split(line.removesuffix("\\"))) <= 2, line
+        assert line == line.rstrip()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_command_can_be_read_back_from_the_text(name: str) -> None:
+    text = describe(PLANS[name])
+    for step in PLANS[name].steps:
+        for action in step.actions:
+            if isinstance(action, Run):
+                lines = list(command_lines(action.argv, "     "))
+                assert read_command(lines) == list(action.argv)
+                assert "\n".join(lines) in text
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_disks_losses_warnings_and_token_are_in_the_text(name: str) -> None:
+    plan = PLANS[name]
+    text = describe(plan, "my answers.toml")
+    flat = " ".join(text.split())
+    for disk in plan.disks:
+        assert all(each in flat for each in (disk.model, disk.serial, disk.wwn, disk.by_id) if each)
+    for each in (*plan.destroyed[0].losses, *plan.warnings, *(step.summary for step in plan.steps)):
+        assert each in flat
+    assert read_command([text.splitlines()[-1]]) == [
+        *("hv", "install"),
+        *("--answers", "my answers.toml"),
+        *("--confirm", confirm_token(plan)),
+    ]
+
+
+def test_secrets_are_named_not_shown() -> None:
+    secret = next(
+        action
+        for step in full_plan().steps
+        for action in step.actions
+        if isinstance(action, Run) and action.stdin
+    )
+    assert "standard input: <passphrase> (from /run/secrets/passphrase)" in "\n".join(
+        action_lines(secret, "")
+    )
+    assert "<password-hash:alice> (from the answers)" in describe(full_plan())
+    assert "<password-hash:bob> (from /run/secrets/bob)" in describe(full_plan())
+
+
+class Recorder:
+    """Stands where the executor's runner does, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, ...]] = []
+        self.log = self
+
+    def write(self, line: str) -> None:
+        """The log."""
+
+    def run(self, argv: list[str], **options: Any) -> Any:
+        self.ran.append(tuple(argv))
+        self.text = f"/nix/store/{'1' * 32}-nixos-system-hv1"
+        self.stdout = b"{}"
+        return self
+
+    def inside(self, *parts: object) -> None:
+        """Progress."""
+
+
+def system_action(plan: Plan) -> RealiseFlake | CopyClosure:
+    (action,) = next(step for step in plan.steps if step.id == "realise").actions
+    assert isinstance(action, RealiseFlake | CopyClosure)
+    return action
+
+
+def test_nix_commands_shown_are_those_that_are_run(tmp_path: Any) -> None:
+    recorder: Any = Recorder()
+    flake = system_action(full_plan())
+    ready = cases.answers(system={"source": "closure", "closure": "standard"})
+    copied = system_action(make_plan(cases.machine(), ready, cases.medium()))
+    assert isinstance(flake, RealiseFlake)
+    assert isinstance(copied, CopyClosure)
+    flake, copied = (each.model_copy(update={"store": str(tmp_path)}) for each in (flake, copied))
+    assert isinstance(flake, RealiseFlake)
+    assert isinstance(copied, CopyClosure)
+    realise_flake(recorder, recorder, flake)
+    assert recorder.ran[-1] == build_command(flake)
+    copy_closure(recorder, recorder, copied)
+    assert recorder.ran[-1] == copy_command(copied)
+
+
+def test_bars_are_as_wide_as_told_and_show_every_number() -> None:
+    for sizes in ((1,), (1, 1000, 10**12), tuple(range(1, 31))):
+        regions = [
+            Region(number=number, start=0, size=size, content="")
+            for number, size in enumerate(sizes, start=1)
+        ]
+        bar = draw(regions, 76)
+        assert len(bar) == max(76, sum(len(str(number)) + 1 for number in range(1, len(sizes) + 1)) + 1)
+        assert [cell.rstrip("=") for cell in bar.strip("|").split("|")] == [
+            str(region.number) for region in regions
+        ]
+
+
+@pytest.mark.parametrize("name", machines.names())
+def test_recorded_machines_can_be_planned_for(name: str) -> None:
+    facts = machines.load(name)
+    disk = next(each for each in facts.disks if not each.in_use and not each.install_medium and each.serial)
+    answers = cases.answers(storage={"disk": {"serial": disk.serial}})
+    architecture = facts.cpu.architecture
+    plan = make_plan(facts, answers, cases.medium(system=f"{architecture}-linux", estimated_closure=1 << 30))
+    assert str(disk.serial) in describe(plan)
+    assert all(f"/dev/{each.name}" not in plan.model_dump_json() for each in facts.disks)
