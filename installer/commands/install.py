@@ -1,0 +1,143 @@
+"""`hv install`: show what would be done, or do it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from installer.errors import Exit, HyperError
+
+if TYPE_CHECKING:
+    from installer.answers.model import Answers
+    from installer.facts import Facts
+    from installer.medium import Medium
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="hv install",
+        description="Install as an answer file says. Without --confirm, and unless the answers say "
+        'destroy = "matched", the plan is shown with its token and nothing is written.',
+    )
+    top.add_argument("--answers", required=True, metavar="FILE", help="answer file, TOML or JSON")
+    recorded = top.add_mutually_exclusive_group()
+    recorded.add_argument(
+        "--facts", metavar="FILE", type=Path, help="plan for the machine in this output of `hv probe --json`"
+    )
+    recorded.add_argument(
+        "--machine", metavar="RECORD", type=Path, help="plan for a machine that `hv probe --record` wrote"
+    )
+    top.add_argument(
+        "--medium",
+        metavar="FILE",
+        type=Path,
+        help="description of the medium, instead of the live system's own",
+    )
+    top.add_argument(
+        "--plan", action="store_true", help="print what would be done, and its token; needs no root"
+    )
+    top.add_argument("--json", action="store_true", help="with --plan: for programs")
+    top.add_argument(
+        "--render", metavar="DIR", type=Path, help="write the host's configuration into a folder"
+    )
+    top.add_argument("--confirm", metavar="TOKEN", help="carry out the plan with this token")
+    top.add_argument(
+        "--fresh", action="store_true", help="forget an interrupted installation, and plan and confirm anew"
+    )
+    top.add_argument(
+        "--progress",
+        choices=("auto", "plain", "json"),
+        default="auto",
+        help="how progress is shown: live on a terminal, plain lines, or JSON lines (default: auto)",
+    )
+    return top
+
+
+def main(argv: list[str]) -> int:
+    """Run the command. Raises HyperError."""
+    from installer.commands.answers import machine, read_answers
+
+    top = parser()
+    options = top.parse_args(argv)
+    if options.json and not options.plan:
+        top.error("--json goes with --plan; while installing it is --progress json")
+    record = options.facts or options.machine
+    answers = read_answers(options.answers)
+    medium = read_medium(options.medium)
+    if options.plan or options.render:
+        return _look(options, answers, medium, machine(record) if record else _probe())
+    if record:
+        top.error("a recorded machine can only be planned for: add --plan or --render")
+    return _install(options, answers, medium)
+
+
+def read_medium(path: Path | None) -> "Medium":
+    """The medium's description. Raises HyperError."""
+    from pydantic import ValidationError
+
+    from installer.medium import MEDIUM_PATH, Medium
+
+    file = path or Path(MEDIUM_PATH)
+    try:
+        return Medium.model_validate_json(file.read_bytes())
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        why = f"{'.'.join(map(str, first['loc'])) or 'the whole file'}: {first['msg']}"
+    raise HyperError(
+        f"the medium's description {file} cannot be read",
+        why=why,
+        remedy="start from our live medium, which has it, or name one with `--medium FILE`",
+        code=Exit.record,
+    )
+
+
+def _probe() -> "Facts":
+    from installer.probe import probe
+    from installer.probe.root import LiveRoot
+
+    return probe(LiveRoot("/"))
+
+
+def _look(options: argparse.Namespace, answers: "Answers", medium: "Medium", facts: "Facts") -> int:
+    """Plan, and render if asked, for this machine or a recorded one."""
+    from installer.execute.configuration import write_configuration
+    from installer.execute.consent import remember_shown
+    from installer.execute.live import LiveSystem
+    from installer.plan.describe import describe
+    from installer.plan.planner import make_plan
+    from installer.plan.token import confirm_token
+    from installer.render import load_templates, render
+
+    plan = make_plan(facts, answers, medium)
+    if options.render:
+        rendered = render(facts, answers, plan, medium, load_templates())
+        write_configuration(options.render.absolute(), rendered)
+        if not options.plan:
+            print(f"wrote {', '.join(sorted(rendered.files))} to {options.render}")
+    if options.plan and options.json:
+        token = confirm_token(plan)
+        print(json.dumps({"version": 1, "token": token, "plan": plan.model_dump(mode="json")}, indent=1))
+    elif options.plan:
+        print(describe(plan, options.answers), end="")
+        if not (options.facts or options.machine):
+            remember_shown(LiveSystem(), plan)
+    return Exit.ok
+
+
+def _install(options: argparse.Namespace, answers: "Answers", medium: "Medium") -> int:
+    from installer.execute.installation import Request, install
+
+    return install(
+        Request(
+            answers=answers,
+            answers_file=options.answers,
+            medium=medium,
+            probe=_probe,
+            confirm=options.confirm,
+            fresh=options.fresh,
+            progress=options.progress,
+        )
+    )

@@ -1,0 +1,82 @@
+"""One handler for each kind of action."""
+
+from pathlib import Path
+from typing import assert_never
+
+from installer.execute.bootloader import install_boot_loader
+from installer.execute.certificates import write_certificates
+from installer.execute.configuration import write_configuration, write_handoff
+from installer.execute.context import TOPLEVEL, Context
+from installer.execute.evidence import Wrong
+from installer.execute.files import copy_file, make_directory, write_file
+from installer.execute.headers import save_headers
+from installer.execute.nix_store import copy_closure, realise_flake, set_profile
+from installer.execute.partition_table import write_table
+from installer.execute.records import save_log
+from installer.plan.actions import (
+    Action,
+    CopyClosure,
+    CopyFile,
+    InstallBootLoader,
+    MakeDirectory,
+    RealiseFlake,
+    Run,
+    SaveHeaders,
+    SaveLog,
+    SetProfile,
+    WriteCertificates,
+    WriteConfiguration,
+    WriteHandoff,
+    WritePartitionTable,
+    WriteSecret,
+)
+
+_SECRET_MODE = 0o600
+
+
+def carry_out(action: Action, context: Context) -> None:
+    """Do exactly one thing.
+
+    Raises:
+        HyperError: it failed.
+        OSError: a file or device could not be read or written.
+    """
+    runner = context.runner
+    match action:
+        case Run():
+            stdin = context.secrets.value(action.stdin) if action.stdin else None
+            runner.run(action.argv, stdin=stdin, timeout=action.timeout, environment=action.environment)
+        case SaveHeaders():
+            save_headers(context.live, runner, context.disk(action.disk))
+        case WritePartitionTable():
+            write_table(runner, context.disk(action.disk), action.partitions)
+        case MakeDirectory():
+            make_directory(Path(action.path), action.mode)
+        case WriteSecret():
+            write_file(Path(action.path), context.secrets.value(action.secret), _SECRET_MODE)
+        case WriteConfiguration():
+            write_configuration(Path(action.path), context.rendered)
+        case CopyFile():
+            copy_file(
+                Path(action.source), Path(action.path), action.mode, action.sha256, context.progress.inside
+            )
+        case WriteCertificates():
+            write_certificates(Path(action.path), context.answers.system.ca_certificates)
+        case WriteHandoff():
+            write_handoff(Path(action.path), context.plan.handoff)
+        case RealiseFlake():
+            toplevel = realise_flake(runner, context.progress, action)
+            context.journal.record("learned", TOPLEVEL, details=(toplevel,))
+        case CopyClosure():
+            toplevel = copy_closure(runner, context.progress, action)
+            context.journal.record("learned", TOPLEVEL, details=(toplevel,))
+        case SetProfile():
+            if context.toplevel is None:
+                raise Wrong("a realised system for the profile", "no earlier step realised one")
+            set_profile(runner, action.store, context.toplevel)
+        case InstallBootLoader():
+            install_boot_loader(runner, Path(action.root))
+        case SaveLog():
+            save_log(Path(action.path), context)
+        case _:
+            assert_never(action)

@@ -1,0 +1,47 @@
+"""The boot loader, installed by the closure's own program, as nixos-install does."""
+
+from pathlib import Path
+
+from installer.errors import Exit, HyperError
+from installer.execute.runner import Runner
+from installer.execute.target import SYSTEM, run_inside
+
+_OTHERS_READ_AND_ENTER = 0o005
+
+
+def install_boot_loader(runner: Runner, root: Path) -> None:
+    """Activate in the target, then run `bin/switch-to-configuration boot` of its system profile."""
+    require_open(root)
+    (root / "etc").mkdir(mode=0o755, exist_ok=True)
+    # Without this mark switch-to-configuration refuses: "not a NixOS installation".
+    (root / "etc/NIXOS").touch()
+    table = root / "etc/mtab"  # GRUB looks into it
+    table.unlink(missing_ok=True)
+    table.symlink_to("/proc/mounts")
+    # Activation may complain about what only a running system has; what it must achieve is proved afterwards.
+    activated = run_inside(runner, root, [f"{SYSTEM}/activate"], check=False)
+    if activated.status != 0:
+        runner.log.write(
+            f"! activation ended with {activated.status}; the login proof will tell what came of it"
+        )
+    run_inside(
+        runner,
+        root,
+        [f"{SYSTEM}/bin/switch-to-configuration", "boot"],
+        environment={"NIXOS_INSTALL_BOOTLOADER": "1"},
+    )
+
+
+def require_open(root: Path) -> None:
+    """Refuse a target that the host's own services could not reach: every folder down to it needs o+rx."""
+    for folder in (root, *root.parents):
+        mode = folder.stat().st_mode
+        if mode & _OTHERS_READ_AND_ENTER != _OTHERS_READ_AND_ENTER or (
+            folder == root and folder.stat().st_uid != 0
+        ):
+            raise HyperError(
+                f"{folder} is closed to others",
+                why=f"its mode is {mode & 0o7777:04o}; the installed system would inherit that for /",
+                remedy=f"run `chmod o+rx {folder}`, then the same command again",
+                code=Exit.step,
+            )

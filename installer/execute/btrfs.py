@@ -1,0 +1,50 @@
+"""Subvolumes of a btrfs, read from the file system itself."""
+
+import re
+from pathlib import Path
+
+from installer.execute.devices import settle
+from installer.execute.evidence import Evidence, ensure
+from installer.execute.live import LiveSystem
+from installer.execute.mounts import read_mounts
+from installer.execute.runner import Runner
+from installer.execute.signatures import probe_signature
+
+_SUBVOLUME = re.compile(r"^ID (\d+) gen \d+ top level (\d+) path (.+)$")
+_TOP = "5"
+"""Id of the top level (btrfs-subvolume(8))."""
+
+
+def check_subvolumes(live: LiveSystem, runner: Runner, uuid: str, names: tuple[str, ...]) -> Evidence:
+    """Each name is a subvolume at the top level."""
+    mounted = next(
+        (m.target for m in read_mounts(live.mountinfo) if m.kind == "btrfs" and _is(runner, m.source, uuid)),
+        None,
+    )
+    if mounted:
+        found = _list(runner, mounted)
+    else:
+        place = live.runtime / "btrfs"
+        place.mkdir(parents=True, exist_ok=True)
+        settle(runner)
+        runner.run(["mount", "-t", "btrfs", "-o", "subvolid=5", f"UUID={uuid}", str(place)])
+        try:
+            found = _list(runner, str(place))
+        finally:
+            runner.run(["umount", str(place)])
+    missing = set(names) - found
+    ensure(not missing, f"subvolumes {', '.join(names)}", f"without {', '.join(sorted(missing))}")
+    return (f"btrfs {uuid} has {', '.join(sorted(found))}",)
+
+
+def _is(runner: Runner, source: str, uuid: str) -> bool:
+    if not Path(source).is_block_device():
+        return False
+    signature = probe_signature(runner, source)
+    return signature is not None and signature.uuid == uuid
+
+
+def _list(runner: Runner, mountpoint: str) -> set[str]:
+    lines = runner.run(["btrfs", "subvolume", "list", mountpoint]).text.splitlines()
+    matches = [match for line in lines if (match := _SUBVOLUME.match(line))]
+    return {match.group(3) for match in matches if match.group(2) == _TOP}

@@ -1,0 +1,96 @@
+"""The last look before a write: is this still the disk that was confirmed, and does nobody else use it?"""
+
+from dataclasses import dataclass
+
+from installer.errors import Exit, HyperError
+from installer.execute.devices import claim_problem, identity_problem, kernel_name, read_device
+from installer.execute.live import LiveSystem
+from installer.execute.mounts import users_of
+from installer.plan.actions import Run, WritePartitionTable
+from installer.plan.checks import MapperIs, MountedAt, SwapActive
+from installer.plan.model import DiskIdentity, Step
+
+
+@dataclass(frozen=True)
+class OwnUse:
+    """What earlier steps of the same plan did to the disk and may find in use."""
+
+    users: frozenset[str]
+    """As `users_of` names them."""
+
+    @staticmethod
+    def of(verified: tuple[Step, ...]) -> "OwnUse":
+        """From the checks of steps that were verified."""
+        checks = [check for step in verified for check in step.checks]
+        mounts = {f"mount {check.target}" for check in checks if isinstance(check, MountedAt)}
+        mappers = {f"holder {check.name}" for check in checks if isinstance(check, MapperIs)}
+        swaps = {f"swap {kernel_name(check.device)}" for check in checks if isinstance(check, SwapActive)}
+        return OwnUse(frozenset(mounts | mappers | swaps))
+
+
+def check_identity(live: LiveSystem, disk: DiskIdentity, step: Step, own: OwnUse) -> tuple[str, ...]:
+    """Read the disk's identity and use again, from the kernel, right before a step writes to it.
+
+    Returns:
+        Evidence.
+
+    Raises:
+        HyperError: `Exit.busy`, and nothing was written by this step.
+    """
+    name = kernel_name(disk.device)
+    if name is None:
+        raise _refuse(disk, step, f"{disk.device} is not there any more", "plug it in again")
+    if (live.sysfs / "class/block" / name / "partition").exists():
+        raise _refuse(disk, step, f"{disk.device} leads to the partition {name}", "plan again")
+    device = read_device(live, name)
+    problem = identity_problem(disk, device)
+    if problem:
+        raise _refuse(
+            disk, step, f"{disk.device} leads to another disk, {name}: {problem}", "plan again and confirm"
+        )
+    if device.read_only:
+        raise _refuse(
+            disk, step, f"the kernel says that {name} cannot be written", "take its write protection off"
+        )
+    in_use = {part: users_of(live, part) for part in (name, *device.partitions)}
+    foreign = [
+        f"{part}: {user}" for part, users in in_use.items() for user in users if user not in own.users
+    ]
+    if foreign:
+        raise _refuse(disk, step, f"it is in use ({', '.join(foreign)})", "free it, or choose another disk")
+    whole_is_free = not any(in_use.values())
+    claimed = (disk.device,) if whole_is_free or _writes_table(step, disk) else _partitions_of(step, disk)
+    for path in claimed:
+        reason = claim_problem(path)
+        if reason:
+            raise _refuse(
+                disk,
+                step,
+                f"the kernel does not give {path} away: {reason}; something uses it that is no mount, swap or "
+                "holder seen from here, e.g. the live system itself",
+                "free it, or choose another disk",
+            )
+    return (
+        f"{disk.device} is {name}: serial {disk.serial}, WWN {disk.wwn}, {device.size} bytes, not in use",
+    )
+
+
+def _writes_table(step: Step, disk: DiskIdentity) -> bool:
+    return any(
+        isinstance(action, WritePartitionTable) and action.disk == disk.key for action in step.actions
+    )
+
+
+def _partitions_of(step: Step, disk: DiskIdentity) -> tuple[str, ...]:
+    """Paths of the disk and its partitions that the step's programs are given."""
+    words = [word for action in step.actions if isinstance(action, Run) for word in action.argv]
+    return tuple(dict.fromkeys(w for w in words if w == disk.device or w.startswith(f"{disk.device}-part")))
+
+
+def _refuse(disk: DiskIdentity, step: Step, why: str, remedy: str) -> HyperError:
+    return HyperError(
+        f"the disk `{disk.key}` ({disk.model or 'no model'}, {disk.by_id}) is not touched",
+        why=f"before `{step.id}`: {why}; this step wrote nothing",
+        remedy=f"{remedy}; `lsblk -o NAME,SERIAL,WWN,SIZE,MOUNTPOINTS` shows what is there",
+        code=Exit.busy,
+    )

@@ -1,0 +1,184 @@
+"""The target's store: systems realised or copied into it, verified, and made the system profile."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from installer.answers.sizes import format_size
+from installer.errors import Exit, HyperError
+from installer.execute.evidence import Evidence, ensure
+from installer.execute.files import within
+from installer.execute.nix_log import NixLog
+from installer.execute.progress import Progress
+from installer.execute.runner import Runner
+from installer.plan.actions import CopyClosure, RealiseFlake
+
+_FEATURES = ("--extra-experimental-features", "nix-command flakes")
+_COPYING = re.compile(rb"^copying path '(/nix/store/[^']+)'")
+_STORE_PATH = re.compile(r"^/nix/store/[0-9a-z]{32}-[^/\s]+$")
+PROFILE = "nix/var/nix/profiles/system"
+"""Below the root of the target."""
+
+
+@contextmanager
+def _room_on_target(store: str) -> Iterator[dict[str, str]]:
+    """A folder for Nix's temporary files on the target: the live system's own are in memory."""
+    place = Path(store, ".hv-install")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=0o700)
+    try:
+        yield {"TMPDIR": str(place)}
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def realise_flake(runner: Runner, progress: Progress, action: RealiseFlake) -> str:
+    """Evaluate and realise a flake's toplevel in the target's store, taking from the live system's what is there.
+
+    Returns:
+        The toplevel's store path.
+    """
+    log = NixLog(say=lambda line: runner.log.write(f"| {line}"), progress=progress.inside)
+    with _room_on_target(action.store) as temporary:
+        finished = runner.run(
+            [
+                *("nix", "build", f"{action.flake}#{action.attribute}", "--store", action.store),
+                *("--no-link", "--print-out-paths", "--log-format", "internal-json"),
+                *_FEATURES,
+                *action.options,
+            ],
+            environment={**temporary, **action.environment},
+            on_line=log.line,
+        )
+    return _toplevel(finished.text, action.flake)
+
+
+def _toplevel(text: str, source: str) -> str:
+    path = text.strip()
+    if not _STORE_PATH.match(path):
+        raise HyperError(
+            f"{source} did not become a system",
+            why=f"Nix printed {path[:200]!r} where the path of the toplevel was expected",
+            remedy="look at the log for what Nix said",
+            code=Exit.step,
+        )
+    return path
+
+
+def copy_closure(runner: Runner, progress: Progress, action: CopyClosure) -> str:
+    """Copy a ready system into the target's store.
+
+    Nix's internal-json log writes a line for every few bytes copied, which costs more than half as much again as
+    copying itself; here the size of every path is asked for once and each path's own line tells how far it is.
+
+    Returns:
+        The toplevel.
+    """
+    origin = () if action.source == "auto" else ("--from", action.source)
+    known = _path_info(runner, action.toplevel, action.source, action.environment)
+    sizes = {path: int(str(info["narSize"])) for path, info in known.items()}
+    follow = _CopyProgress(runner, progress, sizes, action.store)
+    with _room_on_target(action.store) as temporary:
+        runner.run(
+            ["nix", "copy", *origin, "--to", action.store, *_FEATURES, *action.options, action.toplevel],
+            environment={**temporary, **action.environment},
+            on_line=follow.line,
+            on_tick=follow.tick,
+        )
+    return action.toplevel
+
+
+class _CopyProgress:
+    """How many bytes of a closure are on the target."""
+
+    def __init__(self, runner: Runner, progress: Progress, sizes: dict[str, int], store: str) -> None:
+        self._runner = runner
+        self._progress = progress
+        self._sizes = sizes
+        self._store = store
+        self._total = sum(sizes.values()) or 1
+        self._begun = 0
+        self._current = 0
+        self._free = self._free_now()
+        self._reported = 0.0
+
+    def _free_now(self) -> int:
+        return shutil.disk_usage(self._store).free
+
+    def line(self, line: bytes) -> None:
+        """A line of Nix's: a path begins, or words for the log."""
+        self._runner.log.write(f"| {line.decode(errors='replace')}")
+        match = _COPYING.match(line)
+        if match:
+            self._begun += self._current
+            self._current = self._sizes.get(match.group(1).decode(), 0)
+            if time.monotonic() - self._reported > 0.2:
+                self.tick()
+
+    def tick(self) -> None:
+        """Within a path, the space that it takes tells how far it is."""
+        self._reported = time.monotonic()
+        used = self._free - self._free_now()
+        copied = min(max(used, self._begun), self._begun + self._current)
+        self._progress.inside(copied / self._total, f"{copied >> 20} of {self._total >> 20} MiB copied")
+
+
+def _path_info(
+    runner: Runner, path: str, store: str, environment: Mapping[str, str] | None = None
+) -> dict[str, dict[str, object]]:
+    """Every valid path of a closure (`nix path-info --json`; a list before Nix 2.19)."""
+    argv = ["nix", "path-info", "--store", store, "--recursive", "--json", *_FEATURES, path]
+    found = json.loads(runner.run(argv, quiet=True, environment=environment).stdout)
+    if isinstance(found, list):
+        return {str(each["path"]): each for each in found}
+    return dict(found)
+
+
+def check_realised(runner: Runner, store: str, toplevel: str | None) -> Evidence:
+    """The whole closure is valid in the target's store, and each of its paths is there."""
+    ensure(toplevel is not None, "a realised system", "no earlier step realised one")
+    closure = _path_info(runner, str(toplevel), store)
+    absent = [path for path in closure if not os.path.lexists(f"{store.rstrip('/')}{path}")]
+    ensure(
+        not absent,
+        f"the closure of {toplevel} below {store}",
+        f"valid but not there: {', '.join(absent[:5])}",
+    )
+    size = sum(int(str(info["narSize"])) for info in closure.values())
+    return (f"{toplevel}: {len(closure)} store paths, {format_size(size)}, valid and there",)
+
+
+def set_profile(runner: Runner, store: str, toplevel: str) -> None:
+    """Make it the system profile, as nixos-install does."""
+    profile = str(Path(store, PROFILE))
+    runner.run(
+        [
+            "nix-env",
+            "--store",
+            store,
+            "--profile",
+            profile,
+            "--set",
+            toplevel,
+            "--option",
+            "substitute",
+            "false",
+        ]
+    )
+
+
+def check_profile(store: str, toplevel: str | None) -> Evidence:
+    """The profile leads to the toplevel."""
+    found = profile_toplevel(Path(store))
+    ensure(toplevel is not None and found == toplevel, f"system profile {toplevel}", found)
+    return (f"/{PROFILE} leads to {found}",)
+
+
+def profile_toplevel(root: Path) -> str:
+    """Store path that the system profile of a target leads to."""
+    return "/" + str(within(root, f"/{PROFILE}").relative_to(root))

@@ -1,0 +1,173 @@
+"""What must be so before the first step: rights, programs, memory, clock, network."""
+
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from installer.answers.model import Answers
+from installer.answers.sizes import MIB, format_size
+from installer.errors import Exit, HyperError
+from installer.execute.runner import CommandError, Runner, find_program
+from installer.medium import Medium
+from installer.plan.actions import CopyClosure, InstallBootLoader, RealiseFlake, Run, WritePartitionTable
+from installer.plan.checks import SubvolumesAre
+from installer.plan.model import Plan
+
+_LEAST_MEMORY = 256 * MIB
+"""Bytes free below which Nix cannot even open the store (measured: 60 MiB for a copy, more to evaluate)."""
+_CONNECT = 5.0
+_ALWAYS = {
+    "setpriv": "ends programs with the installer",
+    "udevadm": "waits for device names",
+    "blkid": "reads signatures back",
+    "sfdisk": "saves and reads back partition tables",
+    "partx": "shows partitions to the kernel",
+}
+
+
+def needed_programs(plan: Plan) -> dict[str, str]:
+    """Programs that the plan needs on the live system, each with what for."""
+    needed = dict(_ALWAYS)
+    for step in plan.steps:
+        for action in (*step.actions, *step.undo):
+            match action:
+                case Run(argv=argv):
+                    needed.setdefault(argv[0], step.summary)
+                case RealiseFlake() | CopyClosure():
+                    needed |= {"nix": step.summary, "nix-env": "sets the system profile"}
+                case InstallBootLoader():
+                    needed |= {
+                        "unshare": "keeps the target's mounts apart",
+                        "chroot": "enters the target",
+                        "sh": "prepares the target for entering it",
+                        "zstd": "looks into the initrd",
+                    }
+                case WritePartitionTable():
+                    needed |= {"wipefs": step.summary}
+                case _:
+                    pass
+        if any(isinstance(check, SubvolumesAre) for check in step.checks):
+            needed |= {"btrfs": "lists subvolumes", "mount": "looks into the btrfs"}
+    if plan.host.firmware == "uefi":
+        needed["efibootmgr"] = "reads the firmware's boot menu back"
+    return needed
+
+
+def check_live_system(plan: Plan, answers: Answers, medium: Medium, runner: Runner) -> list[str]:
+    """Refuse before anything is written what could not come to an end.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        HyperError: what is missing, all missing programs at once.
+    """
+    require_root()
+    _require_programs(plan, runner.search_path)
+    _require_namespaces(runner)
+    _require_memory()
+    warnings = _clock(answers, medium)
+    warnings += _network(plan, answers)
+    return warnings
+
+
+def require_root() -> None:
+    """HyperError (Exit.privilege) for anyone else."""
+    if os.geteuid() != 0:
+        raise HyperError(
+            "installing needs root",
+            why=f"it writes to disks and mounts file systems; this is user {os.geteuid()}",
+            remedy="run it with sudo; `--plan` and `--render` work without",
+            code=Exit.privilege,
+        )
+
+
+def _require_programs(plan: Plan, search_path: str) -> None:
+    missing = {
+        name: what for name, what in needed_programs(plan).items() if not find_program(name, search_path)
+    }
+    if missing:
+        raise HyperError(
+            f"{len(missing)} program(s) that the plan needs are not on this live system",
+            why="; ".join(f"{name} ({what})" for name, what in sorted(missing.items())),
+            remedy=f"install them; they were looked for in {search_path}",
+        )
+
+
+def _require_namespaces(runner: Runner) -> None:
+    try:
+        runner.run(["unshare", "--mount", "--propagation", "private", "true"])
+    except CommandError as error:
+        raise HyperError(
+            "this live system does not let the installer mount",
+            why=error.why,
+            remedy="give it CAP_SYS_ADMIN: run it on the machine itself, not in a container",
+            code=Exit.privilege,
+        ) from error
+
+
+def _require_memory() -> None:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    if available < _LEAST_MEMORY:
+        raise HyperError(
+            "there is too little free memory",
+            why=f"{format_size(available)} are available, {format_size(_LEAST_MEMORY)} are needed",
+            remedy="end other programs on the live system, or give the machine more memory",
+            code=Exit.unsuitable,
+        )
+
+
+def _clock(answers: Answers, medium: Medium) -> list[str]:
+    """A clock before the medium's own sources breaks TLS; without a network it only spoils dates."""
+    modified = medium.nixpkgs.locked.get("lastModified")
+    now = datetime.now(UTC)
+    if not isinstance(modified, int) or now.timestamp() >= modified:
+        return []
+    made = datetime.fromtimestamp(modified, UTC)
+    words = f"the clock says {now:%Y-%m-%d}, the medium's sources are of {made:%Y-%m-%d}"
+    if answers.system.offline:
+        return [f"The clock is wrong: {words}."]
+    raise HyperError(
+        "the clock is wrong",
+        why=f"{words}; downloads would fail on certificates that are not valid yet",
+        remedy=f"set it: `date --utc --set '{made:%Y-%m-%d %H:%M}'` or later, or let NTP do it",
+        code=Exit.unsuitable,
+    )
+
+
+def _network(plan: Plan, answers: Answers) -> list[str]:
+    """At least one of the caches named answers; none named: nothing to try."""
+    urls = {
+        word
+        for step in plan.steps
+        for action in step.actions
+        if isinstance(action, RealiseFlake | CopyClosure)
+        for option in (*action.options, getattr(action, "source", ""))
+        for word in option.split()
+        if word.startswith(("http://", "https://"))
+    }
+    if answers.system.offline or not urls:
+        return []
+    tried = {answers.network.proxy} if answers.network.proxy else urls
+    failures = [f"{url}: {reason}" for url in sorted(tried) if (reason := _unreachable(url))]
+    if len(failures) < len(tried):
+        return [f"A binary cache does not answer, {failure}." for failure in failures]
+    raise HyperError(
+        "the network does not reach any binary cache",
+        why="; ".join(failures),
+        remedy="connect the cable, set the network up (`nmtui`, `ip`), or write system.offline = true",
+        code=Exit.unsuitable,
+    )
+
+
+def _unreachable(url: str) -> str | None:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT).close()
+    except OSError as error:
+        return str(error)
+    return None

@@ -1,0 +1,133 @@
+"""Secrets: fetched once, before anything is written, kept in memory alone."""
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+
+from installer.answers.login import require_login
+from installer.answers.model import Answers
+from installer.errors import Exit, HyperError
+from installer.execute.log import Redactor
+from installer.plan.actions import Action, Run, SecretReference, WriteSecret
+from installer.plan.model import Plan
+
+_SHORTEST_PASSPHRASE = 8
+_PASSWORD = "password-hash:"  # noqa: S105 (a name, not a secret)
+
+
+def references(plan: Plan) -> tuple[SecretReference, ...]:
+    """Every secret that the plan's steps need, once each, in order of use."""
+    found = [
+        secret
+        for step in plan.steps
+        for action in (*step.actions, *step.undo)
+        if (secret := _secret_of(action)) is not None
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _secret_of(action: Action) -> SecretReference | None:
+    match action:
+        case Run(stdin=secret):
+            return secret
+        case WriteSecret(secret=secret):
+            return secret
+        case _:
+            return None
+
+
+class Secrets:
+    """The values of a plan's secrets."""
+
+    def __init__(
+        self, redact: Redactor, answers: Answers, ask: Callable[[str], str] = getpass.getpass
+    ) -> None:
+        self._redact = redact
+        self._answers = answers
+        self._ask = ask
+        self._values: dict[str, bytes] = {}
+
+    def collect(self, plan: Plan) -> None:
+        """Fetch all that the plan needs, so that nothing is asked once writing has begun.
+
+        Raises:
+            HyperError: a file is missing or unreadable, a value is empty, too short or has a line break in it; with
+                the password hashes as they are nobody could log in.
+        """
+        for reference in references(plan):
+            value = self._fetch(reference)
+            self._redact.add(value)
+            self._values[reference.name] = value
+        hashes = {
+            reference.file: self.value(reference).decode(errors="replace")
+            for reference in references(plan)
+            if reference.file and reference.name.startswith(_PASSWORD)
+        }
+        require_login(self._answers, hashes)
+
+    def value(self, reference: SecretReference) -> bytes:
+        """The value, without a trailing line break."""
+        return self._values[reference.name]
+
+    def _fetch(self, reference: SecretReference) -> bytes:
+        if reference.file:
+            return self._from_file(reference, reference.file)
+        for user in self._answers.users:
+            if reference.name == _PASSWORD + user.name and user.password_hash:
+                return user.password_hash.encode()
+        return self._from_console(reference)
+
+    def _from_file(self, reference: SecretReference, file: str) -> bytes:
+        try:
+            value = Path(file).read_bytes()
+        except OSError as error:
+            raise HyperError(
+                f"the secret `{reference.name}` cannot be read",
+                why=f"{file}: {error.strerror}",
+                remedy="put the file there, readable for root, or name another in the answers",
+                code=Exit.answers,
+            ) from error
+        value = value.removesuffix(b"\n")
+        problem = _problem(reference, value)
+        if problem:
+            raise HyperError(
+                f"the secret `{reference.name}` cannot be used",
+                why=f"{file} {problem}",
+                remedy="write the secret alone into the file, on one line",
+                code=Exit.answers,
+            )
+        return value
+
+    def _from_console(self, reference: SecretReference) -> bytes:
+        try:
+            first = self._ask(f"{reference.name}: ")
+            second = self._ask(f"{reference.name} again: ")
+        except (EOFError, OSError) as error:
+            raise HyperError(
+                f"the secret `{reference.name}` cannot be asked for",
+                why="there is no terminal to type it on",
+                remedy="name a file that holds it in the answers, or run the installer on a console",
+                code=Exit.answers,
+            ) from error
+        value = first.encode()
+        problem = (
+            "differs between the two times it was typed" if first != second else _problem(reference, value)
+        )
+        if problem:
+            raise HyperError(
+                f"the secret `{reference.name}` was not taken",
+                why=f"it {problem}",
+                remedy="run the same command again; nothing was written",
+                code=Exit.answers,
+            )
+        return value
+
+
+def _problem(reference: SecretReference, value: bytes) -> str | None:
+    if not value:
+        return "is empty"
+    if b"\n" in value or b"\0" in value or b"\r" in value:
+        return "has a line break or a zero byte inside, which nobody could type at boot"
+    if reference.name == "passphrase" and len(value.decode(errors="replace")) < _SHORTEST_PASSPHRASE:
+        return f"is shorter than {_SHORTEST_PASSPHRASE} characters"
+    return None

@@ -1,0 +1,51 @@
+"""What to say when all is done: what was proved, and how to get in."""
+
+from collections.abc import Iterator
+
+from installer.answers.login import accesses
+from installer.answers.model import Answers, Phase
+from installer.errors import paragraph
+from installer.execute.context import Context
+from installer.execute.executor import Result
+from installer.execute.progress import clock
+from installer.execute.records import HOST_KEY
+from installer.plan.actions import SaveLog
+from installer.plan.checks import BootProof, LoginProof, SystemRealised
+
+
+def summary(context: Context, result: Result) -> list[str]:
+    """Lines for a person, at most 80 columns where words allow."""
+    host = context.answers.hostname
+    lines = ["", f"{host} is installed, in {clock(result.seconds)}.", "", "Proved by reading back:"]
+    for each in result.proved:
+        if any(isinstance(check, BootProof | LoginProof | SystemRealised) for check in each.step.checks):
+            for found in each.evidence:
+                lines += paragraph(found, "  * ", "    ")
+    lines += ["", "Log in:"]
+    lines += list(_logins(context.answers))
+    for event in context.journal.events:
+        if event.what == "learned" and event.step == HOST_KEY:
+            lines += paragraph(f"host key: {event.details[0]}", "  * ", "    ")
+    logs = [a.path for step in context.plan.steps for a in step.actions if isinstance(a, SaveLog)]
+    place = f"on the host in {logs[0].removeprefix('/mnt')}, and " if logs else ""
+    return [*lines, "", *paragraph(f"Log, plan and journal: {place}here in {context.live.runtime}.", "", "")]
+
+
+def _logins(answers: Answers) -> Iterator[str]:
+    first = Phase.setup
+    for access in accesses(answers):
+        ways = ", ".join(access.ways[first]) or "no way yet"
+        yield from paragraph(
+            f"{access.user}{' (administrator)' if access.admin else ''}: {ways}", "  * ", "    "
+        )
+    net = answers.network
+    links = [link.addressing for link in net.ethernets]
+    links += [link.addressing for link in net.bonds]
+    links += [link.addressing for link in net.bridges]
+    links += [link.addressing for link in net.vlans]
+    static = [str(address.ip) for link in links if link for address in link.addresses]
+    port = f", port {answers.ssh.port}" if answers.ssh.port != 22 else ""
+    if static:
+        yield from paragraph(f"address: {', '.join(static)}{port}", "  * ", "    ")
+    else:
+        yield from paragraph(f"address: by DHCP; the host's console shows it{port}", "  * ", "    ")
