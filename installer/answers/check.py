@@ -125,7 +125,7 @@ def _filesystem(answers: Answers) -> Iterator[Problem]:
     storage = answers.storage
     path = ("storage", "subvolumes")
     if storage.filesystem is not FilesystemKind.btrfs:
-        if "subvolumes" in storage.model_fields_set:
+        if "subvolumes" in _said(storage):
             yield Problem(
                 path,
                 f"only btrfs has subvolumes, and the file system is {storage.filesystem}",
@@ -177,7 +177,7 @@ def _subvolumes(subvolumes: dict[str, str], path: Path) -> Iterator[Problem]:
 def _swap(answers: Answers) -> Iterator[Problem]:
     swap = answers.storage.swap
     for field, kind in (("size", "partition"), ("zram_percent", "zram")):
-        if field in swap.model_fields_set and swap.kind != kind:
+        if field in _said(swap) and swap.kind != kind:
             yield Problem(
                 ("storage", "swap", field),
                 f"means nothing with kind `{swap.kind}`",
@@ -194,7 +194,7 @@ def _encryption(answers: Answers) -> Iterator[Problem]:
             "encryption needs a passphrase",
             'add `passphrase = { file = "/path/on/the/live/system" }`, or `{ prompt = true }` to be asked',
         )
-    for field in sorted(encryption.model_fields_set - {"enable"}) if not encryption.enable else ():
+    for field in sorted(_said(encryption) - {"enable"}) if not encryption.enable else ():
         yield Problem(
             (*path, field), "means nothing while encryption is off", "write `enable = true`, or remove it"
         )
@@ -361,7 +361,10 @@ def _system(answers: Answers) -> Iterator[Problem]:
                 (*path, "url"), "needs the network, and `offline` forbids it", "remove one of the two"
             )
         if cache.public_key is not None and (fault := _public_key_fault(cache.public_key)):
-            yield Problem((*path, "public_key"), fault, "write `name:base64` as the cache publishes it")
+            hidden = "(a secret, not repeated)" if "secret" in fault else None
+            yield Problem(
+                (*path, "public_key"), fault, "write `name:base64` as the cache publishes it", value=hidden
+            )
     for number, url in _repeated((number, cache.url) for number, cache in enumerate(system.substituters)):
         yield Problem(
             ("system", "substituters", number, "url"),
@@ -458,6 +461,15 @@ def _hooks(answers: Answers) -> Iterator[Problem]:
                 "is not an absolute path; no shell and no PATH looks for it",
                 "write the whole path of the program",
             )
+
+
+def _said(table: BaseModel) -> set[str]:
+    """Fields that say something: those that differ from their defaults. A file may spell out all of them."""
+    return {
+        name
+        for name, field in type(table).model_fields.items()
+        if getattr(table, name) != field.get_default()
+    }
 
 
 Key = TypeVar("Key")

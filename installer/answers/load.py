@@ -215,7 +215,7 @@ def _syntax(message: str, text: str, name: str) -> AnswersError:
         )
     lines_of_text = text.splitlines()
     content = lines_of_text[line - 1] if 0 < line <= len(lines_of_text) else ""
-    key = re.match(r"\s*([A-Za-z0-9_.-]{1,60})\s*=", content)
+    key = re.match(r"\s*\[{0,2}\s*([A-Za-z0-9_.-]{1,60})\s*[]=]", content)
     problem = Problem((), wrong, remedy, line=line, column=column)
     if key:  # only what stands before the equals sign: after it there may be a secret
         problem = Problem(tuple(key[1].split(".")), wrong, remedy, line=line, column=column)
@@ -303,6 +303,10 @@ def _shown_at(path: Path, raw: Any) -> str | None:
 def _explain(detail: ErrorDetails, raw: Any) -> Problem:
     path = _path(detail, raw)
     if detail["type"] == "extra_forbidden":
+        if is_secret(path[:-1]):  # whatever stands there could be the secret
+            return Problem(
+                path[:-1], "has a field that is not `file`", _example(path[:-1], node_at(path[:-1]) or {})
+            )
         return _unknown(path)
     node = node_at(path) or {}
     if detail["type"] == "missing":
@@ -374,7 +378,8 @@ def _wrong(detail: ErrorDetails, node: Node, value: object, path: Path) -> str:
     context = detail.get("ctx", {})
     kind = node.get("type", "")
     if kind and not _fits(value, kind):
-        needed = "one of " + _listed(_choices(node)) if _choices(node) else _KINDS[kind]
+        choices = _choices(node)
+        needed = ("one of " if len(choices) > 1 else "") + _listed(choices) if choices else _KINDS[kind]
         return f"is {_kind(value)}, must be {needed}"
     match detail["type"]:
         case "greater_than_equal":
@@ -386,7 +391,7 @@ def _wrong(detail: ErrorDetails, node: Node, value: object, path: Path) -> str:
         case "literal_error" if path == ("version",):
             return "is a format that this program does not know; it reads format 1"
     if choices := _choices(node):
-        return "is not one of " + _listed(choices)
+        return ("is not one of " if len(choices) > 1 else "must be ") + _listed(choices)
     if title := node.get("title"):
         return f"is not {title}"
     return "does not fit: " + _sentence(node)
@@ -468,11 +473,13 @@ def _unknown(path: Path) -> Problem:
 
 
 def _suggestion(key: str, parent: Path, known: list[str]) -> str:
-    if close := difflib.get_close_matches(key.lower().replace("-", "_"), known, n=2, cutoff=0.6):
+    spelled = key.lower().replace("-", "_")
+    close = difflib.get_close_matches(spelled, known, n=2, cutoff=0.6)
+    elsewhere = [path for path, _ in fields() if path[-1] == spelled and path[:-1] != parent]
+    if close and (not elsewhere or difflib.get_close_matches(spelled, close, cutoff=0.85)):
         return "did you mean " + " or ".join(f"`{name}`" for name in close) + "?"
-    elsewhere = [path for path, _ in fields() if path[-1] == key and path[:-1] != parent]
     if not elsewhere:
         return "remove it; known here: " + ", ".join(known)
     names = [shown_path(tuple(part for part in path if part != 0)) for path in elsewhere[:3]]
-    above = " It must stand above the first `[table]`." if (key,) in elsewhere else ""
+    above = " It must stand above the first `[table]`." if (spelled,) in elsewhere else ""
     return "did you mean " + " or ".join(f"`{name}`" for name in names) + f"?{above}"

@@ -157,6 +157,19 @@ def _none(value: object) -> object:
     return None if value == "none" else value
 
 
+def _bool(value: object) -> bool:
+    """To Python, 1 is true and true is 1, even in a Literal."""
+    if isinstance(value, bool):
+        return value
+    raise PydanticCustomError("bool_type", "not true or false")
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "not a number")
+    return value
+
+
 class SecretFile(Frozen):
     """A secret kept outside the answer file."""
 
@@ -167,7 +180,7 @@ class SecretFile(Frozen):
 class SecretPrompt(Frozen):
     """A secret typed at the console during installation; not for unattended use."""
 
-    prompt: Literal[True]
+    prompt: Annotated[Literal[True], BeforeValidator(_bool)]
     """Ask for it."""
 
 
@@ -613,7 +626,7 @@ class Hook(Frozen):
 class Answers(Frozen):
     """A whole answer file."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_no_bool)]
     """Format of the file; 1."""
     hostname: HostName
     """Name of the host, without domain."""

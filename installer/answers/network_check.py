@@ -130,7 +130,7 @@ def _links(network: NetworkAnswers) -> Iterator[Problem]:
         elif vlan.link in bonded:
             yield Problem(
                 (*path, "link"),
-                f"is a member of bond {bonded[vlan.link]}",
+                f"is a member of {bonded[vlan.link]}",
                 f'write `link = "{bonded[vlan.link]}"`',
             )
         if (vlan.link, vlan.id) in seen:
@@ -179,7 +179,7 @@ def _addressings(network: NetworkAnswers) -> Iterator[Problem]:
             if ip_network(route.to).version != route.via.version:
                 yield Problem(
                     (*where, "via"),
-                    f"and {route.to} are not of one family",
+                    f"is not of the same family as {route.to}",
                     "use a gateway of the same family",
                 )
             elif ip_network(route.to).prefixlen == 0:

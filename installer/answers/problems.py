@@ -60,7 +60,7 @@ class AnswersError(HyperError):
         codes = {problem.code for problem in self.problems}
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__(
-            f"{shown_key(name)} has {count}",
+            f"{printable(name)} has {count}",
             why="; ".join(
                 f"{shown_path(problem.path)}: {problem.wrong}" if problem.path else problem.wrong
                 for problem in self.problems
@@ -104,9 +104,7 @@ def shown_path(path: Path) -> str:
 
 def shown_key(key: str) -> str:
     """A key, in quotes where TOML needs them."""
-    if _BARE_KEY.fullmatch(key) and len(key) <= 40:
-        return key
-    return shown(key, 42) if not re.fullmatch(r"[\w./-]{1,60}", key) else key
+    return key if _BARE_KEY.fullmatch(key) and len(key) <= 40 else shown(key, 42)
 
 
 def printable(text: str) -> str:

@@ -117,7 +117,7 @@ def _candidate(selector: DiskSelector, disk: Disk) -> str:
     held = conditions(selector, disk)
     reason = _barred(disk) or ("is in use: " + "; ".join(disk.in_use) if disk.in_use else None)
     verdict = "fits" if all(condition.holds for condition in held) else "does not fit"
-    lines = [f"{title(disk)} {verdict}" + (f", but {reason}" if reason else "")]
+    lines = [f"{title(disk)} {verdict}" + (f"; it {reason}" if reason else "")]
     lines += [
         f"  {'yes' if condition.holds else 'no '} {condition.asked}"
         + ("" if condition.holds else f": {condition.found}")
