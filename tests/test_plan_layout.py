@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.facts.disks import Disk
-from installer.plan.actions import PartitionSpec
+from installer.plan.actions import CopyFile, PartitionSpec
 from installer.plan.checks import PartitionTableIs
 from installer.plan.model import DiskIdentity, Plan
 from installer.plan.naming import Names
@@ -214,3 +214,19 @@ def test_layouts_refuse_loose_and_doubled_elements() -> None:
     disk = WholeDisk(key="main", disk=identity(), old_partitions=())
     with pytest.raises(ValueError, match="two elements are called main"):
         Layout((disk, disk))
+
+
+def test_vms_that_share_an_image_share_its_copy() -> None:
+    vms = [{"name": name, "image": "medium:marker"} for name in ("a", "b")]
+    vms.append({"name": "c", "image": "/root/disk.raw", "image_format": "raw", "memory": "1GB"})
+    plan = make_plan(cases.machine(), cases.answers(first_run={"vms": vms}), cases.medium())
+    copies = [action for step in plan.steps for action in step.actions if isinstance(action, CopyFile)]
+    assert [(each.source, each.path) for each in copies] == [
+        ("/payload/images/marker.qcow2", "/mnt/var/lib/hyper-nixos/images/a.qcow2"),
+        ("/root/disk.raw", "/mnt/var/lib/hyper-nixos/images/c.raw"),
+    ]
+    assert [(vm.image, vm.memory) for vm in plan.handoff.vms] == [
+        ("/var/lib/hyper-nixos/images/a.qcow2", GIB),
+        ("/var/lib/hyper-nixos/images/a.qcow2", GIB),
+        ("/var/lib/hyper-nixos/images/c.raw", 10**9),
+    ]

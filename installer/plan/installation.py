@@ -1,6 +1,6 @@
 """The steps that follow once the target's file systems are mounted, up to their being unmounted again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from installer.answers.model import Answers, Hook, User, VmAnswers
@@ -43,8 +43,10 @@ SECRETS = "/var/lib/hyper-nixos/secrets"
 """On the host; not below /etc/nixos, since a flake's folder is copied into the store that everyone can read."""
 LOGS = "/var/log/hyper-nixos"
 """On the host."""
+IMAGES = "/var/lib/hyper-nixos/images"
+"""On the host; the first run makes each VM's own disk in the pool from here."""
 IMAGE_MODE = 0o600
-"""libvirt gives an image to its guest's user while that runs."""
+"""An image may hold anyone's secrets."""
 COPY_WEIGHT = 5
 SYSTEM_WEIGHT = 60
 
@@ -82,6 +84,20 @@ def certificate_steps(answers: Answers) -> Iterator[Step]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Image:
+    """A guest image."""
+
+    source: str
+    """Path on the live system."""
+    path: str
+    """Path on the host."""
+    sha256: str | None
+    """Its content, if known."""
+    vms: tuple[str, ...]
+    """Names of the VMs made from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Installation:
     """What the steps are made of."""
 
@@ -91,10 +107,8 @@ class Installation:
     """Where it goes."""
     source: SystemSource
     """Where the system comes from."""
-    vms: tuple[HandoffVm, ...]
-    """VMs, with their images' places on the host."""
-    images: tuple[str, ...]
-    """Their images on the live system, in the same order."""
+    images: tuple[Image, ...]
+    """Guest images to be copied."""
     proof: BootProof
     """What must hold before anyone reboots."""
     administrators: tuple[str, ...]
@@ -202,17 +216,17 @@ class Installation:
         )
 
     def _images(self, mounted: tuple[str, ...]) -> Iterator[Step]:
-        for number, (vm, image) in enumerate(zip(self.vms, self.images, strict=True), start=1):
-            path = TARGET + vm.image
+        for number, image in enumerate(self.images, start=1):
+            path = TARGET + image.path
             yield Step(
                 id=f"copy-image-{number}",
-                summary=f"Copy the image of VM {vm.name}",
+                summary=f"Copy the image of {', '.join(f'VM {name}' for name in image.vms)}",
                 requires=mounted,
                 actions=(
-                    MakeDirectory(path=path.rpartition("/")[0], mode=0o711),
-                    CopyFile(source=image, path=path, sha256=vm.image_sha256, mode=IMAGE_MODE),
+                    MakeDirectory(path=TARGET + IMAGES, mode=0o700),
+                    CopyFile(source=image.source, path=path, sha256=image.sha256, mode=IMAGE_MODE),
                 ),
-                checks=(FileIs(path=path, mode=IMAGE_MODE, sha256=vm.image_sha256),),
+                checks=(FileIs(path=path, mode=IMAGE_MODE, sha256=image.sha256),),
                 weight=COPY_WEIGHT,
             )
 
@@ -222,12 +236,29 @@ def _password(user: User) -> SecretReference:
     return SecretReference(name=f"password-hash:{user.name}", file=file)
 
 
-def handoff_vms(answers: Answers) -> tuple[HandoffVm, ...]:
-    """The answers' VMs with sizes in bytes, each with an image of its own in the pool."""
+def images_to_copy(answers: Answers, medium: Medium) -> tuple[Image, ...]:
+    """Every image that VMs are made from, once, however many share it.
+
+    Raises:
+        HyperError: an image is not there (Exit.answers).
+    """
+    users: dict[tuple[str, str, str | None], list[str]] = {}
+    for vm in answers.first_run.vms:
+        wanted = (_image_source(vm, medium), vm.image_format, vm.image_sha256)
+        users.setdefault(wanted, []).append(vm.name)
+    return tuple(
+        Image(source=source, path=f"{IMAGES}/{vms[0]}.{kind}", sha256=sha256, vms=tuple(vms))
+        for (source, kind, sha256), vms in users.items()
+    )
+
+
+def handoff_vms(answers: Answers, images: Iterable[Image]) -> tuple[HandoffVm, ...]:
+    """The answers' VMs with sizes in bytes and their images' places on the host."""
+    paths = {vm: image.path for image in images for vm in image.vms}
     return tuple(
         HandoffVm(
             name=vm.name,
-            image=f"{answers.first_run.pool.rstrip('/')}/{vm.name}.{vm.image_format}",
+            image=paths[vm.name],
             image_format=vm.image_format,
             image_sha256=vm.image_sha256,
             memory=parse_size(vm.memory),
@@ -242,12 +273,8 @@ def handoff_vms(answers: Answers) -> tuple[HandoffVm, ...]:
     )
 
 
-def image_source(vm: VmAnswers, medium: Medium) -> str:
-    """Where the live system has a VM's image.
-
-    Raises:
-        HyperError: the medium has none of that name, or the path is relative (Exit.answers).
-    """
+def _image_source(vm: VmAnswers, medium: Medium) -> str:
+    """Where the live system has a VM's image."""
     if vm.image.startswith("/"):
         return vm.image
     name = vm.image.removeprefix("medium:")

@@ -22,7 +22,7 @@ from installer.plan.installation import (
     certificate_steps,
     handoff_vms,
     hook_steps,
-    image_source,
+    images_to_copy,
 )
 from installer.plan.layouts.one_disk import Ground, one_disk
 from installer.plan.losses import losses, picture, require_free, require_name_free
@@ -66,7 +66,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     require_free(disk, title, facts.disks)
     passthrough = kept_for_guests(facts, answers, disk)
     source = system_source(answers, medium)
-    images = tuple(image_source(vm, medium) for vm in answers.first_run.vms)
+    images = images_to_copy(answers, medium)
     argon_memory = pbkdf_memory(facts, answers)
 
     certificates = tuple(certificate_steps(answers))
@@ -100,7 +100,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
             passthrough=passthrough,
         ),
         pool=answers.first_run.pool,
-        vms=handoff_vms(answers),
+        vms=handoff_vms(answers, images),
         phase=answers.security.phase.value,
         administrators=tuple(user.name for user in answers.users if user.admin),
     )
@@ -108,7 +108,6 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         answers=answers,
         layout=layout,
         source=source,
-        vms=handoff.vms,
         images=images,
         proof=BootProof(
             root=TARGET,
