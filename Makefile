@@ -1,7 +1,7 @@
 # The commands of this project. Each sets up what it needs first (setup.sh); `make` alone lists them.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate setup setup-lab setup-bench
+.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate setup setup-lab setup-test setup-bench
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -12,7 +12,8 @@ help: ## List the commands
 demo: setup-lab ## Watch the installer install a machine, from blank disks to a booted host
 	$(PYTHON) -m tests.lab demo
 
-test: setup-lab lint ## Everything that CI runs: the checks, the fast tests, the tests in machines
+test: setup-test lint ## Everything that CI runs: the checks, the fast tests, the tests in machines
+	$(PYTHON) -m tests.nixeval.nix --get
 	$(PYTEST) -m "not matrix"
 
 test-fast: setup lint ## The checks and the tests that need no machine
@@ -44,6 +45,9 @@ setup:
 
 setup-lab:
 	@./setup.sh lab
+
+setup-test:
+	@./setup.sh lab libvirt
 
 setup-bench:
 	@./setup.sh lab bench

@@ -2,7 +2,8 @@
 # Sets up this working copy: Debian packages, then a Python environment in .venv with everything but the lab's
 # machines. Safe to run again: when nothing changed it only looks.
 #
-#   ./setup.sh [lab] [bench]     lab: what `make demo` and `make test` need besides; bench: what `make bench` needs
+#   ./setup.sh [lab] [libvirt] [bench]
+#   lab: the machines of `make demo` and `make test`; libvirt: its daemon, for tests of `make test`; bench: `make bench`
 #
 # Asks once, on a terminal, before it installs packages; never when CI is set.
 set -eu
@@ -107,7 +108,7 @@ install_python() {
         "$python" -m venv .venv || stop "The Python environment cannot be made." "$python -m venv failed, see above" \
             "check that $PWD can be written and has room, then run this again"
     }
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[host,dev,docs]' ||
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[host,dev,docs]' ||
         stop "The Python packages cannot be installed." "pip failed, see above" \
             "check the network (pip's settings: PIP_INDEX_URL, PIP_CERT, PIP_PROXY), then run this again"
     echo "$stamp" >.venv/stamp
@@ -118,8 +119,9 @@ lab=
 for part in "$@"; do
     case $part in
         lab) lab=yes lists="$lists tests/lab/packages.txt" ;;
+        libvirt) lists="$lists tests/packages-libvirt.txt" ;;
         bench) lists="$lists tests/bench/packages.txt" ;;
-        *) stop "There is nothing called '$part' to set up." "the parts are: lab, bench" "see the head of setup.sh" ;;
+        *) stop "There is nothing called '$part' to set up." "the parts are: lab, libvirt, bench" "see the head of setup.sh" ;;
     esac
 done
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || stop "This is not a Debian-like system." \

@@ -6,6 +6,10 @@ that is why imports here are few and late.
 
 import sys
 
+TYPE_CHECKING = False  # typing's own would import typing
+if TYPE_CHECKING:
+    from installer.errors import HyperError
+
 COMMANDS = {
     "probe": ("installer.commands.probe", "Say what this machine is and what can pass through to guests"),
     "answers": ("installer.commands.answers", "Check, describe or start an answer file"),
@@ -40,35 +44,41 @@ def usage() -> str:
     )
 
 
-def complain(what: str, why: str, remedy: str) -> None:
-    """Prints the three lines that every error has."""
-    print(f"{what}\n  why: {why}\n  do:  {remedy}", file=sys.stderr)
-
-
-def unknown(word: str) -> int:
-    """Names the commands nearest to a word that is none."""
+def unknown(word: str) -> "HyperError":
+    """The error for a word that is no command; names the nearest one."""
     from difflib import get_close_matches
 
+    from installer.errors import Exit, HyperError
+
     near = get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
-    kind = "option" if word.startswith("-") else "command"
-    remedy = f"did you mean: hv {near[0]}" if near else "see: hv --help"
-    complain(f"hv: unknown {kind} {word!r}", f"the commands are: {', '.join(COMMANDS)}", remedy)
-    return 2
+    return HyperError(
+        f"hv: unknown {'option' if word.startswith('-') else 'command'} {word!r}",
+        why=f"the commands are: {', '.join(COMMANDS)}",
+        remedy=f"did you mean: hv {near[0]}" if near else "see: hv --help",
+        code=Exit.usage,
+    )
 
 
-def unexpected(command: str, error: Exception) -> int:
-    """Reports an error nobody foresaw, in one line of its own: values further down may be secrets."""
+def report(command: str, error: Exception) -> int:
+    """Prints an error and returns its exit code.
+
+    Of an error that nobody foresaw only the first line is shown: values further down may be secrets.
+    """
     import os
 
-    if os.environ.get("HV_DEBUG") == "1":
-        raise error
-    reason = (str(error).splitlines() or [""])[0]
-    complain(
-        f"hv {command}: stopped by an unexpected error",
-        f"{type(error).__name__}: {reason}" if reason else type(error).__name__,
-        "this is a defect: run it again with HV_DEBUG=1, and report the traceback with the command line",
-    )
-    return 1
+    from installer.errors import HyperError
+
+    if not isinstance(error, HyperError):
+        if os.environ.get("HV_DEBUG") == "1":
+            raise error
+        message = next(iter(str(error).splitlines()), "")
+        error = HyperError(
+            f"hv {command}: stopped by an unexpected error",
+            why=f"{type(error).__name__}: {message}" if message else type(error).__name__,
+            remedy="this is a defect: run it again with HV_DEBUG=1, and report the traceback with the command line",
+        )
+    print(error, file=sys.stderr)
+    return error.code
 
 
 def dispatch(argv: list[str]) -> int:
@@ -86,9 +96,7 @@ def dispatch(argv: list[str]) -> int:
             from importlib import import_module
 
             return int(import_module(COMMANDS[name][0]).main(rest))
-        case [name, *_]:
-            return unknown(name)
-    raise AssertionError(argv)
+    raise unknown(argv[0])
 
 
 def run(argv: list[str]) -> int:
@@ -106,12 +114,7 @@ def run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except Exception as error:
-        from installer.errors import HyperError
-
-        if not isinstance(error, HyperError):
-            return unexpected(argv[0], error)
-        complain(error.what, error.why, error.remedy)
-        return error.code
+        return report(argv[0], error)
     return code
 
 

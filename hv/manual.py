@@ -22,7 +22,7 @@ COMPLETIONS = FOLDER / "completions"
 PAGES = FOLDER.parent / "docs" / "man"
 
 ENVIRONMENT = {
-    "HV_DEBUG": "1: show the traceback of an unexpected error.",
+    "HV_DEBUG": "When 1, an unexpected error shows its traceback.",
 }
 """Variables that every command heeds."""
 
@@ -87,9 +87,10 @@ def _metavar(action: argparse.Action) -> str:
 
 
 def _shown(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Actions that people are told of."""
-    for action in parser._actions:
-        if action.help != argparse.SUPPRESS and not isinstance(action, argparse._SubParsersAction):
+    """Actions that people are told of: options first; not --help, which every command has."""
+    for action in sorted(parser._actions, key=lambda action: not action.option_strings):
+        hidden = action.help == argparse.SUPPRESS
+        if not hidden and not isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
             yield action
 
 
@@ -114,15 +115,24 @@ def _synopsis(parser: argparse.ArgumentParser) -> str:
     return " ".join(words)
 
 
-def _body(parser: argparse.ArgumentParser) -> Iterator[str]:
+def _summaries(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """The `help` of each subcommand, which argparse keeps beside the parsers."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return {choice.dest: choice.help or "" for choice in action._choices_actions}
+    return {}
+
+
+def _body(parser: argparse.ArgumentParser, summary: str = "") -> Iterator[str]:
     """Description and options of a parser, and of those below it."""
-    for paragraph in (parser.description or "", parser.epilog or ""):
+    told = summary[:1].upper() + summary[1:].removesuffix(".") + "." if summary else ""
+    for paragraph in (parser.description or told, parser.epilog or ""):
         if paragraph:
             yield from (".PP", _escape(paragraph))
     for action in _shown(parser):
         yield from (".TP", _term(action), _escape(_help(action, parser.prog)) or "\\&")
-    for below in parsers_below(parser).values():
-        yield from (f".SS {_synopsis(below)}", *_body(below))
+    for name, below in parsers_below(parser).items():
+        yield from (f".SS {_synopsis(below)}", *_body(below, _summaries(parser).get(name, "")))
 
 
 def _page(name: str, summary: str, synopsis: str, body: list[str]) -> str:
@@ -165,7 +175,12 @@ def completions() -> dict[str, str]:
     import shtab
 
     # By metavar: what to offer where a value is due.
-    values = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "JOB": shtab.cmd("hv completion --jobs")}
+    values = {
+        "FILE": shtab.FILE,
+        "RECORD": shtab.FILE,
+        "DIR": shtab.DIRECTORY,
+        "JOB": shtab.cmd("hv completion --jobs"),
+    }
     whole = whole_parser()
     waiting = [whole]
     while waiting:

@@ -1,8 +1,11 @@
 """Which tests this machine can run. What it lacks is deselected by marker, and one line at the end says so."""
 
 import os
+import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +17,31 @@ def has_nixpkgs() -> bool:
     return bool(os.environ.get("NIXPKGS")) and nix.find() is not None
 
 
+def has_capability(bit: int) -> bool:
+    """Whether the kernel grants this process a capability (capabilities(7), proc(5))."""
+    granted = re.search(
+        r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE
+    )
+    return granted is not None and bool(int(granted[1], 16) >> bit & 1)
+
+
+def has_root() -> bool:
+    """Whether this process may mount: root with CAP_SYS_ADMIN."""
+    return os.geteuid() == 0 and has_capability(21)
+
+
+def has_libvirt() -> bool:
+    """Whether a private libvirtd with QEMU can be started."""
+    programs = ("libvirtd", "virtlogd", "qemu-system-x86_64", "qemu-img", "dnsmasq", "iptables", "ip")
+    return has_root() and all(map(shutil.which, programs))
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
     "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
-    "gpu": (lambda: bool(os.environ.get("HV_GPU")), "HV_GPU=<PCI address to give to a guest> make test"),
+    "libvirt": (has_libvirt, "as root: make test"),
+    "sys_resource": (lambda: has_capability(24), "as root, with CAP_SYS_RESOURCE: make test"),
+    "root": (has_root, "as root: make test"),
 }
 """Marker: whether this machine has what it needs, and how to run its tests."""
 
