@@ -426,6 +426,7 @@ FOUR_K = cases.machine(cases.blank_disk(logical_sector=4096), firmware=FirmwareK
     ("facts", "answers", "words"),
     [
         (cases.machine(cases.blank_disk(health=FAILING)), cases.answers(), ("is failing", "0 spare blocks")),
+        (mirrored("LVM2_member"), cases.answers(), ("one volume group", "SECOND")),
         (cases.machine(cases.blank_disk(removable=True)), cases.answers(), ("removable",)),
         (cases.machine(firmware=FirmwareKind.uefi64), BIG_GUEST, ("2 TiB", "929.5 GiB")),
         (cases.machine().model_copy(update={"firmware": FIRMWARE}), cases.answers(), ("Secure Boot is on",)),

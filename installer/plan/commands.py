@@ -13,6 +13,8 @@ def build_command(action: RealiseFlake) -> tuple[str, ...]:
         *("--store", action.store),
         *("--no-link", "--print-out-paths", "--log-format", "internal-json"),
         *FEATURES,
+        # Without a network Nix takes nothing from anywhere, the medium's own store included, unless told to.
+        *("--option", "substitute", "true"),
         *action.options,
     )
 

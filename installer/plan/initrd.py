@@ -24,24 +24,25 @@ STORAGE_CLASSES = ("01", "0c00", "0c03")
 """PCI classes of mass storage, FireWire and USB controllers: what nixos-generate-config looks at."""
 
 
-def module_of(device: PciDevice) -> str | None:
-    """The module of a function's driver, or of the first that would fit."""
+def modules_of(device: PciDevice) -> tuple[str, ...]:
+    """The module of a function's driver; behind virtio's common one also those for what it carries."""
     name = device.driver or next(iter(device.modules), None)
-    return MODULES.get(name, name.replace("-", "_")) if name else None
+    module = MODULES.get(name, name.replace("-", "_")) if name else None
+    behind = device.modules if name in ("virtio-pci", "virtio_pci") else ()
+    return (*((module,) if module else ()), *behind)
 
 
 def root_modules(facts: Facts, disk: Disk) -> tuple[str, ...]:
     """Modules without which the disk is not reached, sorted."""
     controller = next((device for device in facts.pci if device.address == disk.pci_address), None)
     found = {*TRANSPORTS[disk.transport]}
-    if controller and (module := module_of(controller)):
-        found.add(module)
-        if disk.transport is Transport.sata:
-            found = {module, "sd_mod"}
+    if controller and (modules := modules_of(controller)):
+        # A SATA disk may hang on something other than AHCI.
+        found = {*modules, "sd_mod"} if disk.transport is Transport.sata else found | {*modules}
     return tuple(sorted(found))
 
 
 def controller_modules(facts: Facts) -> tuple[str, ...]:
     """Modules of all storage and USB controllers, so that the disk may move to another port; keyboards need them too."""
-    found = (module_of(device) for device in facts.pci if device.class_code.startswith(STORAGE_CLASSES))
-    return tuple(sorted({module for module in found if module}))
+    devices = (device for device in facts.pci if device.class_code.startswith(STORAGE_CLASSES))
+    return tuple(sorted({module for device in devices for module in modules_of(device)}))

@@ -9,7 +9,7 @@ from installer.facts.systems import InstalledSystem
 from installer.plan.model import Destruction, Region
 from installer.plan.storage.gpt import PartitionType
 
-SHARING = frozenset(("btrfs", "zfs_member", "bcache", "LVM2_member", "drbd"))
+SHARING = frozenset(("btrfs", "zfs_member"))
 """Signatures whose UUID on a second disk means that both carry one thing; so does every `…_raid_member`."""
 WORDS = {
     "crypto_LUKS": "LUKS container",
@@ -121,6 +121,19 @@ def _all_layers(holders: Iterable[Holder]) -> Iterator[Holder]:
     for holder in holders:
         yield holder
         yield from _all_layers(holder.layers)
+
+
+def volume_group_doubt(disk: Disk, everyone: Iterable[Disk]) -> str | None:
+    """Which other disks may belong to the same volume group: an inactive physical volume does not tell blkid."""
+    if not _has_physical_volume(disk):
+        return None
+    others = [other for other in everyone if other.name != disk.name and _has_physical_volume(other)]
+    return ", ".join(f"{other.model or 'disk'} ({other.serial or other.name})" for other in others) or None
+
+
+def _has_physical_volume(disk: Disk) -> bool:
+    found = (disk.filesystem, *(partition.filesystem for partition in disk.partitions))
+    return any(each is not None and each.kind == "LVM2_member" for each in found)
 
 
 def _members(disk: Disk) -> dict[tuple[str, str], str]:

@@ -25,7 +25,7 @@ from installer.plan.installation import (
     images_to_copy,
 )
 from installer.plan.layouts.one_disk import Ground, one_disk
-from installer.plan.losses import losses, picture, require_free, require_name_free
+from installer.plan.losses import losses, picture, require_free, require_name_free, volume_group_doubt
 from installer.plan.model import TARGET, DiskIdentity, DiskPicture, HostStorage, Plan
 from installer.plan.naming import Names
 from installer.plan.order import in_order
@@ -201,6 +201,10 @@ def _warnings(
     title = disk_title(identity)
     if isinstance(disk.health, Health) and disk.health.failing:
         found.append(f"{title} reports that it is failing: {disk.health.summary}.")
+    if doubt := volume_group_doubt(disk, facts.disks):
+        found.append(
+            f"{title} holds an LVM physical volume, and so does {doubt}: if they form one volume group, all of it is lost."
+        )
     if disk.removable or disk.transport is Transport.usb:
         found.append(f"{title} is removable or hangs on USB: the host stops when it is pulled.")
     if facts.firmware.secure_boot.verdict is Verdict.yes:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from installer.answers.login import lockout
 from installer.answers.model import Answers, BootLoader
-from installer.answers.sizes import MIB, format_size, parse_size
+from installer.answers.sizes import format_size, parse_size
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from installer.facts.common import Unknown
@@ -133,4 +133,4 @@ def pbkdf_memory(facts: Facts, answers: Answers) -> int:
             remedy="leave it out to have it fitted, or add memory",
             code=Exit.unsuitable,
         )
-    return asked // MIB * MIB or asked
+    return asked
