@@ -19,7 +19,9 @@ def probe_memory(root: Root) -> Memory:
         name, _, rest = line.partition(":")
         kibibytes[name] = number(rest.removesuffix("kB").strip())
     available = kibibytes.get("MemAvailable")
-    reason = root.why("/proc/meminfo") if not kibibytes else "/proc/meminfo gives no MemAvailable"
+    reason = "/proc/meminfo gives no MemAvailable"
+    if not kibibytes or root.silent("/proc/vmstat"):
+        reason = root.why("/proc/meminfo")
     sizes = [number(name.removeprefix("hugepages-").removesuffix("kB")) for name in root.names(HUGEPAGES)]
     return Memory(
         total=(kibibytes.get("MemTotal") or 0) * 1024,

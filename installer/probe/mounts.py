@@ -1,28 +1,25 @@
 """What is mounted and swapped on, from /proc/self/mountinfo (proc_pid_mountinfo(5)) and /proc/swaps."""
 
-from collections import namedtuple
-
 from installer.probe.root import Root
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NamedTuple
 
-    class Mount(NamedTuple):
-        """One mount."""
+class Mount:
+    """One mount. A plain class: making a named tuple of it takes longer than reading the mounts."""
 
-        device: str
+    __slots__ = ("device", "inner", "kind", "point", "source")
+
+    def __init__(self, device: str, inner: str, point: str, kind: str, source: str) -> None:
+        self.device = device
         """major:minor."""
-        inner: str
+        self.inner = inner
         """The folder of the file system that is mounted."""
-        point: str
+        self.point = point
         """Where."""
-        kind: str
+        self.kind = kind
         """File system type."""
-        source: str
+        self.source = source
         """What was mounted."""
-else:
-    Mount = namedtuple("Mount", "device inner point kind source")
+
 
 SWAP = "[SWAP]"
 LIVE_ROOTS = frozenset({"tmpfs", "overlay", "squashfs", "erofs", "ramfs", "rootfs", "iso9660", "zram"})

@@ -53,7 +53,7 @@ def held(
             reasons[address].append(reason)
 
     for device in devices:
-        if (reason := _platform(device)) is not None:
+        if (reason := platform_part(device)) is not None:
             hold(device.address, reason)
     serial = [console.name for console in serial_consoles if console.active]
     for gpu in gpus:
@@ -77,7 +77,7 @@ def held(
     return reasons
 
 
-def _platform(device: PciDevice) -> str | None:
+def platform_part(device: PciDevice) -> str | None:
     """Why a device is a part of the machine that no guest can have."""
     if device.class_code.startswith(PORTABLE):
         return None
@@ -166,7 +166,7 @@ def _cautions(
     serial: list[str],
 ) -> tuple[str, ...]:
     """What may still go wrong."""
-    if device.is_bridge or _platform(device) is not None:
+    if device.is_bridge or platform_part(device) is not None:
         return ()
     found = []
     ids = device.vendor_id, device.device_id
@@ -181,7 +181,7 @@ def _cautions(
         kept = next((f" ({twin} {reasons[twin][0]})" for twin in twins if twin in reasons), "")
         found.append(f"same ids {':'.join(ids)} as {', '.join(twins)}{kept}: bind by address, not by ids")
     if isinstance(device.reset_methods, Unknown):
-        found.append(f"whether it can be reset is unknown: {device.reset_methods.unknown_because}")
+        found.append("whether it can be reset is unknown")
     elif not device.reset_methods:
         found.append("has no reset method: a guest that stops may leave it unusable until the host restarts")
     elif gpu is not None and device.vendor_id == AMD and device.reset_methods == ("bus",):

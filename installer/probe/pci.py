@@ -169,7 +169,11 @@ def _reset_methods(root: Root, path: str, names: tuple[str, ...]) -> tuple[str, 
         if methods is None:
             return Unknown(unknown_because=root.why(f"{path}/reset_method"))
         return tuple(methods.split())
-    return Unknown(unknown_because=root.why(f"{path}/reset_method")) if root.silent(path) else ()
+    return (
+        Unknown(unknown_because=root.why(f"{path}/reset_method"))
+        if root.silent(f"{path}/reset_method")
+        else ()
+    )
 
 
 def _resizable_bars(root: Root, path: str, names: tuple[str, ...]) -> dict[int, tuple[int, ...]]:

@@ -106,29 +106,28 @@ def _pci_names() -> bytes:
     return b""
 
 
-def pci_name(key: str) -> str | None:
-    """`vendor` or `vendor:device` (four hexadecimal digits each) to its name in pci.ids."""
+@cache
+def _pci_vendor(vendor: str) -> bytes:
+    """The vendor's block in pci.ids: its line, and the lines of its devices, which begin with a tab."""
+    import re
+
     names = _pci_names()
-    vendor, _, device = key.partition(":")
     start = names.find(f"\n{vendor}  ".encode())
     if start < 0:
+        return b""
+    end = re.compile(rb"\n[^\t#]").search(names, start + 1)
+    return names[start : end.start() + 1 if end else len(names)]
+
+
+def pci_name(key: str) -> str | None:
+    """`vendor` or `vendor:device` (four hexadecimal digits each) to its name in pci.ids."""
+    vendor, _, device = key.partition(":")
+    block = _pci_vendor(vendor)
+    start = block.find(f"\n\t{device}  ".encode()) if device else 0
+    if not block or start < 0:
         return None
-    if device:
-        start = names.find(f"\n\t{device}  ".encode(), start, _next_vendor(names, start))
-        if start < 0:
-            return None
-    line = names[start + 1 : names.find(b"\n", start + 1)]
+    line = block[start + 1 : block.find(b"\n", start + 1)]
     return line.decode("utf-8", "replace").partition("  ")[2]
-
-
-def _next_vendor(names: bytes, start: int) -> int:
-    """Where the vendor's block ends: the next line that begins with neither a tab nor a comment sign."""
-    place = start + 1
-    while (place := names.find(b"\n", place)) >= 0:
-        if names[place + 1 : place + 2] not in (b"\t", b"#"):
-            return place
-        place += 1
-    return len(names)
 
 
 def _lines(path: str) -> list[list[str]]:
@@ -178,11 +177,19 @@ def addresses(
                 place.append(text)
     for fields in inet6:
         if len(fields) == 6 and fields[3] == "00" and fields[5] != "lo":
-            from ipaddress import IPv6Address
-
-            text = f"{IPv6Address(int(fields[0], 16))}/{int(fields[2], 16)}"
+            text = f"{ipv6(fields[0])}/{int(fields[2], 16)}"
             found.setdefault(fields[5], []).append(text)
     return found, frozenset(default - {"lo"})
+
+
+def ipv6(digits: str) -> str:
+    """32 hexadecimal digits as an address (RFC 5952): the first longest run of zero groups becomes `::`."""
+    groups = [digits[place : place + 4].lstrip("0") or "0" for place in range(0, 32, 4)]
+    for length in range(8, 1, -1):
+        for place in range(9 - length):
+            if groups[place : place + length] == ["0"] * length:
+                return ":".join(groups[:place]) + "::" + ":".join(groups[place + length :])
+    return ":".join(groups)
 
 
 def _little(text: str) -> int:
