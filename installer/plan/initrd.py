@@ -24,12 +24,18 @@ STORAGE_CLASSES = ("01", "0c00", "0c03")
 """PCI classes of mass storage, FireWire and USB controllers: what nixos-generate-config looks at."""
 
 
-def modules_of(device: PciDevice) -> tuple[str, ...]:
-    """The module of a function's driver; behind virtio's common one also those for what it carries."""
+def module_of(device: PciDevice) -> str | None:
+    """The module of a function's driver, or of the first that would fit."""
     name = device.driver or next(iter(device.modules), None)
-    module = MODULES.get(name, name.replace("-", "_")) if name else None
-    behind = device.modules if name in ("virtio-pci", "virtio_pci") else ()
-    return (*((module,) if module else ()), *behind)
+    return MODULES.get(name, name.replace("-", "_")) if name else None
+
+
+def modules_of(device: PciDevice) -> tuple[str, ...]:
+    """The same, and behind virtio's common module those for what it carries."""
+    module = module_of(device)
+    if module is None:
+        return ()
+    return (module, *device.modules) if module == "virtio_pci" else (module,)
 
 
 def root_modules(facts: Facts, disk: Disk) -> tuple[str, ...]:
