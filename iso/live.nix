@@ -45,8 +45,7 @@ in
   imports = [ (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix") ];
 
   environment.systemPackages = [ package ];
-  environment.etc."hyper-nixos/medium.json".source =
-    (pkgs.formats.json { }).generate "medium.json" medium;
+  environment.etc."hyper-nixos/medium.json".text = builtins.toJSON medium;
   # Hosts find our modules here; the installer copies the folder to them.
   environment.etc."hyper-nixos/flake".source = self;
 

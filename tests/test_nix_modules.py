@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from installer.medium import Medium
 from tests.nixeval import units
-from tests.nixeval.host import MODULES, TOPLEVEL, evaluate
+from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate, flakes
 from tests.nixeval.nix import REPOSITORY, require
 
 NIX_FILES = [
     REPOSITORY / "flake.nix",
-    *sorted(path for folder in ("nix", "iso", "tests/nixeval") for path in (REPOSITORY / folder).rglob("*.nix")),
+    *sorted(
+        path for folder in ("nix", "iso", "tests/nixeval") for path in (REPOSITORY / folder).rglob("*.nix")
+    ),
 ]
 
 
@@ -21,11 +24,131 @@ def test_each_nix_file_parses(path: Path) -> None:
     assert require().parse(path.read_text())
 
 
+def example(select: str, *modules: str) -> Evaluated:
+    """The example host with more modules."""
+    return evaluate(select, [MODULES, units.EXAMPLE, *modules])
+
+
 @pytest.mark.nixpkgs
 def test_a_host_by_hand_evaluates_to_a_system() -> None:
-    host = evaluate(TOPLEVEL, [MODULES, units.EXAMPLE])
+    host = example(TOPLEVEL)
     assert host.value.endswith(".drv")
     assert (host.failed_assertions, host.warnings) == ((), ())
+
+
+@pytest.mark.nixpkgs
+@pytest.mark.parametrize("system", ["x86_64-linux", "aarch64-linux"])
+def test_the_package_and_the_medium_evaluate(system: str) -> None:
+    outputs = f"{flakes()}.own"
+    read = f"[ {outputs}.packages.{system}.hv.drvPath {outputs}.packages.{system}.iso.drvPath ]"
+    package, medium = require().evaluate(read)
+    assert package.endswith(".drv")
+    assert medium.endswith(".iso.drv")
+
+
+@pytest.mark.nixpkgs
+def test_the_medium_describes_itself() -> None:
+    select = """let medium = OWN.nixosConfigurations.medium-x86_64-linux; in {
+      params = medium.config.boot.kernelParams;
+      text = builtins.fromJSON medium.config.environment.etc."hyper-nixos/medium.json".text;
+    }""".replace("OWN", f"{flakes()}.own")
+    found = require().evaluate(select)
+    assert {"intel_iommu=on", "iommu=pt"} <= {*found["params"]}
+    assert Medium.model_validate(found["text"]).system == "x86_64-linux"
+
+
+@pytest.mark.nixpkgs
+def test_libvirt_is_closed() -> None:
+    select = """host: {
+      inherit (host.config.virtualisation.libvirtd.qemu) runAsRoot verbatimConfig;
+      rules = host.config.networking.nftables.tables.nixos-fw.content;
+      flush = host.config.networking.nftables.flushRuleset;
+      trusted = host.config.networking.firewall.trustedInterfaces;
+    }"""
+    found = example(select).value
+    assert found["runAsRoot"] is False
+    assert "namespaces = []" not in found["verbatimConfig"]
+    assert found["flush"] is False
+    assert "virbr0" not in found["trusted"]
+    assert "iifname virbr0 udp dport { 53, 67 } accept" in found["rules"]
+
+
+@pytest.mark.nixpkgs
+def test_hardened_takes_no_password_whatever_the_host_says() -> None:
+    select = """host: let
+      settings = config: config.services.openssh.settings;
+      hardened = host.config.specialisation.hardened.configuration;
+    in {
+      setup = (settings host.config).PasswordAuthentication;
+      hardened = (settings hardened).PasswordAuthentication;
+      methods = (settings hardened).AuthenticationMethods;
+      children = builtins.attrNames hardened.specialisation;
+      kexec = hardened.boot.kernel.sysctl."kernel.kexec_load_disabled";
+    }"""
+    module = "{ lib, ... }: { services.openssh.settings.PasswordAuthentication = lib.mkForce true; }"
+    assert example(select, module).value == {
+        "setup": True,
+        "hardened": False,
+        "methods": "publickey",
+        "children": [],
+        "kexec": True,
+    }
+
+
+@pytest.mark.nixpkgs
+def test_passthrough_claims_in_stage_1_and_rescue_claims_nothing() -> None:
+    select = """host: let
+      initrd = config: config.boot.initrd.systemd.services ? hyper-nixos-vfio;
+      rescue = host.config.specialisation.rescue.configuration;
+    in {
+      inherit (host.config.boot) extraModprobeConfig;
+      modules = host.config.boot.initrd.kernelModules;
+      claims = [ (initrd host.config) (initrd rescue) ];
+      phase = rescue.hypervisor.phase;
+    }"""
+    host = example(select, units.PASSTHROUGH)
+    assert (host.failed_assertions, host.warnings) == ((), ())
+    assert host.value["claims"] == [True, False]
+    assert host.value["phase"] == "setup"
+    assert "softdep nouveau pre: vfio-pci" in host.value["extraModprobeConfig"]
+    modules = {*host.value["modules"]}
+    assert {"vfio", "vfio_iommu_type1", "vfio_pci"} <= modules
+    assert "vfio_virqfd" not in modules
+
+
+@pytest.mark.nixpkgs
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("{ lib, ... }: { users.users.alice.extraGroups = lib.mkForce [ ]; }", "Nobody could log in"),
+        (
+            "{ lib, ... }: { users.users.alice.openssh.authorizedKeys.keys = lib.mkForce [ ]; }",
+            "Nobody could log in",
+        ),
+        (
+            '{ hypervisor.passthrough.devices."01:00.0" = { vendor = "10de"; device = "2204"; }; }',
+            "is no PCI address",
+        ),
+    ],
+)
+def test_each_assertion_fires(module: str, message: str) -> None:
+    failed = example("host: null", module).failed_assertions
+    assert any(message in text for text in failed)
+
+
+@pytest.mark.nixpkgs
+@pytest.mark.parametrize("tier", ["minimal", "standard", "enhanced", "professional", "enterprise"])
+def test_tiers_switch_features_on(tier: str) -> None:
+    select = """host: {
+      features = host.pkgs.lib.filterAttrs (_: feature: feature.enable) host.config.hypervisor.features;
+      podman = host.config.virtualisation.podman.enable;
+      swtpm = host.config.virtualisation.libvirtd.qemu.swtpm.enable;
+    }"""
+    found = example(select, f'{{ hypervisor.tier = "{tier}"; }}').value
+    features = {*found["features"]}
+    assert found["podman"] is ("containers" in features) is (tier not in {"minimal", "standard"})
+    assert found["swtpm"] is ("tpm" in features) is (tier != "minimal")
+    assert "page-sharing" not in features
 
 
 @pytest.mark.nixpkgs

@@ -16,7 +16,7 @@ from installer.render import RenderedHost, load_templates, phase_file, render
 from installer.render.hardware import kernel_params
 from installer.render.hypervisor import FEATURES
 from tests.nixeval import hosts, options
-from tests.nixeval.cases import CASES, EVERYTHING, HASH, MEDIUM, SERVER, Data, rendered
+from tests.nixeval.cases import CASES, EVERYTHING, EXAMPLES, HASH, MEDIUM, SERVER, Data, inputs, rendered
 from tests.nixeval.host import evaluate_flake_host
 from tests.nixeval.nix import REPOSITORY, require
 
@@ -68,14 +68,14 @@ def test_a_wrong_option_is_found(tmp_path: Path, path: str, old: str, new: str) 
 @pytest.mark.nixpkgs
 @every_case
 def test_each_host_evaluates_to_a_system(name: str) -> None:
-    host = evaluate_flake_host(hosts.GOLDEN / name, CASES[name][1]["hostname"])
+    host = evaluate_flake_host(hosts.GOLDEN / name, inputs(name)[1].hostname)
     assert host.value.endswith(".drv")
     assert (host.failed_assertions, host.warnings) == ((), ())
 
 
 @pytest.mark.nixpkgs
-@every_case
-def test_each_host_evaluates_when_its_phase_was_raised(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["bios-ext4-small", "uefi-luks-btrfs-everything"])
+def test_a_host_whose_phase_was_raised_evaluates_to_a_system(name: str, tmp_path: Path) -> None:
     files = dict(rendered(name).files) | {"phase.nix": phase_file(Phase.hardened, load_templates())}
     select = """host: let
       there = host.config.specialisation.setup.configuration;
@@ -85,11 +85,11 @@ def test_each_host_evaluates_when_its_phase_was_raised(name: str, tmp_path: Path
       there = [ there.hypervisor.phase (passwords there) ];
       drv = host.config.system.build.toplevel.drvPath;
     }"""
-    data = CASES[name][1]
-    host = evaluate_flake_host(hosts.write(files, tmp_path), data["hostname"], select)
+    answers = inputs(name)[1]
+    host = evaluate_flake_host(hosts.write(files, tmp_path), answers.hostname, select)
     assert (host.failed_assertions, host.warnings) == ((), ())
     assert host.value["here"] == ["hardened", False]
-    assert host.value["there"] == ["setup", data.get("ssh", {}).get("password_login", False)]
+    assert host.value["there"] == ["setup", answers.ssh.password_login]
 
 
 @pytest.mark.nixpkgs
@@ -99,6 +99,10 @@ def test_sudo_lets_an_administrator_without_a_password_in() -> None:
     # The last line that fits decides (sudoers(5)).
     assert text.index("bob ") > text.index("%wheel ")
     assert "alice" not in text
+
+
+def test_each_example_is_rendered() -> None:
+    assert sorted(EXAMPLES) == sorted(path.stem for path in (REPOSITORY / "examples").glob("*.toml"))
 
 
 @every_case

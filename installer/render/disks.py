@@ -26,7 +26,10 @@ def disks(plan: Plan) -> dict[str, Nix]:
         "fileSystems": {filesystem.mountpoint: _filesystem(filesystem) for filesystem in host.filesystems},
         "swapDevices": [
             *({"device": device} for device in host.swap_devices),
-            *({"device": device, "randomEncryption": {"enable": True}} for device in host.random_swap_devices),
+            *(
+                {"device": device, "randomEncryption": {"enable": True}}
+                for device in host.random_swap_devices
+            ),
         ],
         "boot": boot,
         "networking": {"hostId": Commented(HOST_ID, plan.host_id)},

@@ -224,7 +224,9 @@ def _list(values: Sequence[Nix], indent: str) -> str:
     if not values:
         return "[ ]"
     if len(values) == 1 and not isinstance(values[0], Commented):
-        return f"[ {_operand(values[0], indent)} ]"
+        flat = _operand(values[0], indent)
+        if "\n" not in flat:
+            return f"[ {flat} ]"
     return "\n".join(("[", *_elements(values, indent + "  "), f"{indent}]"))
 
 

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from installer.answers.load import load
 from installer.answers.model import Answers
 from installer.facts import Facts
 from installer.medium import Medium
 from installer.plan.planner import make_plan
 from installer.render import RenderedHost, load_templates, render
+from tests import machines
+from tests.nixeval.nix import REPOSITORY
 
 Data = dict[str, Any]
 GIB = 2**30
@@ -45,8 +48,8 @@ MEDIUM = Medium.model_validate(
             "original": {"type": "path", "path": "/etc/hyper-nixos/flake"},
             "store_path": "/nix/store/11111111111111111111111111111111-source",
         },
-        "estimated_closure": 4 * GIB,
-        "images": {"alpine": "/images/alpine.qcow2"},
+        "estimated_closure": GIB,
+        "images": {"router": "/images/router.qcow2"},
     }
 )
 
@@ -303,16 +306,33 @@ XFS: Data = {
     "hypervisor": {"tier": "minimal"},
 }
 
-CASES: Mapping[str, tuple[Facts, Data]] = {
+EXAMPLES: Mapping[str, str] = {
+    "encrypted-server-unattended": "lab-uefi",
+    "home-lab": "lab-bios",
+    "workstation-passthrough": "workstation",
+}
+"""Each file of examples/, and the recorded machine that it is for."""
+MADE: Mapping[str, tuple[Facts, Data]] = {
     "uefi-luks-btrfs-everything": (SERVER, EVERYTHING),
     "bios-ext4-small": (GUEST, SMALL),
     "uefi-grub-xfs-keys-only": (SERVER, XFS),
 }
+"""Machines and answers by hand."""
+CASES = (*MADE, *EXAMPLES)
+
+
+@cache
+def inputs(name: str) -> tuple[Facts, Answers]:
+    """Machine and answers of a case."""
+    if name in EXAMPLES:
+        path = REPOSITORY / f"examples/{name}.toml"
+        return machines.load(EXAMPLES[name]), load(path.read_bytes(), path.name)
+    facts, data = MADE[name]
+    return facts, Answers.model_validate(data)
 
 
 @cache
 def rendered(name: str) -> RenderedHost:
     """The files of a case."""
-    facts, data = CASES[name]
-    answers = Answers.model_validate(data)
+    facts, answers = inputs(name)
     return render(facts, answers, make_plan(facts, answers, MEDIUM), MEDIUM, load_templates())

@@ -12,13 +12,17 @@
     };
   };
   # These administrators have an SSH key and no password, so sudo cannot ask them for one.
-  security.sudo.extraRules = [ {
-    users = [ "alice" ];
-    commands = [ {
-      command = "ALL";
-      options = [ "NOPASSWD" ];
-    } ];
-  } ];
+  security.sudo.extraRules = [
+    {
+      users = [ "alice" ];
+      commands = [
+        {
+          command = "ALL";
+          options = [ "NOPASSWD" ];
+        }
+      ];
+    }
+  ];
   services.openssh = {
     enable = true;
     ports = [ 22 ];

@@ -28,12 +28,14 @@
     default = "http://proxy.example.org:3128";
     noProxy = "localhost,example.org";
   };
-  security.pki.certificates = [ ''
-    -----BEGIN CERTIFICATE-----
-    MIIBszCCAVmgAwIBAgIUQ
-    q83vEjRWeJA=
-    -----END CERTIFICATE-----
-  '' ];
+  security.pki.certificates = [
+    ''
+      -----BEGIN CERTIFICATE-----
+      MIIBszCCAVmgAwIBAgIUQ
+      q83vEjRWeJA=
+      -----END CERTIFICATE-----
+    ''
+  ];
   # The release that this host's data began with: leave it as it is, also when the host is upgraded.
   system.stateVersion = "26.05";
 }

@@ -59,10 +59,12 @@
       neededForBoot = true;
     };
   };
-  swapDevices = [ {
-    device = "/dev/disk/by-id/nvme-Samsung_SSD_970_S4EWNX0R123456-part2";
-    randomEncryption.enable = true;
-  } ];
+  swapDevices = [
+    {
+      device = "/dev/disk/by-id/nvme-Samsung_SSD_970_S4EWNX0R123456-part2";
+      randomEncryption.enable = true;
+    }
+  ];
   boot = {
     supportedFilesystems = [
       "btrfs"

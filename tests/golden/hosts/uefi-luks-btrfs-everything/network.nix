@@ -124,10 +124,12 @@
           DNS = [ "192.0.2.53" ];
           Domains = [ "example.org" ];
         };
-        routes = [ {
-          Destination = "10.0.0.0/8";
-          Gateway = "192.0.2.2";
-        } ];
+        routes = [
+          {
+            Destination = "10.0.0.0/8";
+            Gateway = "192.0.2.2";
+          }
+        ];
       };
       "40-isolated" = {
         matchConfig.Name = "isolated";

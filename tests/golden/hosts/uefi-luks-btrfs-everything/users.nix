@@ -28,13 +28,17 @@
   };
   programs.zsh.enable = true;
   # These administrators have an SSH key and no password, so sudo cannot ask them for one.
-  security.sudo.extraRules = [ {
-    users = [ "bob" ];
-    commands = [ {
-      command = "ALL";
-      options = [ "NOPASSWD" ];
-    } ];
-  } ];
+  security.sudo.extraRules = [
+    {
+      users = [ "bob" ];
+      commands = [
+        {
+          command = "ALL";
+          options = [ "NOPASSWD" ];
+        }
+      ];
+    }
+  ];
   services.openssh = {
     enable = true;
     ports = [ 2222 ];

@@ -1,0 +1,32 @@
+# The host kvm1.
+# Written by `hv install` from the answers; yours from now on. `nixos-rebuild switch` puts changes into force.
+{
+  imports = [
+    ./hardware-configuration.nix
+    ./disks.nix
+    ./network.nix
+    ./users.nix
+    ./hypervisor.nix
+    ./phase.nix
+  ];
+  i18n.defaultLocale = "en_US.UTF-8";
+  time.timeZone = "UTC";
+  console = {
+    keyMap = "us";
+    earlySetup = true;
+  };
+  nix.settings = {
+    experimental-features = [
+      "nix-command"
+      "flakes"
+    ];
+    substituters = [ "https://cache.example.org" ];
+    trusted-public-keys = [ "cache.example.org-1:bm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm4=" ];
+  };
+  networking.proxy = {
+    default = "http://proxy.example.org:3128";
+    noProxy = "localhost,.example.org";
+  };
+  # The release that this host's data began with: leave it as it is, also when the host is upgraded.
+  system.stateVersion = "26.05";
+}

@@ -1,0 +1,14 @@
+# What kind of virtualization host this is.
+# Written by `hv install` from the answers; yours from now on. `nixos-rebuild switch` puts changes into force.
+{
+  hypervisor = {
+    enable = true;
+    tier = "minimal";
+    features.tpm.enable = true;
+    virtualization = {
+      nested = false;
+      hugepages1G = 0;
+    };
+    security.profile = "strict";
+  };
+}
