@@ -21,7 +21,8 @@ _WHEEL = "wheel"
 _NO_LOGIN = {"nologin", "false", "sync", "shutdown", "halt"}
 _CLIENT = "host=client.invalid,addr=192.0.2.1"
 """Somebody from outside (RFC 5737): what holds for the world, not for the host itself."""
-_SUDO_WHEEL = re.compile(r"^%wheel\s+\S+\s*=\s*(?:\([^)]*\))?\s*(.*)$", re.MULTILINE)
+_SUDO_RULE = re.compile(r"^(\S+)\s+\S+\s*=\s*(?:\([^)]*\))?\s*(.*)$", re.MULTILINE)
+"""Who, and what with which tags (sudoers(5))."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,9 @@ def _account_problems(root: Path, phase: Phase, account: Account) -> Iterator[st
         yield f"its shell {account.shell} does not exist or lets nobody in"
     rules = within(root, f"{phase.toplevel}/etc/sudoers")
     if rules.is_file() and account.password is None:
-        granted = [match.group(1) for match in _SUDO_WHEEL.finditer(rules.read_text())]
-        if not any("NOPASSWD" in tags for tags in granted):
+        found = _SUDO_RULE.finditer(rules.read_text())
+        granted = [match[2] for match in found if match[1] in {f"%{_WHEEL}", account.name}]
+        if not granted or "NOPASSWD" not in granted[-1]:  # the last rule that fits decides
             yield "sudo asks for a password, and it has none: it could not become root"
 
 
