@@ -121,6 +121,11 @@ def _selector(disk: DiskSelector) -> Iterator[Problem]:
         yield Problem((*path, "count"), "must be 1 with layout `one-disk`", "remove it")
 
 
+def _within(path: str, folders: Iterable[str]) -> bool:
+    """Whether a path is one of the folders or below one."""
+    return any(path == folder or path.startswith(folder + "/") for folder in folders)
+
+
 def _filesystem(answers: Answers) -> Iterator[Problem]:
     storage = answers.storage
     path = ("storage", "subvolumes")
@@ -164,7 +169,7 @@ def _subvolumes(subvolumes: dict[str, str], path: Path) -> Iterator[Problem]:
             yield Problem(
                 where, "is not a mount point", "write an absolute path without `..` or a slash at its end"
             )
-        elif any(point == managed or point.startswith(managed + "/") for managed in _MANAGED):
+        elif _within(point, _MANAGED):
             yield Problem(
                 where,
                 "is a mount point that the system needs for itself",
@@ -441,11 +446,7 @@ def _first_run(answers: Answers) -> Iterator[Problem]:
             ("first_run", "vms", number, "name"), f"a second guest {name}", "give each guest its own name"
         )
     pool = first_run.pool
-    if (
-        posixpath.normpath(pool) != pool
-        or pool == "/"
-        or any(pool.startswith(top) for top in (*_MANAGED, "/nix", "/etc"))
-    ):
+    if posixpath.normpath(pool) != pool or pool == "/" or _within(pool, (*_MANAGED, "/nix", "/etc")):
         yield Problem(
             ("first_run", "pool"),
             "is no place for guests' disks",

@@ -92,7 +92,9 @@ AbsolutePath = Annotated[
 """A path from the root, in text that goes into configuration files."""
 DomainName = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"),
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$"
+    ),
     Field(title="a domain name: letters, digits, `-` and `.`", examples=["example.org"]),
 ]
 """A DNS name."""
@@ -133,22 +135,41 @@ def _text(value: object) -> str:
     raise PydanticCustomError("string_type", "not text")
 
 
+_WITH_PREFIX = r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$"
+"""For editors; the validators look closer."""
+
 IpAddress = Annotated[
     IPv4Address | IPv6Address,
     PlainValidator(_address),
-    WithJsonSchema({"type": "string", "title": "an IPv4 or IPv6 address", "examples": ["192.0.2.1"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}],
+            "title": "an IPv4 or IPv6 address",
+            "examples": ["192.0.2.1"],
+        }
+    ),
 ]
 IpInterface = Annotated[
     IPv4Interface | IPv6Interface,
     PlainValidator(_interface),
     WithJsonSchema(
-        {"type": "string", "title": "an address with its prefix length", "examples": ["192.0.2.10/24"]}
+        {
+            "type": "string",
+            "pattern": _WITH_PREFIX,
+            "title": "an address with its prefix length",
+            "examples": ["192.0.2.10/24"],
+        }
     ),
 ]
 NetworkText = Annotated[
     str,
     BeforeValidator(_network),
-    Field(title="a network with its prefix length and no host bits", examples=["10.0.0.0/8"]),
+    Field(
+        title="a network with its prefix length and no host bits",
+        examples=["10.0.0.0/8"],
+        json_schema_extra={"pattern": _WITH_PREFIX},
+    ),
 ]
 
 

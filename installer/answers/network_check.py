@@ -1,5 +1,6 @@
 """Whether the interfaces of an answer file make a network: names, members, links, addresses, gateways."""
 
+import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -8,6 +9,8 @@ from installer.answers.problems import Path, Problem
 
 _RESERVED = {"lo", "all", "default"}
 """Names the kernel has for itself."""
+
+_KERNEL_NAME = re.compile(r"(eth|wlan|usb|bond|ib)[0-9]+")
 
 Address = IPv4Address | IPv6Address
 
@@ -75,6 +78,12 @@ def _matches(network: NetworkAnswers) -> Iterator[Problem]:
                 (*path, "mac"), "another interface has the same", "match each interface by its own address"
             )
         seen.add(mac)
+        if mac and _KERNEL_NAME.fullmatch(ethernet.name):
+            yield Problem(
+                ("network", "ethernets", number, "name"),
+                "is of the form that the kernel gives out itself, so renaming an interface to it can fail",
+                "choose another, e.g. `lan0` (systemd.link(5), Name=)",
+            )
 
 
 def _members(network: NetworkAnswers) -> Iterator[Problem]:
