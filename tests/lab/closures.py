@@ -1,0 +1,58 @@
+"""A host's system built beforehand, on this machine, and put into a binary cache on a disk image."""
+
+import json
+import sys
+from pathlib import Path
+
+from installer.medium import Medium, ReadyClosure
+from tests.lab import cache, layers
+from tests.lab.command import remove_tree, run
+from tests.lab.paths import REPOSITORY
+
+MOUNT = "/payload"
+"""Where the live system mounts the image."""
+
+
+def ready(hostname: str, answers: Path, facts: Path, scratch: Path) -> tuple[Path, Medium]:
+    """Build the system that the answers make of a machine.
+
+    Returns:
+        A squashfs image with the cache in it, and the medium's description with the closure added.
+    """
+    code = layers.code()
+    rendered = scratch / "rendered"
+    stand_in = scratch / "flake-answers.toml"
+    # What is rendered does not depend on where the system comes from; a plan for a closure wants to know it already.
+    stand_in.write_text(answers.read_text().replace('source = "closure"', 'source = "flake"'))
+    given: list[str | Path] = ["--answers", stand_in, "--facts", facts, "--medium", code / "medium.json"]
+    run(["env", "-C", REPOSITORY, sys.executable, "-m", "hv", "install", *given, "--render", rendered])
+    content = cache.key(code.name, rendered)
+    folder = cache.built("closure", content, lambda into: _build(into, rendered, hostname))
+    remove_tree(rendered)
+    built = json.loads((folder / "closure.json").read_text())
+    medium = Medium.model_validate_json((code / "medium.json").read_bytes())
+    closure = ReadyClosure(
+        name=hostname,
+        toplevel=built["toplevel"],
+        cache=f"file://{MOUNT}/cache",
+        nar_size=built["closureSize"],
+    )
+    return folder / "payload.squashfs", medium.model_copy(update={"closures": (closure,)})
+
+
+def _build(into: Path, rendered: Path, hostname: str) -> None:
+    upper = into / "upper"
+    upper.mkdir()
+    run(["cp", "-a", f"{layers.code() / 'tree'}/.", upper], root=True)
+    tree = into / "tree"
+    tree.mkdir()
+    attribute = f'path:{rendered}#nixosConfigurations."{hostname}".config.system.build.toplevel'
+    with layers.Overlay(layers.base() / "tree", upper, into) as root:
+        toplevel = root.run("nix", "build", "--no-link", "--print-out-paths", attribute).strip()
+        root.run("nix", "copy", "--to", f"file://{tree}/cache?compression=none", toplevel)
+        info = json.loads(root.run("nix", "path-info", "--json", "--closure-size", toplevel))[toplevel]
+    (into / "closure.json").write_text(
+        json.dumps({"toplevel": toplevel, "closureSize": info["closureSize"]})
+    )
+    layers.squash(tree, into / "payload.squashfs")
+    run(["rm", "-rf", upper, tree], root=True)

@@ -1,0 +1,52 @@
+# What nix/modules does to a host, as far as the lab's merge without option declarations can carry it.
+source:
+{ config, lib, ... }:
+let
+  hardened = config.hypervisor.phase or "setup" == "hardened";
+
+  # Units are goldens: texts evaluated by a real nixpkgs, with store paths written as @name@.
+  golden = name: {
+    text =
+      builtins.replaceStrings [ "@hv@" ] [ "${source}/package" ] (
+        builtins.concatStringsSep "/run/current-system/sw" (
+          builtins.filter builtins.isString (
+            builtins.split "@(nix|qemu-host-cpu-only|coreutils|findutils|gnugrep|gnused|systemd|glibc-locales|tzdata)@" (
+              builtins.readFile "${source}/units/${name}"
+            )
+          )
+        )
+      );
+    wantedBy = [ "multi-user.target" ];
+  };
+in
+{
+  lab.hyperNixos = "${source}/package";
+  lab.units."hyper-nixos-firstrun.service" = golden "hyper-nixos-firstrun.service";
+
+  virtualisation.libvirtd.enable = lib.mkDefault true;
+
+  # Phases: what nix/modules/security says about logins and the kernel, in both forms that hosts have.
+  services.openssh.settings = lib.mkMerge [
+    {
+      KbdInteractiveAuthentication = lib.mkDefault false;
+      PasswordAuthentication = lib.mkDefault false;
+      PermitRootLogin = lib.mkDefault "no";
+      X11Forwarding = lib.mkDefault false;
+    }
+    (lib.mkIf hardened {
+      PasswordAuthentication = lib.mkOverride 40 false;
+      AllowAgentForwarding = lib.mkDefault false;
+      AuthenticationMethods = lib.mkDefault "publickey";
+      LoginGraceTime = lib.mkDefault 30;
+      MaxAuthTries = lib.mkDefault 3;
+    })
+  ];
+  boot.kernel.sysctl = lib.mkIf hardened {
+    "kernel.dmesg_restrict" = 1;
+    "kernel.kptr_restrict" = 2;
+    "kernel.unprivileged_bpf_disabled" = 1;
+    "net.ipv4.conf.all.accept_redirects" = 0;
+    "fs.protected_fifos" = 2;
+    "fs.protected_regular" = 2;
+  };
+}

@@ -1,0 +1,287 @@
+"""A machine in QEMU: firmware, processors, disks with serial numbers, IOMMU, GPUs, TPM, network, and channels to it."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from installer.errors import HyperError
+from tests.lab import userland
+from tests.lab.channels import Agent, Monitor, Serial, connect
+from tests.lab.command import run
+from tests.lab.patience import patience
+from tests.lab.tools import entered
+
+OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk of the machine."""
+
+    serial: str
+    """Serial number, by which it is selected."""
+    size: str = "6G"
+    """As qemu-img understands it."""
+    bus: Literal["nvme", "virtio"] = "nvme"
+    """What it hangs on."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a machine is made of."""
+
+    firmware: Literal["uefi", "bios"]
+    """OVMF or SeaBIOS."""
+    disks: tuple[Disk, ...]
+    """In order of their slots; the first is booted from."""
+    memory: int = 3072
+    """MiB."""
+    tpm: bool = False
+    """TPM 2 (swtpm)."""
+    second_gpu: bool = False
+    """A Radeon with its audio function behind a root port, for passthrough."""
+    medium: Literal["cd", "stick"] = "cd"
+    """How the ISO image is attached."""
+    mac: str = "52:54:00:48:56:01"
+    """Of its one network interface."""
+
+
+@dataclass
+class Machine:
+    """Firmware variables, disks and TPM state in a folder; started any number of times, with or without medium."""
+
+    hardware: Hardware
+    folder: Path
+    port: int = 0
+    """On this host, forwarded to the machine's SSH; chosen when it starts."""
+    _started: "Running | None" = field(default=None, repr=False)
+
+    def create(self) -> None:
+        """Blank disks, factory-fresh firmware."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for disk in self.hardware.disks:
+            image = self.folder / f"{disk.serial}.qcow2"
+            run(entered(userland.build() / "root", _create(image, disk.size), keep_user=True))
+        if self.hardware.firmware == "uefi":
+            shutil.copyfile(userland.build() / "root" / OVMF_VARIABLES, self.folder / "variables.fd")
+
+    def start(self, name: str, *, iso: Path | None = None) -> "Running":
+        """Switch it on. `iso` is the medium it boots from; without one it boots its first disk."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        return Running(self, name, iso)
+
+
+def _create(image: Path, size: str) -> list[str]:
+    return ["qemu-img", "create", "-q", "-f", "qcow2", str(image), size]
+
+
+class Running:
+    """A machine that is switched on; leaving the `with` block pulls the plug."""
+
+    def __init__(self, machine: Machine, name: str, iso: Path | None) -> None:
+        self.machine, self.name = machine, name
+        # Socket paths are limited to 107 bytes.
+        self._sockets = Path(tempfile.mkdtemp(prefix="hv-lab-"))
+        self._output = machine.folder / f"{name}.qemu.log"
+        self._tpm: subprocess.Popen[bytes] | None = None
+        arguments = self._arguments(iso)
+        if machine.hardware.tpm:
+            self._start_tpm()
+        root = userland.build() / "root"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                entered(root, ["qemu-system-x86_64", *arguments], keep_user=True, process=False),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            self.monitor = Monitor(self._connect("monitor"))
+            log = machine.folder / f"{name}.serial.log"
+            self.serial = Serial(self._connect("serial"), log, self.dead)
+            self.agent = Agent(self._connect("agent")) if iso else None
+            self.monitor.run("cont")
+        except BaseException:
+            self.kill()
+            raise
+
+    def _connect(self, name: str) -> socket.socket:
+        return connect(self._sockets / name, self.dead, patience(5))
+
+    def dead(self) -> str | None:
+        """Why the machine is not running, or nothing."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        return f"QEMU exited with {code}: {self._output.read_text(errors='replace')[-800:]}"
+
+    def _arguments(self, iso: Path | None) -> list[str]:
+        hardware, folder, sockets = self.machine.hardware, self.machine.folder, self._sockets
+        words = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-name", self.name]
+        words += [
+            "-machine",
+            "q35,kernel-irqchip=split",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+        ]
+        words += ["-m", str(hardware.memory), "-no-reboot"]
+        words += [
+            "-device",
+            "intel-iommu,intremap=on,caching-mode=on",
+            "-device",
+            "VGA",
+            "-device",
+            "virtio-rng-pci",
+        ]
+        words += ["-qmp", f"unix:{sockets}/monitor,server=on,wait=off"]
+        words += [
+            "-chardev",
+            f"socket,id=serial,path={sockets}/serial,server=on,wait=off",
+            "-serial",
+            "chardev:serial",
+        ]
+        words += ["-netdev", f"user,id=lan,restrict=on,hostfwd=tcp:127.0.0.1:{self.machine.port}-:22"]
+        words += ["-device", f"virtio-net-pci,netdev=lan,mac={hardware.mac},romfile="]
+        if hardware.firmware == "uefi":
+            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
+            words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]
+        for number, disk in enumerate(hardware.disks):
+            words += [
+                "-drive",
+                f"if=none,id=disk{number},file={folder}/{disk.serial}.qcow2,cache=unsafe,discard=unmap",
+            ]
+            order = f"bootindex={number + 2}"
+            if disk.bus == "nvme":
+                words += [
+                    "-device",
+                    f"pcie-root-port,id=port{number},chassis={number + 1},slot={number + 1}",
+                ]
+                words += [
+                    "-device",
+                    f"nvme,drive=disk{number},serial={disk.serial},bus=port{number},{order}",
+                ]
+            else:
+                words += ["-device", f"virtio-blk-pci,drive=disk{number},serial={disk.serial},{order}"]
+        if hardware.second_gpu:
+            words += ["-device", "pcie-root-port,id=gpu,chassis=20,slot=20"]
+            words += ["-device", "ati-vga,bus=gpu,addr=0.0,multifunction=on,romfile="]
+            words += ["-device", "intel-hda,bus=gpu,addr=0.1"]
+        if hardware.tpm:
+            words += [
+                "-chardev",
+                f"socket,id=tpm,path={sockets}/tpm",
+                "-tpmdev",
+                "emulator,id=tpm0,chardev=tpm",
+            ]
+            words += ["-device", "tpm-crb,tpmdev=tpm0"]
+        if iso:
+            words += ["-device", "virtio-serial-pci"]
+            words += ["-chardev", f"socket,id=agent,path={sockets}/agent,server=on,wait=off"]
+            words += ["-device", "virtserialport,chardev=agent,name=lab"]
+            words += ["-drive", f"if=none,id=medium,format=raw,readonly=on,file={iso}"]
+            if hardware.medium == "cd":
+                words += ["-device", "ide-cd,drive=medium,bootindex=1"]
+            else:
+                words += ["-device", "qemu-xhci", "-device", "usb-storage,drive=medium,bootindex=1"]
+            words += ["-device", "pcie-root-port,id=spare,chassis=30,slot=30"]
+        return words
+
+    def _start_tpm(self) -> None:
+        state = self.machine.folder / "tpm"
+        state.mkdir(exist_ok=True)
+        control = f"type=unixio,path={self._sockets}/tpm"
+        argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", control, "--terminate"]
+        root = userland.build() / "root"
+        self._tpm = subprocess.Popen(
+            entered(root, argv, keep_user=True, process=False),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        pause = threading.Event()
+        for _ in range(int(patience(5) / 0.02)):
+            if (self._sockets / "tpm").exists():
+                return
+            pause.wait(0.02)
+        raise HyperError("swtpm did not start", why="its socket never appeared", remedy="run swtpm by hand")
+
+    def live(self, measured: float = 25) -> Agent:
+        """Wait for the live system and return its agent."""
+        assert self.agent is not None, "only a machine with a medium has an agent"
+        if not self.agent.ready.wait(patience(measured)):
+            raise HyperError(
+                "the live medium did not come up",
+                why=f"its agent did not answer; the serial line says:\n{self.serial.text()[-1500:]}",
+                remedy=f"read {self.machine.folder}",
+            )
+        return self.agent
+
+    def plug(self, image: Path) -> None:
+        """Plug in a read-only disk while the machine runs."""
+        file = {"driver": "file", "filename": str(image), "read-only": True}
+        self.monitor.run(
+            "blockdev-add", **{"node-name": "payload", "driver": "raw", "read-only": True, "file": file}
+        )
+        self.monitor.run(
+            "device_add",
+            driver="virtio-blk-pci",
+            drive="payload",
+            serial="HYPERNIXOS-CACHE",
+            bus="spare",
+            id="payload",
+        )
+
+    def screenshot(self, name: str) -> Path:
+        """The screen as a PNG in the run's folder."""
+        picture = self.machine.folder / f"{name}.png"
+        self.monitor.run("screendump", filename=str(picture), format="png")
+        return picture
+
+    def wait_off(self, measured: float) -> None:
+        """Wait until the machine switches itself off or asks to be reset."""
+        try:
+            self._process.wait(patience(measured))
+        except subprocess.TimeoutExpired as error:
+            raise HyperError(
+                f"{self.name} did not switch off", why=str(error), remedy=f"read {self.machine.folder}"
+            ) from error
+
+    def kill(self) -> None:
+        """Pull the plug; what QEMU has not handed to the host is lost, as with real machines."""
+        if self._process.poll() is None:
+            with contextlib.suppress(Exception):
+                self.monitor.run("quit")
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._tpm is not None:
+            self._tpm.terminate()
+            self._tpm.wait()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            with contextlib.suppress(HyperError):
+                self.screenshot(f"{self.name}-failed")
+        self.kill()

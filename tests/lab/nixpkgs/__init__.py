@@ -1,0 +1,1 @@
+"""A stand-in for nixpkgs: Nix code and the builders it runs."""

@@ -1,0 +1,100 @@
+"""Builds the installed system's initial RAM disk from its file systems, LUKS devices and module lists."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .initrd import LIBRARIES, LOADER, Modules, write
+
+NEEDED_FOR_BOOT = (
+    "/",
+    "/nix",
+    "/nix/store",
+    "/var",
+    "/var/log",
+    "/var/lib",
+    "/var/lib/nixos",
+    "/etc",
+    "/usr",
+)
+"""Mounted in stage 1 whatever their options say (nixpkgs, nixos/lib/utils.nix, pathsNeededForBoot)."""
+FILESYSTEM_MODULES = {
+    "ext4": ["ext4"],
+    "xfs": ["xfs"],
+    "btrfs": ["btrfs"],
+    "vfat": ["vfat", "nls_cp437", "nls_ascii"],
+}
+LUKS_MODULES = (
+    "dm_mod",
+    "dm_crypt",
+    "xts",
+    "aes_generic",
+    "aesni_intel",
+    "cbc",
+    "sha256_generic",
+    "af_alg",
+    "algif_skcipher",
+)
+STAGE_2_ONLY = frozenset({"vfat"})
+
+
+def mounts(filesystems: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Device, mount point, type and options of what stage 1 mounts, parents first."""
+    found = []
+    for point in sorted(filesystems, key=lambda path: (path.count("/") if path != "/" else 0, path)):
+        entry = filesystems[point]
+        if point in NEEDED_FOR_BOOT or entry.get("neededForBoot"):
+            options = ",".join(entry.get("options") or ["defaults"])
+            found.append((entry["device"], point, entry["fsType"], options))
+    return found
+
+
+def main() -> None:
+    """Read the input that Nix wrote, write `$out`."""
+    given = json.loads(Path(os.environ["inputPath"]).read_text())  # noqa: SIM112 (Nix's names)
+    userland, linux = Path(given["userland"]), Path(given["linux"])
+    modules = Modules(next((linux / "lib/modules").iterdir()))
+    early = mounts(given["filesystems"])
+    kinds = {kind for _, _, kind, _ in early} | (set(given["supportedFilesystems"]) - STAGE_2_ONLY)
+    names = [
+        *given["modules"],
+        *(name for kind in sorted(kinds) for name in FILESYSTEM_MODULES.get(kind, [kind])),
+    ]
+    if given["luks"]:
+        names += [name for name in LUKS_MODULES if modules.known(name)]
+    luks = "".join(
+        f"{name} {entry['device']} {'--allow-discards' if entry.get('allowDiscards') else ''}\n"
+        for name, entry in sorted(given["luks"].items())
+    )
+    table = "".join(f"{device} {point} {kind} {options}\n" for device, point, kind, options in early)
+    command = [
+        f"{userland}{LOADER}",
+        "--library-path",
+        f"{userland}{LIBRARIES}",
+        f"{userland}/usr/bin/zstd",
+        "-q",
+        "-3",
+    ]
+    with (
+        Path(os.environ["out"]).open("wb") as out,  # noqa: SIM112 (Nix's names)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out) as compressor,
+    ):
+        assert compressor.stdin is not None
+        write(
+            compressor.stdin,
+            userland=userland,
+            modules=modules,
+            names=[name for name in names if modules.known(name)],
+            init=(Path(__file__).parent / "stage1.sh").read_bytes(),
+            programs=["/usr/sbin/blkid", *(["/usr/sbin/cryptsetup"] if given["luks"] else [])],
+            files={"etc/luks": luks.encode(), "etc/fstab": table.encode()},
+        )
+        compressor.stdin.close()
+    if compressor.returncode != 0:
+        raise SystemExit("initrd: zstd failed")
+
+
+if __name__ == "__main__":
+    main()

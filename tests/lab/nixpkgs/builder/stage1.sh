@@ -1,0 +1,104 @@
+#!/bin/sh
+# Stage 1 of the installed system: modules, passphrases, file systems, then the system's own init.
+export PATH=/bin:/usr/sbin:/usr/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs -o mode=0755 run /run
+mkdir -p /run/cryptsetup
+
+argument() {
+    for word in $(cat /proc/cmdline); do
+        case $word in "$1"=*) echo "${word#*=}" ;; esac
+    done
+}
+
+fail() {
+    echo "stage 1: $*" >/dev/console
+    dmesg | tail -n 15 >/dev/console
+    echo "stage 1: rebooting is all that is left; panic= on the kernel command line decides" >/dev/console
+    exit 1
+}
+
+# The block device that a /dev/disk/by-... name or a plain path stands for; there is no udev here.
+resolve() {
+    case $1 in
+        /dev/disk/by-uuid/*) blkid -c /dev/null -l -o device -t "UUID=${1##*/}" ;;
+        /dev/disk/by-label/*) blkid -c /dev/null -l -o device -t "LABEL=${1##*/}" ;;
+        /dev/disk/by-partuuid/*) blkid -c /dev/null -l -o device -t "PARTUUID=${1##*/}" ;;
+        /dev/disk/by-partlabel/*) blkid -c /dev/null -l -o device -t "PARTLABEL=${1##*/}" ;;
+        *) [ -b "$1" ] && echo "$1" ;;
+    esac
+}
+
+# Waits up to 60 s for a device to appear.
+wait_for() {
+    tries=0
+    while [ $tries -lt 600 ]; do
+        found=$(resolve "$1")
+        if [ -n "$found" ]; then
+            echo "$found"
+            return 0
+        fi
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    return 1
+}
+
+# Asks on one console and hands the answer to whoever waits at the pipe.
+ask_on() {
+    stty -F "/dev/$1" -echo 2>/dev/null
+    printf '\r\nEnter passphrase for disk %s: ' "$2" >"/dev/$1"
+    if IFS= read -r answer <"/dev/$1"; then
+        printf '%s\n' "$answer" >/run/passphrase
+    fi
+}
+
+# Asks on every console at once, the serial one included; the first answer counts.
+unlock() {
+    device=$(wait_for "$2") || fail "the encrypted disk $2 did not appear"
+    mkfifo -m 0600 /run/passphrase 2>/dev/null
+    while [ ! -e "/dev/mapper/$1" ]; do
+        asking=""
+        for console in $(cat /sys/class/tty/console/active); do
+            ask_on "$console" "$1" &
+            asking="$asking $!"
+        done
+        IFS= read -r answer </run/passphrase
+        kill $asking 2>/dev/null
+        wait
+        for console in $(cat /sys/class/tty/console/active); do
+            stty -F "/dev/$console" echo 2>/dev/null
+            printf '\r\n' >"/dev/$console"
+        done
+        if ! printf %s "$answer" | cryptsetup open --disable-locks --key-file - $3 "$device" "$1"; then
+            echo "Passphrase for disk $1 was not accepted." >/dev/console
+        fi
+        answer=""
+    done
+    echo "Disk $1 is open." >/dev/console
+}
+
+modprobe -a $(cat /etc/modules) 2>/dev/null
+
+while read -r name device options; do
+    unlock "$name" "$device" $options 0</dev/console
+done </etc/luks
+
+while read -r device point kind options; do
+    path=$(wait_for "$device") || fail "the device $device for $point did not appear"
+    mkdir -p "/newroot$point"
+    # x-... options are for systemd and people, not for the kernel.
+    options=$(printf %s "$options" | tr , '\n' | grep -v -e '^x-' -e '^nofail$' -e '^defaults$' | tr '\n' , | sed 's/,$//')
+    mount -t "$kind" ${options:+-o "$options"} "$path" "/newroot$point" || fail "cannot mount $path at $point"
+done </etc/fstab
+
+init=$(argument init)
+[ -n "$init" ] || fail "no init= on the kernel command line"
+for each in dev proc sys run; do
+    mkdir -p "/newroot/$each"
+    mount --move "/$each" "/newroot/$each"
+done
+exec switch_root /newroot "$init"
+fail "cannot start $init"

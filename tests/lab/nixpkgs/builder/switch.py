@@ -1,0 +1,242 @@
+"""The system's own `bin/switch-to-configuration`: boot loader entries, and switching the running system.
+
+`boot` writes the boot loader's entries for every generation of the system profile and its specialisations, `test`
+activates and restarts what changed, `switch` does both. Names and places are NixOS's: for systemd-boot those of
+systemd-boot-builder.py (EFI/nixos/HASH-NAME-FILE.efi, loader/entries/nixos-generation-N[-specialisation-NAME].conf),
+for GRUB on BIOS /boot/kernels and /boot/grub/grub.cfg.
+"""
+
+import filecmp
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROFILES = Path("/nix/var/nix/profiles")
+ACTIONS = ("switch", "boot", "test", "dry-activate", "check")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One choice in the boot menu."""
+
+    generation: int
+    specialisation: str | None
+    boot: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """File name of the entry, without suffix."""
+        extra = f"-specialisation-{self.specialisation}" if self.specialisation else ""
+        return f"nixos-generation-{self.generation}{extra}"
+
+    @property
+    def title(self) -> str:
+        """For the menu."""
+        return "NixOS" + (f" ({self.specialisation})" if self.specialisation else "")
+
+    @property
+    def options(self) -> str:
+        """Kernel command line."""
+        return " ".join([f"init={self.boot['init']}", *self.boot["kernelParams"]])
+
+
+def main(toplevel: Path, arguments: list[str]) -> int:
+    """Do what the one argument says."""
+    if len(arguments) != 1 or arguments[0] not in ACTIONS:
+        print(f"usage: switch-to-configuration [{'|'.join(ACTIONS)}]", file=sys.stderr)
+        return 1
+    if not Path("/etc/NIXOS").exists():
+        print("this is not a NixOS installation (/etc/NIXOS is missing)", file=sys.stderr)
+        return 1
+    action = arguments[0]
+    if action in ("switch", "boot"):
+        install_boot_loader(toplevel, json.loads((toplevel / "lab.json").read_text())["loader"])
+    if action in ("switch", "test"):
+        return activate(toplevel)
+    return 0
+
+
+def entries(limit: int) -> Iterator[Entry]:
+    """Generations of the system profile, newest first, each with its specialisations."""
+    found = sorted(
+        (int(match[1]), link)
+        for link in PROFILES.iterdir()
+        if (match := re.fullmatch(r"system-([0-9]+)-link", link.name))
+    )
+    for number, link in reversed(found[-limit:]):
+        document = json.loads((link / "boot.json").read_text())
+        yield Entry(number, None, document["org.nixos.bootspec.v1"])
+        for name, child in sorted(document["org.nixos.specialisation.v1"].items()):
+            yield Entry(number, name, child["org.nixos.bootspec.v1"])
+
+
+def place(source: Path, destination: Path) -> None:
+    """Copy under a fresh name and rename: a power cut leaves the old file or the new one."""
+    if destination.exists() and filecmp.cmp(source, destination, shallow=False):
+        return
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    fresh = destination.with_name(destination.name + ".tmp")
+    shutil.copyfile(source, fresh)
+    with fresh.open("rb") as copied:
+        os.fsync(copied.fileno())
+    fresh.rename(destination)
+
+
+def text(destination: Path, content: str) -> None:
+    """Write a small file the same way."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    fresh = destination.with_name(destination.name + ".tmp")
+    fresh.write_text(content)
+    fresh.rename(destination)
+
+
+def install_boot_loader(toplevel: Path, loader: dict[str, Any]) -> None:
+    """Write what the firmware will find."""
+    if loader.get("systemd-boot", {}).get("enable"):
+        systemd_boot(toplevel, loader)
+    elif loader.get("grub", {}).get("enable", True):
+        grub(toplevel, loader)
+    os.sync()
+
+
+def systemd_boot(toplevel: Path, loader: dict[str, Any]) -> None:
+    """Entries by the Boot Loader Specification, the loader itself, its fallback and its NVRAM entry."""
+    settings = loader["systemd-boot"]
+    efi = loader.get("efi", {})
+    esp = Path(efi.get("efiSysMountPoint") or "/boot")
+    if not os.path.ismount(esp):
+        raise SystemExit(f"{esp} is not mounted: there is nowhere to put the boot loader")
+    if os.environ.get("NIXOS_INSTALL_BOOTLOADER") == "1":
+        program = Path("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+        place(program, esp / "EFI/systemd/systemd-bootx64.efi")
+        place(program, esp / "EFI/BOOT/BOOTX64.EFI")
+        if efi.get("canTouchEfiVariables"):
+            register(esp)
+    kept: set[Path] = set()
+    default = None
+    for entry in entries(settings.get("configurationLimit") or 1000):
+        files = {}
+        for kind in ("kernel", "initrd"):
+            source = Path(entry.boot[kind])
+            name = "-".join(source.parts[3:])
+            files[kind] = esp / "EFI/nixos" / f"{name}.efi"
+            place(source, files[kind])
+        path = esp / "loader/entries" / f"{entry.name}.conf"
+        text(
+            path,
+            f"title {entry.title}\nversion Generation {entry.generation} {entry.boot['label']}\n"
+            f"linux /{files['kernel'].relative_to(esp)}\ninitrd /{files['initrd'].relative_to(esp)}\n"
+            f"options {entry.options}\nsort-key nixos\n",
+        )
+        kept |= {path, *files.values()}
+        if entry.boot["toplevel"] == str(toplevel):
+            default = default or path.name
+    for old in [*(esp / "EFI/nixos").iterdir(), *(esp / "loader/entries").glob("nixos-*.conf")]:
+        if old not in kept:
+            old.unlink()
+    timeout = loader.get("timeout", 5)
+    lines = [f"timeout {timeout}"] if timeout is not None else []
+    if default:
+        lines.append(f"default {default}")
+    lines += [f"editor {1 if settings.get('editor', True) else 0}", "console-mode keep"]
+    text(esp / "loader/loader.conf", "\n".join(lines) + "\n")
+    print(f"{len(kept)} files of boot entries are on {esp}; the default is {default}")
+
+
+def register(esp: Path) -> None:
+    """The loader's own entry in the firmware's boot order, replacing one that an earlier installation left."""
+    device = output("findmnt", "-nvo", "SOURCE", str(esp)).strip()
+    system = Path("/sys/class/block") / Path(device).name
+    number = (system / "partition").read_text().strip()
+    disk = f"/dev/{system.resolve().parent.name}"
+    for line in output("efibootmgr").splitlines():
+        if match := re.match(r"Boot([0-9A-F]{4})\*? Linux Boot Manager\b", line):
+            output("efibootmgr", "-q", "-B", "-b", match[1])
+    loader = "\\EFI\\systemd\\systemd-bootx64.efi"
+    output("efibootmgr", "-q", "-c", "-d", disk, "-p", number, "-L", "Linux Boot Manager", "-l", loader)
+
+
+def grub(toplevel: Path, loader: dict[str, Any]) -> None:
+    """GRUB for BIOS: boot code on each named disk, kernels beside its configuration."""
+    settings = loader["grub"]
+    boot = Path("/boot")
+    devices = settings.get("devices") or [settings.get("device") or "nodev"]
+    if os.environ.get("NIXOS_INSTALL_BOOTLOADER") == "1":
+        for device in devices:
+            if device != "nodev":
+                output("grub-install", "--target=i386-pc", f"--boot-directory={boot}", "--no-floppy", device)
+    lines = [
+        "serial --unit=0 --speed=115200",
+        "terminal_input console serial",
+        "terminal_output console serial",
+        f"set timeout={loader.get('timeout', 5)}",
+        f"search --no-floppy --fs-uuid --set=root {output('findmnt', '-no', 'UUID', '-T', str(boot)).strip()}",
+    ]
+    separate = os.path.ismount(boot)
+    subvolume = re.search(r"\bsubvol=([^,\s]+)", output("findmnt", "-no", "OPTIONS", "-T", str(boot)))
+    prefix = (subvolume[1].rstrip("/") if subvolume else "") + ("" if separate else "/boot")
+    kept: set[Path] = set()
+    menu: list[str] = []
+    for entry in entries(settings.get("configurationLimit") or 100):
+        names = {}
+        for kind in ("kernel", "initrd"):
+            source = Path(entry.boot[kind])
+            file = boot / "kernels" / "-".join(source.parts[3:])
+            place(source, file)
+            kept.add(file)
+            names[kind] = f"{prefix}/kernels/{file.name}"
+        if entry.boot["toplevel"] == str(toplevel) and not any(
+            line.startswith("set default") for line in lines
+        ):
+            lines.append(f'set default="{entry.name}"')
+        menu += [
+            f'menuentry "{entry.title} - Generation {entry.generation}" --id {entry.name} {{',
+            f"  linux {names['kernel']} {entry.options}",
+            f"  initrd {names['initrd']}",
+            "}",
+        ]
+    for old in (boot / "kernels").iterdir():
+        if old not in kept:
+            old.unlink()
+    text(boot / "grub/grub.cfg", "\n".join([*lines, *menu]) + "\n")
+    print(f"GRUB on {', '.join(devices)} offers {len(menu) // 4} entries")
+
+
+def output(*argv: str) -> str:
+    """Run a program; what it says on failure ends this one."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def activate(toplevel: Path) -> int:
+    """Make the running system this one: /etc and accounts, then the units whose text changed."""
+    old = Path("/run/current-system").resolve() / "etc/systemd/system"
+    new = toplevel / "etc/systemd/system"
+    changed = [
+        unit.name
+        for unit in new.iterdir()
+        if unit.is_file()
+        and not unit.is_symlink()
+        and (old / unit.name).is_file()
+        and unit.read_text() != (old / unit.name).read_text()
+    ]
+    output(str(toplevel / "activate"))
+    output("systemctl", "daemon-reload")
+    output("/usr/lib/systemd/systemd-sysctl")
+    for unit in changed:
+        output("systemctl", "try-restart", unit)
+    print(f"activated {toplevel}; restarted: {', '.join(changed) or 'nothing'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

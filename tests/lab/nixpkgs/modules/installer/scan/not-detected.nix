@@ -1,0 +1,2 @@
+# What nixos-generate-config imports on bare metal; the stand-in has no firmware to switch on.
+{ }

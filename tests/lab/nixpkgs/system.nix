@@ -1,0 +1,131 @@
+# lib.nixosSystem of the stand-in: merged modules in, `config.system.build.toplevel` out.
+{ nixpkgs }:
+{
+  modules,
+  system ? "x86_64-linux",
+  specialArgs ? { },
+  ...
+}:
+let
+  lib = import ./lib.nix;
+  sources = builtins.fromJSON (builtins.readFile ./sources.json);
+
+  # Large trees that the medium carries: nobody builds them, they are substituted by their hash.
+  tree =
+    name:
+    derivation {
+      inherit name system;
+      builder = "/the-medium-carries-this";
+      outputHashMode = "recursive";
+      outputHashAlgo = "sha256";
+      outputHash = sources.${name};
+    };
+  userland = tree "debian-userland";
+  linux = tree "linux-lab";
+
+  # Packages by the names that hosts use; each is part of the userland.
+  pkgs =
+    let
+      shell = name: {
+        outPath = userland;
+        shellPath = "/usr/bin/${name}";
+      };
+    in
+    {
+      bash = shell "bash";
+      bashInteractive = shell "bash";
+      zsh = shell "bash";
+      fish = shell "bash";
+      stdenv.hostPlatform.system = system;
+    };
+
+  libraries = "${userland}/usr/lib/x86_64-linux-gnu";
+  build =
+    name: module: input:
+    derivation {
+      inherit name system;
+      # The userland's Python, started through its own loader: the sandbox has no /lib64.
+      builder = "${libraries}/ld-linux-x86-64.so.2";
+      args = [
+        "--library-path"
+        libraries
+        "${userland}/usr/bin/python3"
+        "-B"
+        "-m"
+        "builder.${module}"
+      ];
+      PYTHONHOME = "${userland}/usr";
+      PYTHONPATH = nixpkgs;
+      input = builtins.toJSON (input // { inherit userland linux; });
+      passAsFile = [ "input" ];
+      preferLocalBuild = true;
+      allowSubstitutes = false;
+    };
+
+  # Drops what merging left as null, all the way down.
+  compact =
+    value:
+    if builtins.isAttrs value && !(value ? outPath) then
+      builtins.mapAttrs (_: compact) (lib.filterAttrs (_: each: each != null) value)
+    else
+      value;
+
+  # A specialisation has none of its own, as in NixOS.
+  evaluate =
+    parent: modules:
+    let
+      merged = import ./merge.nix lib modules (
+        {
+          inherit pkgs;
+          modulesPath = "${nixpkgs}/modules";
+        }
+        // specialArgs
+      );
+      config = compact (builtins.removeAttrs merged [ "specialisation" ]);
+      boot = config.boot or { };
+      stage1 = boot.initrd or { };
+      label = config.system.nixos.label or "${config.system.stateVersion or "26.05"}.lab";
+      specialisations = builtins.mapAttrs (
+        _: each: evaluate false (modules ++ [ (each.configuration or { }) ])
+      ) (if parent then merged.specialisation or { } else { });
+
+      filesystems = config.fileSystems or { };
+      initrd = build "initrd-linux-lab" "stage1" {
+        modules = (stage1.availableKernelModules or [ ]) ++ (stage1.kernelModules or [ ]);
+        supportedFilesystems = stage1.supportedFilesystems or (boot.supportedFilesystems or [ ]);
+        luks = stage1.luks.devices or { };
+        inherit filesystems;
+      };
+      toplevel = build "nixos-system-${config.networking.hostName}-${label}" "toplevel" {
+        inherit initrd label system;
+        hyperNixos = "${config.lab.hyperNixos or ""}";
+        config = {
+          inherit filesystems;
+          inherit (config) networking;
+          boot = builtins.removeAttrs boot [ "initrd" ];
+          console = config.console or { };
+          environment = config.environment or { };
+          i18n = config.i18n or { };
+          security = config.security or { };
+          services.openssh = config.services.openssh or { };
+          swapDevices = config.swapDevices or [ ];
+          systemd = config.systemd or { };
+          time = config.time or { };
+          units = config.lab.units or { };
+          users = config.users or { };
+          virtualisation = config.virtualisation or { };
+          zramSwap = config.zramSwap or { };
+        };
+        specialisations = builtins.mapAttrs (_: each: "${each.config.system.build.toplevel}") specialisations;
+      };
+    in
+    {
+      config = config // {
+        system = (config.system or { }) // {
+          build = { inherit toplevel initrd; };
+        };
+        specialisation = specialisations;
+      };
+    };
+in
+evaluate true modules

@@ -1,0 +1,197 @@
+"""Plays a scenario through: blank disks, the live medium, the real installer, the booted host, its first run."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+from installer.plan.model import Plan
+from tests.lab import closures, layers, userland
+from tests.lab.channels import Agent, Job
+from tests.lab.guest import MARKER
+from tests.lab.machine import Machine, Running
+from tests.lab.paths import LAB, RUNS
+from tests.lab.recorder import Recorder
+from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, PASSWORD, PASSWORD_HASH, Scenario
+from tests.lab.session import Ssh, make_key, serial_login
+
+ANSWERS = "/run/answers.toml"
+COPYING = r"copying path '/nix/store/|MiB copied|debian-userland"
+"""A line of the installer's that shows it in the middle of copying the system."""
+
+
+def play(scenario: Scenario, *, quiet: bool = False) -> Recorder:
+    """Play it; the record is in the run's folder, also when something fails."""
+    folder = RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{scenario.name}"
+    recorder = Recorder(scenario.name, scenario.summary, folder, quiet=quiet)
+    recorder.say(scenario.summary)
+    recorder.say(f"everything about this run is kept in {folder}")
+    try:
+        _play(scenario, recorder)
+    finally:
+        recorder.write()
+    return recorder
+
+
+def build(recorder: Recorder) -> Path:
+    """The medium and all it is made of; returns the ISO image."""
+    with recorder.phase("bootstrap the userland from Debian's packages"):
+        userland.build()
+    with recorder.phase("make the Nix store of the medium"):
+        layers.base()
+    with recorder.phase("add our programs and flakes"):
+        layers.code()
+    with recorder.phase("make the ISO image"):
+        return layers.iso()
+
+
+def _play(scenario: Scenario, recorder: Recorder) -> None:
+    iso = build(recorder)
+    machine = Machine(scenario.hardware, recorder.folder)
+    machine.create()
+    public_key = make_key(recorder.folder)
+    answers = (LAB / "answers" / f"{scenario.name}.toml").read_text().replace("@ssh-key@", public_key)
+    (recorder.folder / "answers.toml").write_text(answers)
+    with machine.start("live", iso=iso) as running:
+        with recorder.phase("boot the live medium", "firmware"):
+            agent = running.live()
+        install(scenario, recorder, running, agent)
+        recorder.picture(running.screenshot("installed"), "The installer has finished")
+        agent.start(["bash", "-c", "sync; reboot -f"])
+        running.wait_off(5)
+    with machine.start("host") as running:
+        boot(scenario, recorder, running)
+        first_run(scenario, recorder, running, Ssh(ADMINISTRATOR, machine.port, recorder.folder))
+
+
+def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Agent) -> None:
+    """Everything that happens in the live system."""
+    agent.write(ANSWERS, (recorder.folder / "answers.toml").read_text())
+    agent.write("/run/secrets/passphrase", PASSPHRASE + "\n", 0o600)
+    agent.write(f"/run/secrets/{ADMINISTRATOR}.hash", PASSWORD_HASH + "\n", 0o600)
+    with recorder.phase("hv probe", "installer"):
+        facts = checked(agent.start(["hv", "probe", "--json"], merge=False), 12)
+        (recorder.folder / "facts-before.json").write_text(facts)
+        recorder.files["facts_before"] = "facts-before.json"
+    if scenario.source == "closure":
+        with recorder.phase("build the host's system beforehand"):
+            source = recorder.folder / "facts-before.json"
+            payload, medium = closures.ready(
+                scenario.hostname, recorder.folder / "answers.toml", source, recorder.folder
+            )
+        agent.write("/etc/hyper-nixos/medium.json", medium.model_dump_json(indent=1))
+        running.plug(payload)
+        mount = 'until [ -b "$0" ]; do udevadm settle; done; mkdir -p /payload; mount -t squashfs -o ro "$0" /payload'
+        checked(agent.start(["bash", "-c", mount, "/dev/disk/by-id/virtio-HYPERNIXOS-CACHE"]), 5)
+    with recorder.phase("hv install --plan", "installer"):
+        text = checked(agent.start(["hv", "install", "--answers", ANSWERS, "--plan"]), 15)
+        recorder.excerpt("hv install --plan", text)
+        for line in text.splitlines():
+            recorder.detail(line)
+        document = json.loads(
+            checked(
+                agent.start(["hv", "install", "--answers", ANSWERS, "--plan", "--json"], merge=False), 15
+            )
+        )
+        plan = Plan.model_validate(document["plan"])
+        (recorder.folder / "plan.json").write_text(plan.model_dump_json(indent=1))
+        recorder.files["plan"] = "plan.json"
+    command = ["hv", "install", "--answers", ANSWERS, "--confirm", document["token"], "--progress", "plain"]
+    if scenario.interrupted:
+        with recorder.phase("hv install, killed while it copies", "installer"):
+            job = agent.start(command, screen=True, listen=recorder.detail)
+            job.until(COPYING, 40)
+            agent.run("pkill", "-KILL", "-f", "hv install")
+            ended = job.wait(10)
+        recorder.prove(
+            "the installer was killed in the middle of copying", ended.code < 0, f"status {ended.code}"
+        )
+    with recorder.phase("hv install", "installer"):
+        job = agent.start(command, screen=True, listen=recorder.detail)
+        answer = job.wait(150)
+        recorder.excerpt("hv install", answer.text)
+    recorder.prove("the installer says that all is installed and proved", answer.code == 0, answer.text)
+
+
+def checked(job: Job, measured: float) -> str:
+    """Wait for a command that must succeed; its output."""
+    answer = job.wait(measured)
+    assert answer.code == 0, f"{job.what}: exit status {answer.code}\n{answer.text}"
+    return answer.text
+
+
+def boot(scenario: Scenario, recorder: Recorder, running: Running) -> None:
+    """From power-on to the login prompt."""
+    serial = running.serial
+    with recorder.phase("firmware, boot loader, stage 1", "firmware"):
+        if scenario.encrypted:
+            serial.expect(r"Enter passphrase for disk", 40)
+            recorder.picture(running.screenshot("passphrase"), "The installed disk asks for its passphrase")
+            serial.type("not the passphrase\n")
+            serial.expect(r"was not accepted[\s\S]*Enter passphrase for disk", 15)
+            serial.type(f"{PASSPHRASE}\n")
+        serial.expect(r"stage 2", 40)
+    recorder.prove("the disk boots by itself", True, running.serial.text()[-600:])
+    with recorder.phase("systemd up to the login prompt", "host"):
+        serial.expect(rf"{scenario.hostname} login:", 50)
+    recorder.picture(running.screenshot("booted"), "The installed host, booted from its own disk")
+
+
+def first_run(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh) -> None:
+    """The hand-off taken up, and people who log in before and after."""
+    with recorder.phase("logins in phase setup", "host"):
+        seen = serial_login(running.serial, ADMINISTRATOR, PASSWORD)
+        recorder.prove(
+            f"{ADMINISTRATOR} logs in at the serial console with a password", "wheel" in seen, seen
+        )
+        code, text = ssh.run("id && hostname", measured=15)
+        recorder.prove(
+            f"{ADMINISTRATOR} logs in over SSH with a key", code == 0 and scenario.hostname in text, text
+        )
+        code, text = ssh.sudo("id -u", PASSWORD)
+        recorder.prove(f"{ADMINISTRATOR} becomes root", code == 0 and text.strip().endswith("0"), text)
+    with recorder.phase("first run", "host"):
+        # Joins the job that runs since boot, and ends with it.
+        ssh.sudo("systemctl start hyper-nixos-firstrun.service", PASSWORD, measured=180)
+        code, text = ssh.run("hv firstrun status --json", measured=15)
+        recorder.excerpt("hv firstrun status --json", text)
+        status, table = ssh.run("hv firstrun status", measured=15)
+        for line in table.splitlines():
+            recorder.detail(line)
+        journal = ssh.sudo("journalctl -b --no-pager -u hyper-nixos-firstrun", PASSWORD)[1]
+        recorder.excerpt("journal of the first run", journal)
+        recorder.prove("every job of the first run is done", (code, status) == (0, 0), table)
+    if scenario.guest:
+        log = f"/var/log/libvirt/qemu/{scenario.guest}-console.log"
+        with recorder.phase("the guest inside the host", "host"):
+            wait = f"timeout 400 sh -c 'until grep -q {MARKER} {log}; do read -t 1 x </dev/zero || :; done'"
+            ssh.sudo(f"bash -c {json.dumps(wait)}", PASSWORD, measured=60)
+            text = ssh.sudo(f"cat {log}", PASSWORD)[1]
+        recorder.prove("the guest that the answers name runs and says so", MARKER in text, text)
+    with recorder.phase("the host as it is now", "host"):
+        text = ssh.sudo("hv probe --json", PASSWORD, measured=20)[1]
+        (recorder.folder / "facts-after.json").write_text(text[text.index("{") :])
+        recorder.files["facts_after"] = "facts-after.json"
+    if scenario.hardened:
+        hardened(scenario, recorder, running, ssh)
+    recorder.picture(running.screenshot("done"), "The host, set up")
+    ssh.sudo("systemctl poweroff", PASSWORD)
+    running.wait_off(40)
+
+
+def hardened(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh) -> None:
+    """After the phase was raised: who gets in, and who does not."""
+    with recorder.phase("logins in phase hardened", "host"):
+        code, text = ssh.run(
+            "readlink -f /run/current-system; readlink -f /nix/var/nix/profiles/system/specialisation/hardened"
+        )
+        current, wanted = text.split()
+        recorder.prove("the running system is the hardened one", code == 0 and current == wanted, text)
+        code, text = ssh.run("id")
+        recorder.prove(f"{ADMINISTRATOR} still logs in over SSH with a key", code == 0, text)
+        code, text = ssh.run(
+            "id", "-o", "PreferredAuthentications=password,keyboard-interactive", "-o", "BatchMode=yes"
+        )
+        refused = code == 255 and "Permission denied (publickey)" in text
+        recorder.prove("SSH offers nothing but keys", refused, text)
+        seen = serial_login(running.serial, ADMINISTRATOR, PASSWORD)
+        recorder.prove(f"{ADMINISTRATOR} still logs in at the serial console", "wheel" in seen, seen)

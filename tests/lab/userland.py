@@ -1,0 +1,133 @@
+"""The Debian userland: one bootstrapped tree that serves as tool box, live system and installed system's programs.
+
+One tree for three uses costs one download and one bootstrap, and the installed system's closure gets the size of
+a real one. It is Debian trixie without documentation and translations, unpacked by mmdebstrap.
+"""
+
+from functools import cache as once
+from pathlib import Path
+
+from tests.lab import cache
+from tests.lab.command import run
+from tests.lab.paths import DEBS
+
+SUITE = "trixie"
+PACKAGES: dict[str, str] = {
+    # What boots and runs.
+    "systemd-sysv": "PID 1 of the installed system",
+    "dbus": "systemctl and libvirt talk over it",
+    "udev": "device links; the live system starts it by hand",
+    "kmod": "modprobe and depmod",
+    "login": "the serial login",
+    "sudo": "what an administrator is checked with",
+    "openssh-server": "logins, and `sshd -T` for the check of a plan",
+    "openssh-client": "the lab's own SSH logins and key generation",
+    "iproute2": "network, for people who look around",
+    "procps": "processes, for people who look around",
+    "bash-static": "Debian's Nix puts it into its sandbox as /bin/sh",
+    "busybox-static": "stage 1 and the first lines of activation, before /usr exists",
+    "zstd": "compresses initial RAM disks",
+    # The installer and its libraries.
+    "python3": "the installer is written in it",
+    "python3-pydantic": "types of facts, answers and plans",
+    "python3-jinja2": "rendering",
+    "python3-pyudev": "probing",
+    "python3-parted": "partition tables",
+    "python3-rich": "progress",
+    "python3-libvirt": "first run",
+    "nix-bin": "evaluates, builds and copies the installed system",
+    "cryptsetup-bin": "LUKS",
+    "btrfs-progs": "btrfs",
+    "xfsprogs": "xfs",
+    "e2fsprogs": "ext4",
+    "dosfstools": "the ESP",
+    "gdisk": "sgdisk reads partition tables back",
+    "fdisk": "sfdisk saves them",
+    "parted": "partition tables, for people who look around",
+    "lvm2": "stacks on disks are recognised",
+    "mdadm": "stacks on disks are recognised",
+    "efibootmgr": "boot entries in the firmware",
+    "systemd-boot-efi": "boot loader for UEFI",
+    "systemd-boot-tools": "bootctl",
+    "grub2-common": "grub-install",
+    "grub-pc-bin": "boot loader for BIOS, of the medium and of the installed system",
+    "grub-efi-amd64-bin": "boot loader of the medium on UEFI",
+    "pciutils": "ids and names of PCI devices",
+    "hwdata": "vendor names",
+    # The hypervisor.
+    "qemu-system-x86": "runs the lab's machines, and guests in the installed host",
+    "qemu-utils": "disk images",
+    "ovmf": "UEFI firmware",
+    "seabios": "BIOS firmware",
+    "swtpm": "TPM 2",
+    "libvirt-daemon-system": "libvirtd",
+    "libvirt-clients": "virsh",
+    "dnsmasq-base": "libvirt's network",
+    "nftables": "libvirt's network",
+    "iptables": "libvirt's network",
+    # What makes the medium.
+    "squashfs-tools": "layers of the medium",
+    "xorriso": "the ISO image",
+    "mtools": "its EFI partition",
+    "ca-certificates": "certificates of the live system",
+    "git": "flakes on an installed host are kept in it",
+}
+KERNEL = "linux-image-amd64"
+"""Its image is fetched and unpacked beside the userland: installing it would run initramfs-tools twice."""
+_LEAVE_OUT = (
+    "man",
+    "doc",
+    "locale",
+    "info",
+    "lintian",
+    "bug",
+    "doc-base",
+    "gtk-doc",
+    "sounds",
+    "fonts",
+    "icons",
+)
+_SKIPPED = ("essential/unlink", "download/empty", "cleanup/reproducible")
+
+
+@once
+def build() -> Path:
+    """A folder with `root` (the tree) and `kernel` (the unpacked kernel package); built once per package list."""
+    return cache.built("userland", cache.key(_command(Path("FOLDER"))), _bootstrap)
+
+
+def _bootstrap(folder: Path) -> None:
+    DEBS.mkdir(parents=True, exist_ok=True)
+    run(_command(folder), root=True)
+
+
+def _command(folder: Path) -> list[str]:
+    archives = '"$1"/var/cache/apt/archives'
+    share = f"mkdir -p {archives}; cp -l {DEBS}/*.deb {archives}/ 2>/dev/null || cp {DEBS}/*.deb {archives}/ || true"
+    kernel = (
+        f'cd "$1"/tmp && name=$(chroot "$1" apt-cache depends --important {KERNEL} | '
+        "sed -n 's/.*Depends: \\(linux-image-[^ ]*\\)/\\1/p' | head -n 1) && "
+        f'{{ ls {DEBS}/"$name"_*.deb >/dev/null 2>&1 || {{ chroot "$1" sh -c "cd /tmp && apt-get -qq download $name" '
+        f'&& cp -n "$1"/tmp/"$name"_*.deb {DEBS}/; }}; }} && '
+        f'dpkg-deb -x "$(ls -t {DEBS}/"$name"_*.deb | head -n 1)" {folder}/kernel && rm -f "$1"/tmp/*.deb'
+    )
+    return [
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        '--aptopt=Apt::Install-Recommends "false"',
+        '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEAVE_OUT),
+        f"--setup-hook={share}",
+        f"--customize-hook=cp -n {archives}/*.deb {DEBS}/",
+        f"--customize-hook={kernel}",
+        # libvirt starts every emulator it finds to ask what it can do: seconds each, in an emulated machine.
+        '--customize-hook=rm -f "$1"/usr/bin/qemu-system-i386 "$1"/usr/bin/qemu-system-x86_64-microvm',
+        '--customize-hook=rm -rf "$1"/var/cache/apt "$1"/var/lib/apt/lists/* "$1"/var/log/*',
+        f"--skip={','.join(_SKIPPED)}",
+        SUITE,
+        f"{folder}/root",
+    ]
