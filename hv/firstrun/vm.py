@@ -76,7 +76,9 @@ class VmJob:
                 )
             found = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 - libvirt's own words
             self._compare(found)
-            disk = self._disk(connection)
+            pool = self._pool(connection)
+            pool.refresh(0)  # libvirt lists only what it has seen
+            disk = Path(pool.storageVolLookupByName(self._volume).path())
             size = inspect(world, disk, "qcow2")["virtual-size"]
             if self.vm.disk_size is not None and size < self.vm.disk_size:
                 raise self._error(
@@ -86,6 +88,10 @@ class VmJob:
                 f"checked: {self.vm.name} ({found.get('type')}) "
                 f"{'runs' if self.vm.start else 'is defined'}, disk {disk}, {size} bytes"
             )
+
+    @property
+    def _volume(self) -> str:
+        return f"{self.vm.name}.qcow2"
 
     def _find(self, connection: Any) -> Any | None:
         libvirt = libvirt_module()
@@ -103,11 +109,11 @@ class VmJob:
             )
         return domain
 
-    def _disk(self, connection: Any) -> Path:
+    def _pool(self, connection: Any) -> Any:
         pool = find_pool(connection)
         if pool is None:
             raise self._error("has no place for its disk", "there is no pool `default`")
-        return pool_folder(pool) / f"{self.vm.name}.qcow2"
+        return pool
 
     def _define(self, world: World, connection: Any) -> Any:
         if self.vm.network is not None and find_network(connection, self.vm.network) is None:
@@ -123,7 +129,8 @@ class VmJob:
             )
         if self.vm.firmware == "uefi":
             self._require_uefi(connection, emulator)
-        disk = self._disk(connection)
+        pool = self._pool(connection)
+        disk = pool_folder(pool) / self._volume
         import_image(world, self.vm, disk, _qemu_owner(connection))
         log = world.path(f"{CONSOLE_LOGS}/{self.vm.name}-console.log")
         log.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
