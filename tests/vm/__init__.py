@@ -1,0 +1,1 @@
+"""Tests that boot machines in the lab; `make test-vm`."""
