@@ -59,6 +59,19 @@ def test_examples_do_not_fit_other_machines(capsys: Captured) -> None:
     assert "(address 03:00.0) matches no device" in captured.err  # both errors, not the first alone
 
 
+@pytest.mark.parametrize(
+    ("machine", "said", "reason"),
+    [("lab-uefi", 'boot.firmware = "bios"', "UEFI"), ("lab-bios", 'boot.firmware = "uefi"', "BIOS")],
+)
+def test_the_firmware_must_fit(
+    machine: str, said: str, reason: str, capsys: Captured, tmp_path: Path
+) -> None:
+    text = (ROOT / "examples/home-lab.toml").read_text()
+    (tmp_path / "a.toml").write_text(text.replace("[boot]", f"[boot]\n{said.removeprefix('boot.')}"))
+    assert main(["check", str(tmp_path / "a.toml"), "--machine", _record(machine)]) == Exit.unsuitable
+    assert reason in capsys.readouterr().err
+
+
 # Schema and reference ---------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,29 +168,42 @@ def _told(error: "AnswersError") -> dict[str, object]:
 
 
 def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[HyperError]]:
-    """What the selectors mean on a machine, and every error in them."""
+    """What the answers mean on a machine, and everything about it that does not fit them."""
     from installer.answers.select import device_title, select_disks, select_passthrough, title
+    from installer.plan.requirements import firmware_to_use, pbkdf_memory
 
     lines: list[str] = []
     errors: list[HyperError] = []
     disks: tuple[Disk, ...] = ()
-    try:
+    with _noting(errors):
+        lines += ["  firmware:   " + firmware_to_use(facts, answers)]
+    with _noting(errors):
         disks = select_disks(answers.storage.disk, facts)
         for disk in disks:
             lines += paragraph(
                 f"{title(disk)}; everything on it would be destroyed", "  disk:       ", " " * 14
             )
-    except HyperError as error:
-        errors.append(error)
-    try:
+    with _noting(errors):
+        if answers.storage.encryption.enable:
+            pbkdf_memory(facts, answers)
+    with _noting(errors):
         for choice in select_passthrough(answers, facts, disks):
             for device in choice.functions:
                 lines += paragraph(device_title(device), "  for guests: ", " " * 14)
             for caution in choice.device.passthrough.cautions:
                 lines += paragraph(caution, " " * 14 + "caution: ", " " * 16)
+    if not errors:
+        lines += ["  Sizes and every single step: hv install --answers FILE --machine RECORD --plan"]
+    return lines, errors
+
+
+@contextmanager
+def _noting(errors: list[HyperError]) -> Iterator[None]:
+    """Go on after an error, to tell all of them."""
+    try:
+        yield
     except HyperError as error:
         errors.append(error)
-    return lines, errors
 
 
 def _logins(answers: "Answers", found: "tuple[Access, ...]") -> list[str]:
