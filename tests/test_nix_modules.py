@@ -1,5 +1,7 @@
 """Our NixOS modules, evaluated with a real nixpkgs; and each Nix file of the repository, read by Nix."""
 
+import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -156,12 +158,57 @@ def test_units_are_as_committed() -> None:
     assert units.units() == units.committed(), "if wanted: python -m tests.nixeval.units"
 
 
-@pytest.mark.nix
 def test_nobody_is_locked_out_by_the_first_run() -> None:
     unit = units.committed()["hyper-nixos-firstrun.service"]
     assert "After=multi-user.target" in unit
     assert "Before=" not in unit
     assert "ConditionPathExists=/var/lib/hyper-nixos/handoff.json" in unit
+
+
+def test_systemd_accepts_the_first_run_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "hyper-nixos-firstrun.service"
+    text = units.committed()[unit.name].replace("@hv@/bin/hv", "/bin/true")
+    unit.write_text(re.sub(r"@[a-z-]+@", "/usr", text))
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if unit.name in line]
+    assert (done.returncode, said) == (0, []), done.stderr
+
+
+VENDOR_AND_DEVICE = ("10de", "2204")
+"""What the golden script expects at 0000:01:00.0."""
+
+
+@pytest.mark.parametrize(
+    ("found", "driver", "override", "unbound"),
+    [
+        (VENDOR_AND_DEVICE, False, "vfio-pci\n", ""),
+        (VENDOR_AND_DEVICE, True, "vfio-pci\n", "0000:01:00.0\n"),
+        (("144d", "a808"), True, "", ""),
+        (None, False, "", ""),
+    ],
+    ids=["free", "bound to a built-in driver", "another device sits there", "nothing sits there"],
+)
+def test_stage_1_claims_only_what_was_declared(
+    tmp_path: Path, found: tuple[str, str] | None, driver: bool, override: str, unbound: str
+) -> None:
+    folder = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    if found:
+        folder.mkdir(parents=True)
+        for name, content in zip(("vendor", "device"), found, strict=True):
+            (folder / name).write_text(f"0x{content}\n")
+        (folder / "driver_override").write_text("")
+    if driver:
+        (folder / "driver").mkdir()
+        (folder / "driver/unbind").write_text("")
+    script = units.committed()["initrd/hyper-nixos-vfio.sh"].replace("/sys/bus", f"{tmp_path}/sys/bus")
+    done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert bool(done.stderr) is (found != VENDOR_AND_DEVICE)
+    if found:
+        assert (folder / "driver_override").read_text() == override
+    if driver:
+        assert (folder / "driver/unbind").read_text() == unbound
 
 
 def test_the_nix_package_lists_the_dependencies_of_the_project() -> None:

@@ -2,14 +2,20 @@
 {
   lib,
   python3Packages,
+  installShellFiles,
   btrfs-progs,
+  coreutils,
   cryptsetup,
   dosfstools,
   e2fsprogs,
+  efibootmgr,
+  iproute2,
   kmod,
   openssh,
+  systemd,
   util-linux,
   xfsprogs,
+  zstd,
 }:
 let
   project = (lib.importTOML ../../pyproject.toml).project;
@@ -26,14 +32,16 @@ python3Packages.buildPythonApplication {
       (root + "/pyproject.toml")
       (root + "/README.md")
       (lib.fileset.maybeMissing (root + "/LICENSE"))
-      (lib.fileset.fileFilter (file: file.hasExt "py" || file.hasExt "j2" || file.hasExt "json") (root + "/installer"))
+      # Everything below the packages but what Python left there.
+      (lib.fileset.fileFilter (file: !file.hasExt "pyc") (root + "/installer"))
       (lib.fileset.fileFilter (file: file.hasExt "py") (root + "/iso"))
-      (lib.fileset.fileFilter (file: file.hasExt "py") (root + "/hv"))
+      (lib.fileset.fileFilter (file: !file.hasExt "pyc") (root + "/hv"))
       (root + "/templates")
     ];
   };
 
   build-system = [ python3Packages.hatchling ];
+  nativeBuildInputs = [ installShellFiles ];
   dependencies = with python3Packages; [
     jinja2
     libvirt
@@ -43,22 +51,35 @@ python3Packages.buildPythonApplication {
     rich
   ];
 
-  # The field's own tools that the installer and the first run call.
+  # The field's own tools that the installer and the first run call; Nix and QEMU are the system's.
   makeWrapperArgs = [
     "--prefix"
     "PATH"
     ":"
     (lib.makeBinPath [
       btrfs-progs
+      coreutils
       cryptsetup
       dosfstools
       e2fsprogs
+      efibootmgr
+      iproute2
       kmod
       openssh
+      systemd
       util-linux
       xfsprogs
+      zstd
     ])
   ];
+
+  postInstall = ''
+    installShellCompletion --bash --name hv hv/completions/hv.bash
+    installShellCompletion --fish --name hv.fish hv/completions/hv.fish
+    installShellCompletion --zsh --name _hv hv/completions/_hv
+    PYTHONPATH=$out/${python3Packages.python.sitePackages}:$PYTHONPATH python -m hv.manual --pages pages
+    installManPage pages/*
+  '';
 
   # The tests need a lab; the repository runs them.
   doCheck = false;
