@@ -35,12 +35,12 @@ lint: setup ## Format, style, types and import rules
 	.venv/bin/lint-imports
 
 docs: setup ## Build the site (site/)
-	$(PYTHON) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 generate: setup ## Write anew what is generated: completions, manual pages
 	$(PYTHON) -m hv.manual
 
-setup:
+setup: ## Install what `hv` and the fast tests need; the other commands do it themselves
 	@./setup.sh
 
 setup-lab:

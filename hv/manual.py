@@ -1,4 +1,4 @@
-"""What is generated from the commands' parsers: manual pages and completion scripts, kept beside them in the tree.
+"""What is generated from the commands' parsers and exit codes: manual pages, completion scripts, a table for the site.
 
 `python -m hv.manual` writes them anew; a test fails when they are not what it would write. Completion scripts need
 shtab, which only developers have; manual pages (`python -m hv.manual --pages DIR`) need nothing, so packages can
@@ -20,6 +20,7 @@ from installer.errors import Exit
 FOLDER = Path(__file__).parent
 COMPLETIONS = FOLDER / "completions"
 PAGES = FOLDER.parent / "docs" / "man"
+EXIT_CODES = FOLDER.parent / "docs" / "reference" / "exit-codes.md"
 
 ENVIRONMENT = {
     "HV_DEBUG": "When 1, an unexpected error shows its traceback.",
@@ -192,14 +193,27 @@ def completions() -> dict[str, str]:
     return {file: shtab.complete(whole, shell) for shell, file in SCRIPTS.items()}
 
 
+def exit_codes() -> str:
+    """The table of exit codes, for the site."""
+    rows = [f"| {code} | {meaning} |" for code, meaning in exit_meanings().items()]
+    return "\n".join(["| Code | Meaning |", "|---|---|", *rows]) + "\n"
+
+
+def everything() -> dict[Path, str]:
+    """Every generated file of the tree."""
+    return {
+        **{PAGES / file: text for file, text in pages().items()},
+        **{COMPLETIONS / file: text for file, text in completions().items()},
+        EXIT_CODES: exit_codes(),
+    }
+
+
 def main() -> int:
     """Write what is generated."""
     arguments = argparse.ArgumentParser(prog="python -m hv.manual", description=main.__doc__)
     arguments.add_argument("--pages", metavar="DIR", type=Path, help="write the manual pages alone, to DIR")
-    only_pages = arguments.parse_args().pages
-    written = {(only_pages or PAGES) / file: text for file, text in pages().items()}
-    if only_pages is None:
-        written |= {COMPLETIONS / file: text for file, text in completions().items()}
+    folder: Path | None = arguments.parse_args().pages
+    written = {folder / file: text for file, text in pages().items()} if folder else everything()
     for path, text in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

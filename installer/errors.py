@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes of every `hv` command (documented in docs/exit-codes.md)."""
+    """Exit codes of every `hv` command (documented in docs/troubleshooting.md)."""
 
     ok = 0
     """Done, and checked."""
