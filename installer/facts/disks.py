@@ -109,7 +109,7 @@ class Disk(Frozen):
     health: Health | Unknown
     """Health where readable."""
     table: str | None
-    """`gpt`, `dos`, or none."""
+    """`gpt`, `dos`, or none; `unknown` where the source (nixos-facter) does not report it."""
     filesystem: Filesystem | None = None
     """A file system or member signature on the whole disk, without partitions."""
     partitions: tuple[Partition, ...] = ()

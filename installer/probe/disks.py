@@ -73,7 +73,7 @@ def _disk(blocks: Blocks, block: Block) -> Disk:
         removable=root.text(f"{path}/removable") == "1",
         read_only=root.text(f"{path}/ro") == "1",
         health=_health(block),
-        table=properties.get("ID_PART_TABLE_TYPE"),
+        table=properties.get("ID_PART_TABLE_TYPE") or ("unknown" if root.silent(f"{path}/ro") else None),
         filesystem=signature,
         partitions=partitions,
         holders=holders,

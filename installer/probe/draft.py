@@ -29,7 +29,13 @@ else:
             """A copy with some fields replaced, as pydantic's method of this name."""
             return type(self)({**self, **update})
 
-    class Unknown(Draft):
+    class UnknownKind(type):
+        """Makes `isinstance` see the validated `Unknown` as well, so that what shows drafts shows facts."""
+
+        def __instancecheck__(cls, value):
+            return type(value).__name__ == "Unknown"
+
+    class Unknown(Draft, metaclass=UnknownKind):
         """A fact that could not be read."""
 
         __slots__ = ()

@@ -39,15 +39,14 @@ def probe_iommu(root: Root, cpus: Processors, guest_of: str | None) -> Iommu:
 def _state(
     root: Root, groups: int, cpus: Processors, guest_of: str | None
 ) -> tuple[IommuState, tuple[str, ...]]:
+    tables = [name for name in root.names(TABLES) if name in FIRMWARE_TABLES]
+    given = [f"the firmware gives the table {name} ({FIRMWARE_TABLES[name]})" for name in tables]
     if groups:
-        return IommuState.on, (f"{groups} groups in {GROUPS}",)
-    evidence = ["there are no IOMMU groups"]
+        return IommuState.on, (f"{groups} groups in {GROUPS}", *given)
     if root.silent(GROUPS) or root.silent(TABLES):
         return IommuState.unknown, (root.why(GROUPS),)
-    tables = [name for name in root.names(TABLES) if name in FIRMWARE_TABLES]
+    evidence = ["there are no IOMMU groups", *given]
     if tables:
-        name = tables[0]
-        evidence.append(f"the firmware gives the table {name} ({FIRMWARE_TABLES[name]})")
         words = [word for word in (root.text("/proc/cmdline") or "").split() if word.startswith(PARAMETERS)]
         evidence.append(f"kernel parameters: {' '.join(words) or 'none about the IOMMU'}")
         return IommuState.off_in_kernel, tuple(evidence)

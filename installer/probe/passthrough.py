@@ -202,7 +202,7 @@ def gpu_verdict(gpu: Gpu, devices: list[PciDevice]) -> PassthroughVerdict:
     own = [function for function in functions if not function.is_bridge]
     cautions = tuple(dict.fromkeys(caution for function in own for caution in function.passthrough.cautions))
     against = [
-        f"{function.address} {reason}"
+        reason if function.address == gpu.address else f"{function.address} {reason}"
         for function in own
         if function.passthrough.verdict is Passthrough.no
         for reason in function.passthrough.reasons

@@ -79,7 +79,8 @@ class Redaction:
                 self._put(spelt, self.plain(identifier).encode().hex())
                 patterns[spelt] = f"(?i:{re.escape(spelt)})"
         alternatives = sorted(patterns.values(), key=len, reverse=True)
-        before = "(?:(?<=0x)|(?<=enx)|(?<=wlx)|(?<=wwx)|(?<![0-9A-Za-z]))"
+        # 3 before a number is SCSI's way of saying that it is of the NAA kind (scsi_id(8)).
+        before = r"(?:(?<=0x)|(?<=\b3)|(?<=enx)|(?<=wlx)|(?<=wwx)|(?<![0-9A-Za-z]))"
         self._pattern = re.compile(
             f"{before}(?:{'|'.join(alternatives) or '(?!)'})(?![0-9A-Za-z])", re.IGNORECASE
         )

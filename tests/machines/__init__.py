@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from installer.facts import Facts
-from installer.probe import probe
+from installer.probe import facter, probe
 from installer.probe.record import Record, ReplayRoot
 from installer.probe.record import load as load_record
 
@@ -25,3 +25,13 @@ def record(name: str) -> Record:
 def load(name: str) -> Facts:
     """The facts of a recorded machine."""
     return probe(ReplayRoot(record(name)))
+
+
+def reports() -> list[str]:
+    """All nixos-facter reports."""
+    return sorted(path.stem for path in MACHINES.glob("facter/*.json"))
+
+
+def report(name: str) -> facter.FacterRoot:
+    """A machine as nixos-facter reports it."""
+    return facter.load(str(MACHINES / "facter" / f"{name}.json"))

@@ -7,9 +7,11 @@ these records look exactly like those of `hv probe --record`.
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from installer.commands.probe import dumps
 from installer.probe import draft
-from installer.probe.record import Record, RecordingRoot, ReplayRoot, save
+from installer.probe.record import Record, RecordingRoot, ReplayRoot, load, save
 
 MACHINES = Path(__file__).parent
 GIB = 1 << 30
@@ -224,7 +226,12 @@ class Machine:
         if wwn:
             links += f" by-id/wwn-{wwn}"
             udev = {"ID_WWN": wwn, **udev}
-        self.disk(path, size, {"DEVLINKS": links, "ID_BUS": "ata", "ID_MODEL": under, **udev}, sector=4096)
+        self.disk(
+            path,
+            size,
+            {"DEVLINKS": links, "ID_BUS": "ata", "ID_MODEL_ENC": model.replace(" ", r"\x20"), **udev},
+            sector=4096,
+        )
         self.text(f"{path}/device/model", model[:16])
         self.text(f"{path}/device/vendor", "ATA")
         return path
@@ -482,16 +489,350 @@ def workstation() -> Machine:
     return machine
 
 
+def _intel_platform(machine: Machine, *, iommu: bool) -> Callable[..., str]:
+    """Host bridge, ISA bridge and SMBus of an Intel machine; gives what makes functions, with or without groups."""
+    groups = iter(range(1, 100)) if iommu else None
+
+    def function(address: str, kind: str, ids: str, names: tuple[str, str], **more: Any) -> str:
+        if groups is not None and "group" not in more:
+            more["group"] = next(groups)
+        return machine.pci(address, kind, ids, names, **more)
+
+    shared = 0 if iommu else None
+    function(
+        "0000:00:00.0",
+        "060000",
+        "8086:3e1f",
+        (INTEL, "Host Bridge/DRAM Registers"),
+        group=shared,
+        reset=None,
+    )
+    lpc = next(groups) if groups is not None else None
+    function("0000:00:1f.0", "060100", "8086:a305", (INTEL, "LPC/eSPI Controller"), group=lpc, reset=None)
+    function(
+        "0000:00:1f.4",
+        "0c0500",
+        "8086:a323",
+        (INTEL, "SMBus Controller"),
+        group=lpc,
+        reset=None,
+        driver="i801_smbus",
+    )
+    return function
+
+
+def server() -> Machine:
+    """Two Xeons; NixOS runs from LVM on an md mirror over two SATA disks; ASPEED display; four-port card with SR-IOV."""
+    machine = Machine()
+    machine.processor(
+        "GenuineIntel", "Intel(R) Xeon(R) Silver 4210R CPU @ 2.40GHz", INTEL_FLAGS, cores=10, sockets=2
+    )
+    machine.kvm("kvm_intel", enable_apicv="Y")
+    machine.memory(256, correction=6)
+    machine.board("Supermicro", "SYS-6029P-TR", 23, tables=("FACP", "APIC", "DMAR"))
+    machine.uefi()
+    machine.serial("ttyS1")
+    machine.text("/sys/class/iommu/dmar0/devices/none", "")
+    function = _intel_platform(machine, iommu=True)
+    ahci = function(
+        "0000:00:17.0",
+        "010601",
+        "8086:a182",
+        (INTEL, "C620 SATA Controller"),
+        driver="ahci",
+        reset="flr bus",
+    )
+    aspeed = ("ASPEED Technology, Inc.", "ASPEED Graphics Family")
+    function("0000:03:00.0", "030000", "1a03:2000", aspeed, driver="ast", boot_vga=True, reset=None)
+    for port in range(4):
+        path = function(
+            f"0000:18:00.{port}",
+            "020000",
+            "8086:1572",
+            (INTEL, "Ethernet Controller X710 for 10GbE SFP+"),
+            driver="i40e",
+            reset="flr",
+            virtual_functions=32,
+        )
+        mac = f"ac:1f:6b:00:10:0{port}"
+        machine.nic(
+            f"eno{port + 1}",
+            path,
+            mac,
+            "i40e",
+            speed=10000 if port == 0 else None,
+            addresses="198.51.100.7/24" if port == 0 else "",
+        )
+    parts = []
+    for place, serial in enumerate(("ZC11AAAA", "ZC11BBBB")):
+        disk = machine.sata(
+            ahci,
+            place + 1,
+            f"sd{'ab'[place]}",
+            serial,
+            "ST4000NM0035-1V4107",
+            4_000_787_030_016,
+            wwn=f"0x5000c500aaaabbb{place}",
+        )
+        machine.text(f"{disk}/queue/rotational", 1)
+        esp = machine.partition(disk, 1, 1, GIB, ESP_TYPE, ID_FS_TYPE="vfat", ID_FS_UUID=f"12AB-34C{place}")
+        if place == 0:
+            boot = esp
+        parts.append(
+            machine.partition(
+                disk,
+                2,
+                1025,
+                3_998_000_000_000,
+                RAID_TYPE,
+                ID_FS_TYPE="linux_raid_member",
+                ID_FS_UUID="d3b07384-d113-4ec6-a9d4-5d5b9e2f0c11",
+                ID_FS_LABEL="rack7:root",
+            )
+        )
+    array = machine.array(
+        "md127",
+        3_998_000_000_000,
+        parts,
+        MD_NAME="rack7:root",
+        MD_UUID="d3b07384:d1134ec6:a9d45d5b:9e2f0c11",
+        ID_FS_TYPE="LVM2_member",
+        ID_FS_UUID="Qm1xYz-aB3d-eF5g-hI7j-kL9m-nO1p-qR3sTu",
+    )
+    group = "kVz3Wm9pQ7rT5yUiOpAsDfGhJkLzXcVb"
+    root = machine.mapped(
+        0,
+        "vg--host-root",
+        f"LVM-{group}0000000000000000000000000000aaaa",
+        200 * GIB,
+        [array],
+        ID_FS_TYPE="ext4",
+        ID_FS_UUID="5c1e8a40-7b6d-4f0e-8d2c-3a4b5c6d7e8f",
+        ID_FS_LABEL="nixos",
+    )
+    swap = machine.mapped(
+        1,
+        "vg--host-swap",
+        f"LVM-{group}0000000000000000000000000000bbbb",
+        16 * GIB,
+        [array],
+        ID_FS_TYPE="swap",
+    )
+    machine.installed(root, "NixOS 26.05 (Yarara)")
+    machine.mount("/boot", boot, "vfat")
+    machine.swap(swap)
+    return machine
+
+
+def laptop() -> Machine:
+    """One NVMe disk with Windows under BitLocker; hybrid graphics without a second screen path; Secure Boot on; Wi-Fi."""
+    machine = Machine()
+    machine.processor("GenuineIntel", "13th Gen Intel(R) Core(TM) i7-1360P", INTEL_FLAGS, cores=12)
+    machine.kvm("kvm_intel", enable_apicv="Y")
+    machine.memory(16, correction=3)
+    machine.board("LENOVO", "21HMCTO1WW", 10, tables=("FACP", "APIC", "DMAR"))
+    machine.uefi(secure_boot=True)
+    machine.tpm()
+    function = _intel_platform(machine, iommu=True)
+    iris = (INTEL, "Raptor Lake-P [Iris Xe Graphics]")
+    vga = function("0000:00:02.0", "030000", "8086:a7a0", iris, driver="i915", boot_vga=True, reset="flr")
+    machine.text(f"{vga}/drm/card0/card0-eDP-1/status", "connected")
+    usb = function(
+        "0000:00:14.0", "0c0330", "8086:51ed", (INTEL, "Alder Lake PCH USB 3.2"), driver="xhci_hcd"
+    )
+    wifi = function(
+        "0000:00:14.3", "028000", "8086:51f1", (INTEL, "Raptor Lake PCH CNVi WiFi"), driver="iwlwifi"
+    )
+    nvme = function(
+        "0000:01:00.0",
+        "010802",
+        "15b7:5030",
+        ("Sandisk Corp", "WD Black SN850X"),
+        driver="nvme",
+        reset="flr bus",
+    )
+    disk = machine.nvme(
+        nvme, 0, "231234801234", "WD_BLACK SN850X 1000GB", 1_000_204_886_016, eui="e8238fa6bf530001"
+    )
+    machine.partition(
+        disk, 1, 1, 260 << 20, ESP_TYPE, ID_FS_TYPE="vfat", ID_FS_LABEL="SYSTEM", ID_FS_UUID="A0B1-C2D3"
+    )
+    machine.partition(disk, 2, 261, 16 << 20, RESERVED_TYPE)
+    machine.partition(disk, 3, 277, 998 * GIB // 2, DATA_TYPE, ID_FS_TYPE="BitLocker")
+    machine.partition(
+        disk, 4, 511_500, 2 * GIB, RECOVERY_TYPE, ID_FS_TYPE="ntfs", ID_FS_UUID="C0FFEE00C0FFEE00"
+    )
+    machine.nic("wlp0s20f3", wifi, "f8:fe:5e:01:02:03", "iwlwifi", speed=None)
+    machine.link(f"{wifi}/net/wlp0s20f3/phy80211", f"{wifi}/ieee80211/phy0")
+    _medium_stick(machine, usb)
+    return machine
+
+
+def mini_pc() -> Machine:
+    """VT-d and VT-x switched off in the firmware, BIOS mode; the disk has no serial."""
+    machine = Machine()
+    flags = INTEL_FLAGS.replace("vmx ept vpid ", "")
+    machine.processor("GenuineIntel", "Intel(R) Core(TM) i5-8259U CPU @ 2.30GHz", flags, cores=4)
+    machine.memory(8)
+    machine.board("Intel(R) Client Systems", "NUC8i5BEH", 35)
+    function = _intel_platform(machine, iommu=False)
+    iris = (INTEL, "CoffeeLake-U GT3e [Iris Plus Graphics 655]")
+    function("0000:00:02.0", "030000", "8086:3ea5", iris, driver="i915", boot_vga=True, reset="flr")
+    ahci = function("0000:00:17.0", "010601", "8086:9dd3", (INTEL, "Cannon Point-LP SATA"), driver="ahci")
+    wired = function(
+        "0000:00:1f.6",
+        "020000",
+        "8086:15be",
+        (INTEL, "Ethernet Connection (6) I219-V"),
+        driver="e1000e",
+        reset="flr",
+    )
+    disk = machine.sata(ahci, 1, "sda", "", "Generic SSD", 120_034_123_776)
+    machine.partition(disk, 1, 1, 64 * GIB, LINUX_TYPE, ID_FS_TYPE="ext4", ID_FS_LABEL="nixos")
+    machine.nic("eno1", wired, "94:c6:91:0a:0b:0c", "e1000e", addresses="192.0.2.20/24")
+    return machine
+
+
+def identical_gpus() -> Machine:
+    """Two equal cards, the first of which shows the firmware's screens; the second shares its group with a USB card."""
+    machine = Machine()
+    machine.processor("AuthenticAMD", "AMD Ryzen Threadripper PRO 5955WX", AMD_FLAGS, cores=16)
+    machine.kvm("kvm_amd", nested="1", avic="Y")
+    machine.memory(128, correction=6)
+    machine.board("ASUS", "Pro WS WRX80E-SAGE SE WIFI", 3, tables=("FACP", "APIC", "IVRS"))
+    machine.uefi()
+    nvidia, geforce = "NVIDIA Corporation", ("NVIDIA Corporation", "GA102 [GeForce RTX 3090]")
+    for bus, group in ((0x21, 30), (0x41, 50)):
+        card = partial(machine.pci, group=group, driver="nouveau")
+        card(f"0000:{bus:02x}:00.0", "030000", "10de:2204", geforce, boot_vga=bus == 0x21, bars={1: 0x7FC0})
+        card(
+            f"0000:{bus:02x}:00.1", "040300", "10de:1aef", (nvidia, "GA102 High Definition Audio Controller")
+        )
+    renesas = ("Renesas Technology Corp.", "uPD720201 USB 3.0 Host Controller")
+    machine.pci("0000:42:00.0", "0c0330", "1912:0014", renesas, group=50, driver="xhci_hcd", reset=None)
+    wired = machine.pci(
+        "0000:45:00.0", "020000", "8086:1563", (INTEL, "Ethernet Controller X550"), group=60, driver="ixgbe"
+    )
+    machine.nic("enp69s0", wired, "a8:5e:45:01:02:03", "ixgbe", speed=10000, addresses="192.0.2.30/24")
+    other = machine.pci(
+        "0000:46:00.0", "020000", "8086:15f3", (INTEL, "Ethernet Controller I225-V"), group=61, driver="igc"
+    )
+    machine.nic("enp70s0", other, "a8:5e:45:01:02:04", "igc", speed=None)
+    return machine
+
+
+def multipath() -> Machine:
+    """A Fibre Channel disk by two paths, in use as a volume group; a btrfs over two more disks; a bare local disk."""
+    machine = Machine()
+    machine.processor(
+        "AuthenticAMD", "AMD EPYC 7313P 16-Core Processor", f"{AMD_FLAGS} sev sev_es sev_snp", cores=16
+    )
+    machine.kvm("kvm_amd", nested="1", avic="Y", sev="Y", sev_es="Y", sev_snp="N")
+    machine.memory(128, correction=6)
+    machine.board("Dell Inc.", "PowerEdge R6515", 23, tables=("FACP", "APIC", "IVRS"))
+    machine.uefi()
+    machine.serial()
+    qlogic = ("QLogic Corp.", "ISP2722 16Gb Fibre Channel HBA")
+    paths = []
+    for place in range(2):
+        fibre = machine.pci(
+            f"0000:81:00.{place}",
+            "0c0400",
+            "1077:2261",
+            qlogic,
+            group=70 + place,
+            driver="qla2xxx",
+            reset="flr",
+        )
+        name = f"sd{'ab'[place]}"
+        path = f"{fibre}/host{place}/rport-{place}:0-0/target{place}:0:0/{place}:0:0:1/block/{name}"
+        disk = machine.disk(
+            path,
+            500 * GIB,
+            {
+                "ID_WWN": "0x600508b1001c1111",
+                "ID_WWN_WITH_EXTENSION": "0x600508b1001c1111222233334444aaaa",
+                "ID_SCSI_SERIAL": "PQR0123456789",
+                "ID_SERIAL": "3600508b1001c1111222233334444aaaa",
+                "ID_SERIAL_SHORT": "600508b1001c1111222233334444aaaa",
+                "ID_MODEL": "MSA2050_SAN",
+                "ID_FS_TYPE": "mpath_member",
+                "DEVLINKS": f"by-path/pci-0000:81:00.{place}-fc-0x2100-lun-1",
+            },
+        )
+        paths.append(disk)
+    mapped = machine.mapped(
+        0,
+        "mpatha",
+        "mpath-3600508b1001c1111222233334444aaaa",
+        500 * GIB,
+        paths,
+        ID_FS_TYPE="LVM2_member",
+        ID_FS_UUID="Xx1xYz-aB3d-eF5g-hI7j-kL9m-nO1p-qR3sTu",
+    )
+    machine.mapped(
+        1,
+        "san-vms",
+        "LVM-kVz3Wm9pQ7rT5yUiOpAsDfGhJkLzXcVb0000000000000000000000000000cccc",
+        400 * GIB,
+        [mapped],
+        ID_FS_TYPE="crypto_LUKS",
+        ID_FS_UUID="77777777-aaaa-4bbb-8ccc-0123456789ab",
+    )
+    ahci = machine.pci(
+        "0000:c5:00.0",
+        "010601",
+        "1022:7901",
+        ("AMD", "FCH SATA Controller"),
+        group=80,
+        driver="ahci",
+        reset="flr",
+    )
+    for place, name in enumerate(("sdc", "sdd")):
+        machine.sata(
+            ahci,
+            place + 1,
+            name,
+            f"S4EVNX0M10000{place}",
+            "Samsung SSD 860 EVO 1TB",
+            1_000_204_886_016,
+            wwn=f"0x5002538e4000000{place}",
+            ID_FS_TYPE="btrfs",
+            ID_FS_UUID="4a5b6c7d-1111-4222-8333-944445555666",
+            ID_FS_LABEL="pool",
+        )
+    machine.sata(ahci, 3, "sde", "S4EVNX0M100009", "Samsung SSD 860 EVO 1TB", 1_000_204_886_016)
+    wired = machine.pci(
+        "0000:63:00.0",
+        "020000",
+        "14e4:165f",
+        ("Broadcom", "BCM5720 Gigabit"),
+        group=90,
+        driver="tg3",
+        reset="pm",
+    )
+    machine.nic("eno1", wired, "b0:7b:25:01:02:03", "tg3", addresses="192.0.2.40/24 2001:db8::40/64")
+    return machine
+
+
 def main() -> None:
-    """Writes all machines."""
+    """Writes all machines, and for every record here the facts that the probe makes of it."""
     for name, make in BUILT.items():
         save(make().finished(), str(MACHINES / name))
+    for path in MACHINES.glob("*/machine.json"):
+        facts = draft(ReplayRoot(load(str(path.parent))))
+        (path.parent / "facts.json").write_text(dumps(facts) + "\n", encoding="utf-8")
 
 
 BUILT: dict[str, Callable[[], Machine]] = {
     "lab-uefi": lambda: _lab(firmware=True),
     "lab-bios": lambda: _lab(firmware=False),
     "workstation": workstation,
+    "server-md-lvm": server,
+    "laptop-bitlocker": laptop,
+    "mini-pc-all-off": mini_pc,
+    "identical-gpus": identical_gpus,
+    "multipath-btrfs-pair": multipath,
 }
 
 
