@@ -1,5 +1,6 @@
 """Our NixOS modules, evaluated with a real nixpkgs; and each Nix file of the repository, read by Nix."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from installer.medium import Medium
-from tests.nixeval import units
+from tests.nixeval import phases, units
 from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate, flakes
 from tests.nixeval.nix import REPOSITORY, require
 
@@ -95,6 +96,20 @@ def test_hardened_takes_no_password_whatever_the_host_says() -> None:
         "children": [],
         "kexec": True,
     }
+
+
+@pytest.mark.nixpkgs
+def test_phases_change_what_is_committed() -> None:
+    assert phases.phases() == json.loads(phases.GOLDEN.read_text()), (
+        "if wanted: python -m tests.nixeval.phases"
+    )
+
+
+def test_each_profile_keeps_what_the_one_before_has() -> None:
+    found = json.loads(phases.GOLDEN.read_text())
+    assert all(found.values())
+    for kinds in found.values():
+        assert all(value is not None for names in kinds.values() for value in names.values())
 
 
 @pytest.mark.nixpkgs

@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.nixeval import hosts, options, units
+from tests.nixeval import hosts, options, phases, units
 
 if __name__ == "__main__":
-    sys.exit(max(part.main() for part in (hosts, options, units)))
+    sys.exit(max(part.main() for part in (hosts, options, phases, units)))
