@@ -1,15 +1,17 @@
 """Plays a scenario through: blank disks, the live medium, the real installer, the booted host, its first run."""
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 
 from installer.plan.model import Plan
 from tests.lab import closures, layers, userland
 from tests.lab.channels import Agent, Job
+from tests.lab.command import run
 from tests.lab.guest import MARKER
 from tests.lab.machine import Machine, Running
-from tests.lab.paths import LAB, RUNS
+from tests.lab.paths import LAB, REPOSITORY, RUNS
 from tests.lab.recorder import Recorder
 from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, PASSWORD, PASSWORD_HASH, Scenario
 from tests.lab.session import Ssh, make_key, serial_login
@@ -72,30 +74,27 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
         facts = checked(agent.start(["hv", "probe", "--json"], merge=False), 12)
         (recorder.folder / "facts-before.json").write_text(facts)
         recorder.files["facts_before"] = "facts-before.json"
+    medium_text = (layers.code() / "medium.json").read_text()
     if scenario.source == "closure":
         with recorder.phase("build the host's system beforehand"):
             source = recorder.folder / "facts-before.json"
             payload, medium = closures.ready(
                 scenario.hostname, recorder.folder / "answers.toml", source, recorder.folder
             )
-        agent.write("/etc/hyper-nixos/medium.json", medium.model_dump_json(indent=1))
+        medium_text = medium.model_dump_json(indent=1)
+        agent.write("/etc/hyper-nixos/medium.json", medium_text)
         running.plug(payload)
         mount = 'until [ -b "$0" ]; do udevadm settle; done; mkdir -p /payload; mount -t squashfs -o ro "$0" /payload'
         checked(agent.start(["bash", "-c", mount, "/dev/disk/by-id/virtio-HYPERNIXOS-CACHE"]), 5)
+    (recorder.folder / "medium.json").write_text(medium_text)
     with recorder.phase("hv install --plan", "installer"):
-        text = checked(agent.start(["hv", "install", "--answers", ANSWERS, "--plan"]), 15)
+        text = checked(agent.start(["hv", "install", "--answers", ANSWERS, "--plan"]), 20)
+        (recorder.folder / "plan.txt").write_text(text)
         recorder.excerpt("hv install --plan", text)
-        for line in text.splitlines():
+        for line in text[: text.find("\nSteps (")].splitlines():
             recorder.detail(line)
-        document = json.loads(
-            checked(
-                agent.start(["hv", "install", "--answers", ANSWERS, "--plan", "--json"], merge=False), 15
-            )
-        )
-        plan = Plan.model_validate(document["plan"])
-        (recorder.folder / "plan.json").write_text(plan.model_dump_json(indent=1))
-        recorder.files["plan"] = "plan.json"
-    command = ["hv", "install", "--answers", ANSWERS, "--confirm", document["token"], "--progress", "plain"]
+    token = same_plan(recorder, text)
+    command = ["hv", "install", "--answers", ANSWERS, "--confirm", token, "--progress", "plain"]
     if scenario.interrupted:
         with recorder.phase("hv install, killed while it copies", "installer"):
             job = agent.start(command, screen=True, listen=recorder.detail)
@@ -110,6 +109,26 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
         answer = job.wait(150)
         recorder.excerpt("hv install", answer.text)
     recorder.prove("the installer says that all is installed and proved", answer.code == 0, answer.text)
+
+
+def same_plan(recorder: Recorder, shown: str) -> str:
+    """Plan again on this machine, from the facts that the other printed: a plan is a pure function of its inputs.
+
+    Returns:
+        The token.
+    """
+    folder = recorder.folder
+    given: list[str | Path] = ["--answers", folder / "answers.toml", "--facts", folder / "facts-before.json"]
+    medium: list[str | Path] = ["--medium", folder / "medium.json"]
+    hv: list[str | Path] = ["env", "-C", REPOSITORY, sys.executable, "-m", "hv"]
+    document = json.loads(run([*hv, "install", *given, *medium, "--plan", "--json"]))
+    plan = Plan.model_validate(document["plan"])
+    (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
+    recorder.files["plan"] = "plan.json"
+    token = str(document["token"])
+    claim = "the machine's facts make the same plan elsewhere, token for token"
+    recorder.prove(claim, f"--confirm {token}" in shown, f"here: {token}; there:\n{shown[-300:]}")
+    return token
 
 
 def checked(job: Job, measured: float) -> str:

@@ -2,6 +2,7 @@
 source:
 { config, lib, ... }:
 let
+  passthrough = config.hypervisor.passthrough.devices or { };
   hardened = config.hypervisor.phase or "setup" == "hardened";
 
   # Units are goldens: texts evaluated by a real nixpkgs, with store paths written as @name@.
@@ -22,6 +23,13 @@ in
 {
   lab.hyperNixos = "${source}/package";
   lab.units."hyper-nixos-firstrun.service" = golden "hyper-nixos-firstrun.service";
+
+  # What nix/modules/passthrough has a unit of stage 1 do: devices are claimed before any driver sees them.
+  lab.claims = passthrough;
+  boot.initrd.kernelModules = lib.optionals (passthrough != { }) [
+    "vfio_pci"
+    "vfio_iommu_type1"
+  ];
 
   virtualisation.libvirtd.enable = lib.mkDefault true;
 

@@ -68,6 +68,10 @@ def main() -> None:
         f"{name} {entry['device']} {'--allow-discards' if entry.get('allowDiscards') else ''}\n"
         for name, entry in sorted(given["luks"].items())
     )
+    claims = "".join(
+        f"{address} {device['vendor']} {device['device']}\n"
+        for address, device in sorted(given["claims"].items())
+    )
     table = "".join(f"{device} {point} {kind} {options}\n" for device, point, kind, options in early)
     command = [
         f"{userland}{LOADER}",
@@ -89,7 +93,7 @@ def main() -> None:
             names=[name for name in names if modules.known(name)],
             init=(Path(__file__).parent / "stage1.sh").read_bytes(),
             programs=["/usr/sbin/blkid", *(["/usr/sbin/cryptsetup"] if given["luks"] else [])],
-            files={"etc/luks": luks.encode(), "etc/fstab": table.encode()},
+            files={"etc/luks": luks.encode(), "etc/fstab": table.encode(), "etc/claims": claims.encode()},
         )
         compressor.stdin.close()
     if compressor.returncode != 0:

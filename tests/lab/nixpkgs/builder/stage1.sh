@@ -80,6 +80,17 @@ unlock() {
     echo "Disk $1 is open." >/dev/console
 }
 
+# Devices kept for guests: vfio-pci takes them, no other driver may.
+while read -r address vendor device; do
+    folder=/sys/bus/pci/devices/$address
+    if [ "$(cat "$folder/vendor" "$folder/device" 2>/dev/null | tr '\n' ' ')" = "0x$vendor 0x$device " ]; then
+        echo vfio-pci >"$folder/driver_override"
+        [ ! -e "$folder/driver" ] || echo "$address" >"$folder/driver/unbind"
+    else
+        echo "stage 1: $address is not $vendor:$device; left to the host" >/dev/console
+    fi
+done </etc/claims
+
 modprobe -a $(cat /etc/modules) 2>/dev/null
 
 while read -r name device options; do
