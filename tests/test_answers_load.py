@@ -373,3 +373,19 @@ def test_odd_strings_are_stepped_over(text: str) -> None:
     places = toml_places(text)
     assert set(places.of) == {("a",), ("b",)} == {(key,) for key in tomllib.loads(text)}
     assert places.of["b",] == (text.count("\n") + 1, 1)
+
+
+def test_a_table_stands_where_its_header_is() -> None:
+    places = toml_places("[a.b]\nx = 1\n[a]\ny = 1\n[[c]]\n[[c]]\n[c.d]\nz = 1\n")
+    found = {shown_path(path): place.line for path, place in places.of.items()}
+    assert found == {
+        "a": 3,
+        "a.b": 1,
+        "a.b.x": 2,
+        "a.y": 4,
+        "c": 5,
+        "c[0]": 5,
+        "c[1]": 6,
+        "c[1].d": 7,
+        "c[1].d.z": 8,
+    }

@@ -107,6 +107,13 @@ def test_keys_of_tokens_are_taken() -> None:
     assert parse_ssh_key(_line(TYPES[-1], b"nistp256", b"\x04" + bytes(64), b"ssh:")).kind == TYPES[-1]
 
 
+@pytest.mark.parametrize("cut", [1, 3, 4, 8])
+def test_a_cut_key_of_a_token_is_refused(cut: int) -> None:
+    kind, encoded, _ = _line(TYPES[-2], bytes(32), b"ssh:").split()
+    with pytest.raises(ValueError, match=r"inside|lengths"):
+        parse_ssh_key(f"{kind} {base64.b64encode(base64.b64decode(encoded)[:-cut]).decode()}")
+
+
 def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="RSA key of 1024 bits; at least 2048"):
         parse_ssh_key(_made(tmp_path, "-t", "rsa", "-b", "1024"))

@@ -56,7 +56,7 @@ def _texts(value: object, path: Path) -> Iterator[Problem]:
     """Control characters would break lines of configuration files and terminals; only certificates have lines."""
     match value:
         case str():
-            allowed = "\n" if "ca_certificates" in path else ""
+            allowed = "\r\n" if "ca_certificates" in path else ""
             bad = next((char for char in value if not char.isprintable() and char not in allowed), None)
             if bad:
                 yield Problem(

@@ -429,7 +429,7 @@ class Addressing(Frozen):
     """Search domains."""
     routes: tuple[Route, ...] = ()
     """Static routes."""
-    mtu: int | None = Field(default=None, ge=576, le=9216)
+    mtu: int | None = Field(default=None, ge=576, le=9216, examples=[1500])
     """MTU in bytes."""
 
 

@@ -69,6 +69,8 @@ def _matches(network: NetworkAnswers) -> Iterator[Problem]:
             yield Problem(
                 path, "has no condition, so it would match any interface", 'add `mac = "…"`, see `hv probe`'
             )
+        if any(char.isspace() for char in ethernet.match.name or ""):
+            yield Problem((*path, "name"), "is not one name", "write one name, or one with `*` for several")
         if mac and (mac == "00:00:00:00:00:00" or int(mac[:2], 16) & 1):
             yield Problem(
                 (*path, "mac"), "is no address of an interface", "`hv probe` lists the permanent addresses"
