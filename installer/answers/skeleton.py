@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from textwrap import wrap
 
-from installer.answers.load import example_value
+from installer.answers.explain import example_value
 from installer.answers.problems import Path
 from installer.answers.schema import Node, answers_schema, children, is_table, resolved
 from installer.answers.select import may_destroy, title
