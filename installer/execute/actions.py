@@ -73,7 +73,7 @@ def carry_out(action: Action, context: Context) -> None:
         case SetProfile():
             if context.toplevel is None:
                 raise Wrong("a realised system for the profile", "no earlier step realised one")
-            set_profile(runner, action.store, context.toplevel)
+            set_profile(runner, action, context.toplevel)
         case InstallBootLoader():
             install_boot_loader(runner, Path(action.root))
         case SaveLog():

@@ -1,5 +1,6 @@
 """Before rebooting: will the disk boot? Read from what is on it, against what the installed closure says."""
 
+import fcntl
 import fnmatch
 import json
 import os
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from installer.execute.devices import kernel_name
+from installer.execute.devices import kernel_name, settle
 from installer.execute.evidence import Evidence, Wrong, ensure
 from installer.execute.files import within
 from installer.execute.initrd import list_initrd, module_names
@@ -27,6 +28,8 @@ _BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 _FALLBACK = {"x86_64-linux": "BOOTX64.EFI", "aarch64-linux": "BOOTAA64.EFI"}
 """UEFI specification, 3.5.1.1: what firmware starts without a boot entry."""
 _NO_DEVICE = {"tmpfs", "proc", "sysfs", "devtmpfs", "devpts", "efivarfs", "overlay", "none", "ramfs"}
+_BLKFLSBUF = 0x1261
+"""_IO(0x12, 97), linux/fs.h: write out and forget what is cached of a block device."""
 _GRUB_LINE = re.compile(r"^\s*(linux|initrd)\s+(.+)$", re.MULTILINE)
 
 
@@ -91,6 +94,7 @@ def prove_boot(
     """
     root = Path(check.root)
     specs = boot_specs(root)
+    settle(runner)  # the links by UUID that the host's fstab goes by
     if host.loader == "systemd-boot":
         esp = within(root, host.esp_mountpoint or "/boot")
         entries = tuple(_boot_loader_entries(esp))
@@ -248,7 +252,10 @@ def _check_grub(
     path = os.path.realpath(disk.device)
     cores = [each for each in read_table(runner, path) if each.type_uuid == _BIOS_BOOT]
     ensure(bool(cores), f"a BIOS boot partition on {disk.by_id}", "none")
+    # A partition and its disk are cached apart: what was written by one name may be read stale by the other.
+    os.sync()
     with Path(path).open("rb") as device:
+        fcntl.ioctl(device.fileno(), _BLKFLSBUF)
         boot = device.read(440)
         device.seek(cores[0].start)
         core = device.read(512)

@@ -18,7 +18,7 @@ from installer.execute.files import write_file
 from installer.execute.journal import Journal, only_installer
 from installer.execute.live import LiveSystem
 from installer.execute.log import Log, Redactor
-from installer.execute.preflight import check_live_system, require_root
+from installer.execute.preflight import check_live_system, require_free_target, require_root
 from installer.execute.progress import Mode, Progress, make_progress
 from installer.execute.runner import CommandError, Runner
 from installer.execute.secrets import Secrets
@@ -71,7 +71,7 @@ def install(request: Request) -> Exit:
     """
     require_root()
     with ExitStack() as stack:
-        lock = stack.enter_context(only_installer(request.live.runtime))
+        lock = stack.enter_context(only_installer(request.live.runtime, request.live.lock_patience))
         stack.enter_context(_ended_by_signals())
         journal = Journal(request.live.journal)
         if request.fresh and (plan := saved_plan(request.live)):
@@ -134,6 +134,8 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
         return Exit.consent
     context = workshop.context(plan, render(facts, answers, plan, request.medium, load_templates()))
     warnings = check_live_system(plan, answers, request.medium, workshop.runner)
+    if interrupted is None:
+        require_free_target(live)
     context.secrets.collect(plan)
     if interrupted is None:
         write_file(live.facts, facts.model_dump_json().encode(), _MODE)

@@ -69,6 +69,11 @@ class Journal:
         """Whether the step was done and verified, and nothing happened to it since."""
         return self._last(step) == "verified"
 
+    def evidence(self, step: str) -> tuple[str, ...]:
+        """What the step's checks found when it was verified last."""
+        found = [event.details for event in self.events if event.step == step and event.what == "verified"]
+        return found[-1] if found else ()
+
     def learned(self, name: str) -> str | None:
         """Something an earlier step found out, e.g. the store path of the realised system."""
         found = [event for event in self.events if event.what == "learned" and event.step == name]
@@ -136,7 +141,7 @@ def _append(path: Path, line: bytes, *, sync: bool) -> None:
 
 
 @contextmanager
-def only_installer(runtime: Path, patience: float = 10.0) -> Iterator[int]:
+def only_installer(runtime: Path, patience: float) -> Iterator[int]:
     """Hold the lock that keeps a second installer out; yields its descriptor, for programs to inherit.
 
     A killed installer's programs die with it, but not at once: their copies of the descriptor keep the lock until

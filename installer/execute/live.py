@@ -18,6 +18,8 @@ class LiveSystem:
     """Mount table, proc_pid_mountinfo(5)."""
     swaps: Path = Path("/proc/swaps")
     """Swap in use, proc(5)."""
+    lock_patience: float = 10.0
+    """Seconds to wait for another installer, or what a killed one left running, to end."""
     search_path: str = "/run/wrappers/bin:/run/current-system/sw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     """PATH of every program that is run."""
 

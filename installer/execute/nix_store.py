@@ -16,9 +16,9 @@ from installer.execute.files import within
 from installer.execute.nix_log import NixLog
 from installer.execute.progress import Progress
 from installer.execute.runner import Runner
-from installer.plan.actions import CopyClosure, RealiseFlake
+from installer.plan.actions import CopyClosure, RealiseFlake, SetProfile
+from installer.plan.commands import FEATURES, build_command, copy_command, profile_command
 
-_FEATURES = ("--extra-experimental-features", "nix-command flakes")
 _COPYING = re.compile(rb"^copying path '(/nix/store/[^']+)'")
 _STORE_PATH = re.compile(r"^/nix/store/[0-9a-z]{32}-[^/\s]+$")
 PROFILE = "nix/var/nix/profiles/system"
@@ -46,12 +46,7 @@ def realise_flake(runner: Runner, progress: Progress, action: RealiseFlake) -> s
     log = NixLog(say=lambda line: runner.log.write(f"| {line}"), progress=progress.inside)
     with _room_on_target(action.store) as temporary:
         finished = runner.run(
-            [
-                *("nix", "build", f"{action.flake}#{action.attribute}", "--store", action.store),
-                *("--no-link", "--print-out-paths", "--log-format", "internal-json"),
-                *_FEATURES,
-                *action.options,
-            ],
+            build_command(action),
             environment={**temporary, **action.environment},
             on_line=log.line,
         )
@@ -79,13 +74,12 @@ def copy_closure(runner: Runner, progress: Progress, action: CopyClosure) -> str
     Returns:
         The toplevel.
     """
-    origin = () if action.source == "auto" else ("--from", action.source)
     known = _path_info(runner, action.toplevel, action.source, action.environment)
     sizes = {path: int(str(info["narSize"])) for path, info in known.items()}
     follow = _CopyProgress(runner, progress, sizes, action.store)
     with _room_on_target(action.store) as temporary:
         runner.run(
-            ["nix", "copy", *origin, "--to", action.store, *_FEATURES, *action.options, action.toplevel],
+            copy_command(action),
             environment={**temporary, **action.environment},
             on_line=follow.line,
             on_tick=follow.tick,
@@ -132,7 +126,8 @@ def _path_info(
     runner: Runner, path: str, store: str, environment: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, object]]:
     """Every valid path of a closure (`nix path-info --json`; a list before Nix 2.19)."""
-    argv = ["nix", "path-info", "--store", store, "--recursive", "--json", *_FEATURES, path]
+    where = () if store == "auto" else ("--store", store)  # as `nix copy` without `--from`
+    argv = ["nix", "path-info", *where, "--recursive", "--json", *FEATURES, path]
     found = json.loads(runner.run(argv, quiet=True, environment=environment).stdout)
     if isinstance(found, list):
         return {str(each["path"]): each for each in found}
@@ -153,23 +148,9 @@ def check_realised(runner: Runner, store: str, toplevel: str | None) -> Evidence
     return (f"{toplevel}: {len(closure)} store paths, {format_size(size)}, valid and there",)
 
 
-def set_profile(runner: Runner, store: str, toplevel: str) -> None:
+def set_profile(runner: Runner, action: SetProfile, toplevel: str) -> None:
     """Make it the system profile, as nixos-install does."""
-    profile = str(Path(store, PROFILE))
-    runner.run(
-        [
-            "nix-env",
-            "--store",
-            store,
-            "--profile",
-            profile,
-            "--set",
-            toplevel,
-            "--option",
-            "substitute",
-            "false",
-        ]
-    )
+    runner.run(profile_command(action, toplevel))
 
 
 def check_profile(store: str, toplevel: str | None) -> Evidence:

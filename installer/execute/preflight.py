@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 from installer.answers.model import Answers
 from installer.answers.sizes import MIB, format_size
 from installer.errors import Exit, HyperError
+from installer.execute.live import LiveSystem
+from installer.execute.mounts import below, read_mounts
 from installer.execute.runner import CommandError, Runner, find_program
 from installer.medium import Medium
 from installer.plan.actions import CopyClosure, InstallBootLoader, RealiseFlake, Run, WritePartitionTable
 from installer.plan.checks import SubvolumesAre
-from installer.plan.model import Plan
+from installer.plan.model import TARGET, Plan
 
 _LEAST_MEMORY = 256 * MIB
 """Bytes free below which Nix cannot even open the store (measured: 60 MiB for a copy, more to evaluate)."""
@@ -53,6 +55,18 @@ def needed_programs(plan: Plan) -> dict[str, str]:
     if plan.host.firmware == "uefi":
         needed["efibootmgr"] = "reads the firmware's boot menu back"
     return needed
+
+
+def require_free_target(live: LiveSystem) -> None:
+    """HyperError (Exit.busy) if something is mounted where the target goes, and no interrupted run did that."""
+    there = below(read_mounts(live.mountinfo), TARGET)
+    if there:
+        raise HyperError(
+            f"{TARGET} is in use",
+            why=f"mounted there: {', '.join(mount.target for mount in there)}; the target goes to {TARGET}",
+            remedy=f"`umount --recursive {TARGET}`, then run the same command again",
+            code=Exit.busy,
+        )
 
 
 def check_live_system(plan: Plan, answers: Answers, medium: Medium, runner: Runner) -> list[str]:

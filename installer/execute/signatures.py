@@ -39,7 +39,9 @@ def probe_signature(runner: Runner, device: str) -> Signature | None:
     values = dict(line.split("=", 1) for line in found.text.splitlines() if "=" in line)
     # `export` escapes for a shell: `\ ` and friends
     values = {key: value.replace("\\", "") for key, value in values.items()}
-    return Signature(values.get("TYPE"), values.get("UUID"), values.get("LABEL"), values.get("PTTYPE"))
+    signature = Signature(values.get("TYPE"), values.get("UUID"), values.get("LABEL"), values.get("PTTYPE"))
+    # Of an empty partition blkid still tells where it lies (PART_ENTRY_…).
+    return signature if signature.kind or signature.table else None
 
 
 def check_none(runner: Runner, device: str) -> Evidence:

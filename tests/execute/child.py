@@ -1,0 +1,85 @@
+"""One installer process on a rig: `python -m tests.execute.child FOLDER [options]`. It may be told to die."""
+
+import argparse
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from installer.answers.load import load
+from installer.errors import HyperError
+from installer.execute import journal, log
+from installer.execute.installation import Request, install
+from installer.facts import Facts
+from installer.medium import Medium
+from tests.execute.rig import Rig
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_after_records(count: int) -> None:
+    """SIGKILL right after so many events are in the journal."""
+    left = count
+    record = journal.Journal.record
+
+    def counted(self: journal.Journal, *given: Any, **named: Any) -> None:
+        nonlocal left
+        record(self, *given, **named)
+        left -= 1
+        if left == 0:
+            _die()
+
+    journal.Journal.record = counted  # type: ignore[method-assign]
+
+
+def _die_at_line(pattern: str) -> None:
+    """SIGKILL as soon as a line of the log fits: in the middle of a step."""
+    write = log.Log.write
+
+    def watched(self: log.Log, text: str) -> None:
+        write(self, text)
+        if re.search(pattern, text):
+            _die()
+
+    log.Log.write = watched  # type: ignore[method-assign]
+
+
+def main() -> int:
+    """Install, and end as told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--confirm")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--die-after", type=int)
+    parser.add_argument("--die-at")
+    parser.add_argument("--progress", default="plain")
+    options = parser.parse_args()
+    if options.die_after:
+        _die_after_records(options.die_after)
+    if options.die_at:
+        _die_at_line(options.die_at)
+    folder: Path = options.folder
+    try:
+        return install(
+            Request(
+                answers=load((folder / "answers.json").read_bytes(), "answers.json"),
+                answers_file="answers.json",
+                medium=Medium.model_validate_json((folder / "medium.json").read_bytes()),
+                probe=lambda: Facts.model_validate_json((folder / "facts.json").read_bytes()),
+                confirm=options.confirm,
+                fresh=options.fresh,
+                progress=options.progress,
+                live=Rig(folder, "").live,
+            )
+        )
+    except HyperError as error:
+        print(f"{error.what}\n  why: {error.why}\n  do:  {error.remedy}", file=sys.stderr)
+        return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

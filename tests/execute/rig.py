@@ -1,0 +1,305 @@
+"""A blank disk on a loop device, with the name, serial number and udev record that a real one would have."""
+
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from installer.answers.sizes import GIB, MIB
+from installer.execute.live import LiveSystem
+from installer.facts import Facts
+from installer.facts.disks import Transport
+from installer.facts.firmware import FirmwareKind
+from installer.medium import Medium, ReadyClosure
+from tests.nixeval import nix as nixeval
+from tests.plan_cases import blank_disk, machine, medium
+
+HERE = Path(__file__).parent
+PREFIX = "virtio-HVTEST"
+DISK_SIZE = 6 * GIB
+"""Sparse: what a plan needs at least."""
+
+
+def run(*argv: str | Path) -> str:
+    """Run a program; its output."""
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(map(str, argv))}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+@dataclass
+class LoopDisk:
+    """One disk."""
+
+    file: Path
+    """Its content."""
+    device: str
+    """`/dev/loopN`."""
+    by_id: str
+    """Name in /dev/disk/by-id."""
+    serial: str
+    """What udev says it is."""
+
+    @property
+    def link(self) -> Path:
+        """The link that leads to it."""
+        return Path("/dev/disk/by-id", self.by_id)
+
+    def digest(self) -> str:
+        """SHA-256 of everything on it but holes."""
+        found = hashlib.sha256()
+        with self.file.open("rb") as file:
+            end = 0
+            while True:
+                try:
+                    start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+                except OSError:  # no data after that
+                    return found.hexdigest()
+                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                file.seek(start)
+                data = file.read(end - start)
+                if data.strip(b"\0"):  # reading may have filled a hole with zeros
+                    found.update(b"%d %d " % (start, end) + data)
+
+
+@dataclass
+class Rig:
+    """Everything that one installation on this machine needs."""
+
+    folder: Path
+    """Everything of this rig."""
+    prefix: str
+    """What its disks are called in /dev/disk/by-id."""
+    disks: list[LoopDisk] = field(default_factory=list)
+
+    @property
+    def live(self) -> LiveSystem:
+        """A live system with folders of its own, and with the rig's programs before all others."""
+        return LiveSystem(
+            runtime=self.folder / "run",
+            udev=self.folder / "udev",
+            lock_patience=2.0,
+            search_path=f"{self.folder / 'bin'}:{LiveSystem.search_path}",
+        )
+
+    def add_disk(self, size: int = DISK_SIZE) -> LoopDisk:
+        """Attach a blank disk."""
+        number = len(self.disks)
+        file = self.folder / f"disk{number}"
+        with file.open("wb") as made:
+            made.truncate(size)
+        device = run("losetup", "--find", "--show", file)
+        disk = LoopDisk(file, device, f"{self.prefix}_{number}", f"SERIAL-{self.prefix}-{number}")
+        disk.link.parent.mkdir(parents=True, exist_ok=True)
+        disk.link.symlink_to(device)
+        self.disks.append(disk)
+        self.describe(disk, disk.serial)
+        return disk
+
+    def describe(self, disk: LoopDisk, serial: str) -> None:
+        """Write udev's record of a disk."""
+        number = Path("/sys/class/block", Path(disk.device).name, "dev").read_text().strip()
+        self.live.udev.mkdir(exist_ok=True)
+        (self.live.udev / f"b{number}").write_text(f"E:ID_BUS=virtio\nE:ID_SERIAL_SHORT={serial}\n")
+
+    def facts(self, disk: LoopDisk, firmware: FirmwareKind = FirmwareKind.bios) -> Facts:
+        """The machine with that disk."""
+        return machine(
+            blank_disk(
+                name="vda",
+                wwn=None,
+                serial=disk.serial,
+                by_id=(disk.by_id,),
+                model="test disk",
+                transport=Transport.virtio,
+                size=disk.file.stat().st_size,
+            ),
+            firmware=firmware,
+        )
+
+    def close(self) -> None:
+        """Detach everything."""
+        for disk in self.disks:
+            subprocess.run(["partx", "--delete", disk.device], capture_output=True, check=False)
+            run("losetup", "--detach", disk.device)
+            for link in (*disk.link.parent.glob(f"{disk.by_id}*"),):
+                link.unlink()
+        by_uuid = Path("/dev/disk/by-uuid")
+        for link in by_uuid.iterdir() if by_uuid.is_dir() else ():
+            if not link.exists() or any(
+                str(link.readlink()).startswith(disk.device + "p") for disk in self.disks
+            ):
+                link.unlink()
+
+
+@contextmanager
+def rig(folder: Path) -> Iterator[Rig]:
+    """A rig without disks."""
+    prefix = f"{PREFIX}{secrets.token_hex(3)}"
+    made = Rig(folder, prefix)
+    (folder / "bin").mkdir()
+    script = folder / "bin/udevadm"
+    script.write_text(f'#!/bin/sh\nHV_TEST_PREFIX={prefix} exec {HERE / "udevadm"} "$@"\n')
+    script.chmod(0o755)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+# ---- a small system in a store of its own ----
+
+STORE_CONFIGURATION = """\
+experimental-features = nix-command flakes
+substituters =
+build-users-group =
+build-hook =
+sandbox = false
+"""
+
+
+def add_nix(made: Rig) -> None:
+    """Put Nix on the rig's PATH, with a store of its own as the live system's."""
+    nix = nixeval.require()
+    for name in ("nix", "nix-env", "nix-store"):
+        script = made.folder / "bin" / name
+        script.write_text(
+            "#!/bin/sh\n"
+            f"export NIX_CONFIG={shlex.quote(STORE_CONFIGURATION)}\n"
+            f"export NIX_REMOTE={shlex.quote(str(made.folder / 'store'))}\n"
+            f'exec {shlex.join(nix.command(name))} "$@"\n'
+        )
+        script.chmod(0o755)
+
+
+def add_to_store(made: Rig, folder: Path, name: str) -> str:
+    """A folder's store path in the live system's store."""
+    return run(made.folder / "bin/nix", "store", "add-path", folder, "--name", name).splitlines()[-1]
+
+
+def newc(files: dict[str, bytes]) -> bytes:
+    """A newc archive of regular files (kernel doc driver-api/early-userspace/buffer-format)."""
+    out = bytearray()
+    for number, (name, content) in enumerate([*files.items(), ("TRAILER!!!", b"")], start=1):
+        fields = (number, 0o100644, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        out += b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
+        out += b"\0" * (-len(out) % 4) + content
+        out += b"\0" * (-len(out) % 4)
+    return bytes(out)
+
+
+def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MIB, **spoil: Any) -> str:
+    """Store path of a system for a BIOS host with the root on ext4, in the live system's store.
+
+    Args:
+        made: The rig, with Nix.
+        disk: Where its boot loader goes.
+        root_uuid: UUID of the root file system, for its fstab.
+        size: Bytes of ballast, so that copying takes a moment.
+        spoil: `modules`: what the initrd has instead; `fstab`: another one.
+    """
+    build = made.folder / f"system-{secrets.token_hex(2)}"
+    (build / "bin").mkdir(parents=True)
+    (build / "sw/bin").mkdir(parents=True)
+    (build / "etc").mkdir()
+    (build / "kernel").write_bytes(b"\x7fkernel" * 1000)
+    modules = spoil.get("modules", ("virtio_blk", "virtio_pci", "ext4", "nvme", "ahci"))
+    archive = newc({f"lib/modules/6/{name}.ko.xz": b"module" for name in modules} | {"init": b"#!"})
+    (build / "initrd").write_bytes(archive)
+    (build / "ballast").write_bytes(os.urandom(size))
+    program = made.folder / "tiny"
+    run("cc", "-static", "-O1", f'-DDISK="{disk.link}"', "-o", program, HERE / "tiny_system.c")
+    shutil.copy(program, build / "activate")
+    shutil.copy(program, build / "bin/switch-to-configuration")
+    shutil.copy(program, build / "sw/bin/shell")
+    (build / "etc/fstab").write_text(
+        spoil.get("fstab", f"/dev/disk/by-uuid/{root_uuid} / ext4 noatime 0 1\n")
+    )
+    # The toplevel names itself by its profile: a path that is added, not built, cannot know its own hash.
+    profile = "/nix/var/nix/profiles/system"
+    (build / "grub.cfg").write_text(
+        f"menuentry tiny {{\n  linux ($drive1)//kernels/kernel init={profile}/init quiet\n"
+        "  initrd ($drive1)//kernels/initrd\n}\n"
+    )
+    spec = {
+        "system": "x86_64-linux",
+        "init": f"{profile}/init",
+        "kernel": f"{profile}/kernel",
+        "initrd": f"{profile}/initrd",
+        "kernelParams": ["quiet"],
+        "label": "tiny",
+        "toplevel": profile,
+    }
+    (build / "boot.json").write_text(
+        json.dumps({"org.nixos.bootspec.v1": spec, "org.nixos.specialisation.v1": {}})
+    )
+    return add_to_store(made, build, "nixos-system-tiny")
+
+
+def with_closure(toplevel: str) -> Medium:
+    """A medium with this system in its own store."""
+    return medium(
+        estimated_closure=16 * MIB,
+        closures=(ReadyClosure(name="tiny", toplevel=toplevel, cache=None, nar_size=16 * MIB),),
+    )
+
+
+# ---- a mount namespace that outlives killed installers ----
+
+
+@dataclass
+class Namespace:
+    """Where installers of a test run: their mounts are seen by nobody else, and stay when they are killed."""
+
+    holder: subprocess.Popen[bytes]
+
+    def install(self, made: Rig, *more: str) -> subprocess.CompletedProcess[str]:
+        """Run `tests.execute.child` in it with what `prepare` wrote."""
+        argv = [
+            *("nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", "--"),
+            *(sys.executable, "-m", "tests.execute.child", str(made.folder), *more),
+        ]
+        return subprocess.run(
+            argv, cwd=HERE.parents[1], capture_output=True, text=True, check=False, timeout=300
+        )
+
+    def run(self, *argv: str) -> str:
+        """Run a program in it."""
+        return run("nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", "--", *argv)
+
+
+@contextmanager
+def namespace() -> Iterator[Namespace]:
+    """A mount namespace held by a process that sleeps."""
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "cat"], stdin=subprocess.PIPE
+    )
+    try:
+        own = Path("/proc/self/ns/mnt").readlink()
+        while Path(f"/proc/{holder.pid}/ns/mnt").readlink() == own:
+            assert holder.poll() is None, "no mount namespace"
+        space = Namespace(holder)
+        # What this machine happens to have below /mnt is out of the way in there, and stays where it is out here.
+        mounts = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+        for target in sorted((m for m in mounts if m == "/mnt" or m.startswith("/mnt/")), reverse=True):
+            space.run("umount", "--lazy", target)
+        yield space
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def prepare(made: Rig, facts: Facts, answers: dict[str, Any], on: Medium) -> None:
+    """Write what the child reads."""
+    (made.folder / "facts.json").write_text(facts.model_dump_json())
+    (made.folder / "answers.json").write_text(json.dumps(answers))
+    (made.folder / "medium.json").write_text(on.model_dump_json())

@@ -1,0 +1,234 @@
+"""Whole installations on a loop device: real tables, file systems, mounts and store; only the boot is the lab's."""
+
+import json
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from installer.answers.model import Answers
+from installer.errors import Exit
+from installer.execute.journal import Journal
+from installer.plan.naming import Names
+from installer.plan.planner import make_plan
+from installer.plan.token import confirm_token
+from tests.execute.rig import (
+    LoopDisk,
+    Namespace,
+    Rig,
+    add_nix,
+    namespace,
+    prepare,
+    rig,
+    tiny_system,
+    with_closure,
+)
+from tests.plan_cases import HASH
+
+pytestmark = [pytest.mark.root, pytest.mark.nix]
+
+
+def answers_for(disk: LoopDisk, **changes: Any) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "hostname": "loop",
+        "storage": {"disk": {"serial": disk.serial}, "destroy": "matched", "swap": {"kind": "none"}},
+        "users": [{"name": "alice", "admin": True, "password_hash": HASH}],
+        "ssh": {"enable": False},
+        "system": {"source": "closure", "closure": "tiny", "offline": True},
+    } | changes
+
+
+class Ready:
+    """A rig with a disk, a system for it, and a namespace to install in."""
+
+    def __init__(self, made: Rig, space: Namespace) -> None:
+        self.rig, self.space = made, space
+        self.disk = made.add_disk()
+        self.facts = made.facts(self.disk)
+        self.prepare()
+
+    def prepare(self, *, system: dict[str, Any] | None = None, **changes: Any) -> None:
+        made, given = self.rig, answers_for(self.disk, **changes)
+        draft = make_plan(
+            self.facts, Answers.model_validate(given), with_closure("/nix/store/" + "0" * 32 + "-x")
+        )
+        uuid = Names("loop", draft.disks[0]).uuid("root")
+        self.toplevel = tiny_system(made, self.disk, uuid, **(system or {}))
+        self.medium = with_closure(self.toplevel)
+        prepare(made, self.facts, given, self.medium)
+        self.plan = make_plan(self.facts, Answers.model_validate(given), self.medium)
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.rig.live.journal)
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Iterator[Ready]:
+    with rig(tmp_path) as made, namespace() as space:
+        add_nix(made)
+        yield Ready(made, space)
+
+
+def looked_at(ready: Ready, path: str) -> str:
+    """A file of the installed disk, mounted anew."""
+    ready.space.run("mount", "-o", "ro", f"{ready.disk.link}-part2", "/mnt")
+    try:
+        return ready.space.run("cat", f"/mnt{path}")
+    finally:
+        ready.space.run("umount", "/mnt")
+
+
+def test_installs_and_proves(ready: Ready) -> None:
+    done = ready.space.install(ready.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert ready.journal.finished
+    assert looked_at(ready, "/etc/shadow").splitlines()[1].startswith(f"alice:{HASH}:")
+    record = json.loads(looked_at(ready, "/var/lib/hyper-nixos/handoff.json"))
+    assert record["hostname"] == "loop"
+    log = looked_at(ready, "/var/log/hyper-nixos/install.log")
+    assert "mkfs.ext4" in log
+    assert HASH not in log
+    assert HASH not in ready.rig.live.log.read_text()
+    assert HASH not in ready.rig.live.journal.read_text()
+    assert HASH not in done.stdout
+    assert "alice" in done.stdout
+    assert "100 %" in done.stdout or f"{len(ready.plan.steps)}/{len(ready.plan.steps)}" in done.stdout
+
+
+def test_killed_at_every_boundary_and_gone_on_with(ready: Ready) -> None:
+    """Each run dies after some events, by turns at every kind of boundary; what was verified is not done again."""
+    last = set()
+    for count in cycle((3, 4, 5, 6)):
+        done = ready.space.install(ready.rig, "--die-after", str(count))
+        if done.returncode != -9:
+            break
+        last.add(ready.journal.events[-1].what)
+        assert ready.journal.token == confirm_token(ready.plan)
+        assert len(ready.journal.events) < 20 * len(ready.plan.steps), "no progress"
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert last >= {"started", "done", "verified"}
+    for step in ready.plan.steps:
+        about = [event.what for event in ready.journal.events if event.step == step.id]
+        assert about.count("verified") == 1, (step.id, about)
+    assert looked_at(ready, "/etc/group").splitlines()[1] == "wheel:x:1:alice"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r"^\$ wipefs",
+        r"^\$ udevadm settle",
+        r"^\$ mkfs\.ext4",
+        r"^\$ nix copy",
+        r"^\$ nix-env",
+        r"^\$ unshare.*boot$",
+        r"^\$ umount",
+    ],
+)
+def test_killed_inside_a_step_and_gone_on_with(ready: Ready, line: str) -> None:
+    killed = ready.space.install(ready.rig, "--die-at", line)
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    done = ready.space.install(ready.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+
+
+def test_goes_on_after_the_live_system_lost_its_mounts(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        add_nix(made)
+        with namespace() as first:
+            ready = Ready(made, first)
+            assert first.install(made, "--die-at", r"^\$ nix-env").returncode == -9
+        with namespace() as second:
+            done = second.install(made)
+            assert done.returncode == Exit.ok, done.stdout + done.stderr
+        again = [e.step for e in Journal(made.live.journal).events if e.what == "undone"]
+        assert "mount-root" in again
+        assert ready.plan.steps[0].id not in again
+
+
+def test_another_plan_is_refused_until_fresh(ready: Ready) -> None:
+    assert ready.space.install(ready.rig, "--die-at", r"^\$ nix copy").returncode == -9
+    ready.prepare(timezone="Europe/Vienna")
+    refused = ready.space.install(ready.rig)
+    assert refused.returncode == Exit.consent
+    assert "--fresh" in refused.stderr
+    done = ready.space.install(ready.rig, "--fresh")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+
+
+def test_changed_behind_the_back_is_refused(ready: Ready) -> None:
+    assert ready.space.install(ready.rig, "--die-at", r"^\$ nix copy").returncode == -9
+    ready.space.run("rm", "/mnt/etc/nixos/flake.nix")
+    refused = ready.space.install(ready.rig)
+    assert refused.returncode == Exit.step
+    assert "write-configuration" in refused.stderr
+    assert "flake.nix" in refused.stderr
+
+
+def test_second_installer_is_refused(ready: Ready) -> None:
+    from installer.execute.journal import only_installer
+
+    with only_installer(ready.rig.live.runtime, 1):
+        refused = ready.space.install(ready.rig)
+    assert refused.returncode == Exit.busy
+    assert "another installer is running" in refused.stderr
+
+
+def test_killed_right_before_the_end(ready: Ready) -> None:
+    events = 3 * len(ready.plan.steps) + 2  # started, done, verified; begun, and the system's store path
+    assert ready.space.install(ready.rig, "--die-after", str(events)).returncode == -9
+    assert ready.journal.verified("unmount")
+    assert not ready.journal.finished
+    done = ready.space.install(ready.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert "undone" not in {event.what for event in ready.journal.events}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ({"modules": ("ext4",)}, "virtio_blk"),
+        (
+            {"fstab": "/dev/disk/by-uuid/00000000-1111-2222-3333-444444444444 / ext4 defaults 0 1\n"},
+            "no such device",
+        ),
+        ({"fstab": ""}, "fstab"),
+    ],
+)
+def test_what_would_not_boot_is_not_called_installed(
+    ready: Ready, spoil: dict[str, Any], words: str
+) -> None:
+    ready.prepare(system=spoil)
+    failed = ready.space.install(ready.rig)
+    assert failed.returncode == Exit.step
+    assert "boot-loader" in failed.stderr
+    assert words in failed.stderr
+    assert "sfdisk" in failed.stderr, "how to put the old table back"
+
+
+def test_without_consent_nothing_is_written(ready: Ready) -> None:
+    given = answers_for(ready.disk)
+    del given["storage"]["destroy"]
+    prepare(ready.rig, ready.facts, given, ready.medium)
+    plan = make_plan(ready.facts, Answers.model_validate(given), ready.medium)
+    before = ready.disk.digest()
+    shown = ready.space.install(ready.rig)
+    assert shown.returncode == Exit.consent
+    assert confirm_token(plan) in shown.stdout
+    wrong = ready.space.install(ready.rig, "--confirm", "0000-0000-0000-0000")
+    assert wrong.returncode == Exit.consent
+    assert confirm_token(plan) in wrong.stderr
+    changed = {**given, "timezone": "Europe/Vienna"}
+    prepare(ready.rig, ready.facts, changed, ready.medium)
+    stale = ready.space.install(ready.rig, "--confirm", confirm_token(plan))
+    assert stale.returncode == Exit.consent
+    assert "the answers or the medium changed" in stale.stderr
+    assert ready.disk.digest() == before
+    assert not ready.journal.events
+    right = make_plan(ready.facts, Answers.model_validate(changed), ready.medium)
+    done = ready.space.install(ready.rig, "--confirm", confirm_token(right))
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
