@@ -108,6 +108,8 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
         job = agent.start(command, screen=True, listen=recorder.detail)
         answer = job.wait(150)
         recorder.excerpt("hv install", answer.text)
+        log = agent.run("cat", "/run/hyper-nixos/install/install.log", measured=5).text
+        (recorder.folder / "install.log").write_text(log)
     recorder.prove("the installer says that all is installed and proved", answer.code == 0, answer.text)
 
 

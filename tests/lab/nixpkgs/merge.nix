@@ -1,6 +1,6 @@
 # Merges modules without option declarations: sets are merged key by key, lists are joined, of several other values
 # the one with the strongest priority wins, and equally strong unequal ones are an error, as in nixpkgs.
-# A value whose every definition is switched off by mkIf becomes null.
+# A value whose every definition is switched off by mkIf becomes null. Returns `config` and `specialisations`.
 lib: modules: specialArgs:
 let
   arguments = specialArgs // {
@@ -96,12 +96,20 @@ let
     else
       throw "the option `${builtins.concatStringsSep "." path}' has conflicting definitions: ${builtins.toJSON values}";
 
+  bodies = builtins.concatMap flatten modules;
+
   config = mergeSets [ ] (
     map (value: {
       inherit value;
       priority = 100;
       condition = true;
-    }) (builtins.concatMap flatten modules)
+    }) bodies
   );
 in
-config
+{
+  inherit config;
+  # Specialisations are modules of their own: unmerged, with the priorities they were written with.
+  specialisations = builtins.zipAttrsWith (_: found: map (each: each.configuration or { }) found) (
+    map (body: body.specialisation or { }) bodies
+  );
+}

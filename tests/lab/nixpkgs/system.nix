@@ -81,13 +81,13 @@ let
         }
         // specialArgs
       );
-      config = compact (builtins.removeAttrs merged [ "specialisation" ]);
+      config = compact (builtins.removeAttrs merged.config [ "specialisation" ]);
       boot = config.boot or { };
       stage1 = boot.initrd or { };
       label = config.system.nixos.label or "${config.system.stateVersion or "26.05"}.lab";
       specialisations = builtins.mapAttrs (
-        _: each: evaluate false (modules ++ [ (each.configuration or { }) ])
-      ) (if parent then merged.specialisation or { } else { });
+        _: more: evaluate false (modules ++ more)
+      ) (if parent then merged.specialisations else { });
 
       filesystems = config.fileSystems or { };
       initrd = build "initrd-linux-lab" "stage1" {
