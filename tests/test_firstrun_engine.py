@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -294,6 +295,16 @@ def test_console_notice(world: World) -> None:
     assert issue.stat().st_mode & 0o777 == 0o644
     console.clear(world)
     assert not issue.exists()
+
+
+def test_agetty_shows_the_notice(world: World) -> None:
+    engine_of(world, Straw("first"), Straw("bad", work=refuse)).run()
+    folder = world.path(console.ISSUE_FILE).parent
+    # agetty wants a terminal, which script(1) gives it.
+    command = ("script", "-qc", f"agetty --show-issue --issue-file {folder}", "/dev/null")
+    environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    shown = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert shown.replace("\r", "").strip() == world.path(console.ISSUE_FILE).read_text().strip()
 
 
 def test_issue_escapes_are_taken_literally() -> None:

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     status = verbs.add_parser("status", help="show where each job stands, and why; needs no privilege")
     status.add_argument("--json", action="store_true", help="for programs")
-    retry = verbs.add_parser("retry", help="run one job again, and then what waits for it")
+    retry = verbs.add_parser("retry", help="run one job again, even a done one, and all that is not done")
     retry.add_argument("job", metavar="JOB")
     skip = verbs.add_parser("skip", help="go on without a job")
     skip.add_argument("job", metavar="JOB")

@@ -1,8 +1,8 @@
-"""What the login prompt says: agetty(8) shows /run/issue.d/*.issue above it, on NixOS as elsewhere.
+"""What the login prompt says: agetty(8) shows /run/issue.d/*.issue above it.
 
 NixOS starts agetty with `--issue-file /etc/issue:/etc/issue.d:/run/issue:/run/issue.d` (nixos/modules/services/
-ttys/getty.nix); /etc/issue itself is generated there, so the notice goes to /run. Anyone at the console can read it:
-names and counts only.
+ttys/getty.nix). /etc/issue is generated there, so the notice goes to /run; without that option agetty looks at /run
+only where there is no /etc/issue. Anyone at the console can read it: names and counts only.
 """
 
 from collections.abc import Callable, Sequence

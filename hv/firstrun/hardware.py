@@ -23,6 +23,7 @@ KVM_REMEDIES = {
 IOMMU_REMEDIES = {
     "absent": "no device can be passed through on this hardware",
     "off in firmware": "switch on VT-d (Intel) or AMD-Vi/IOMMU in the firmware setup",
+    "unknown": "see `hv probe` for the evidence",
     "off in kernel": "boot with intel_iommu=on (Intel); amd_iommu must not be off (AMD)",
 }
 """By state of the IOMMU in the facts, other than `on`."""

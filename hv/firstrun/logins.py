@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -92,7 +94,8 @@ def _ssh_obstacle(world: World, account: Account, system: Path) -> str | None:
     if not config.is_file():
         return "no SSH server is configured"
     who = f"user={account.name},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
-    done = world.attempt(("sshd", "-T", "-f", str(config), "-C", who), timeout=30)
+    with _privilege_folder(world):
+        done = world.attempt(("sshd", "-T", "-f", str(config), "-C", who), timeout=30)
     if done.status:
         return f"sshd refuses its configuration ({done.stderr.strip()})"
     settings: dict[str, list[str]] = {}
@@ -117,6 +120,19 @@ def _ssh_obstacle(world: World, account: Account, system: Path) -> str | None:
     return f"has no readable key in {', '.join(map(str, files)) or 'any file'}"
 
 
+@contextmanager
+def _privilege_folder(world: World) -> Iterator[None]:
+    """sshd's empty folder, without which some builds refuse even to check; services make it when they start."""
+    folder = world.path("/run/sshd")
+    made = not folder.exists()
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            folder.rmdir()
+
+
 def _refused(account: Account, settings: dict[str, list[str]]) -> str | None:
     """sshd_config(5): deny before allow, users before groups; a list that is there must name the account."""
     for kind, names in (("users", (account.name,)), ("groups", account.groups)):
@@ -129,7 +145,11 @@ def _refused(account: Account, settings: dict[str, list[str]]) -> str | None:
 
 
 def _named(names: tuple[str, ...], patterns: list[str]) -> bool:
-    return any(fnmatchcase(name, pattern.partition("@")[0]) for name in names for pattern in patterns)
+    """Whether a list names one of these; `!` in front leaves out, a pattern's host part is taken as fitting."""
+    users = [pattern.partition("@")[0] for pattern in patterns]
+    if any(fnmatchcase(name, user[1:]) for name in names for user in users if user.startswith("!")):
+        return False
+    return any(fnmatchcase(name, user) for name in names for user in users)
 
 
 def _key_file(world: World, account: Account, system: Path, pattern: str) -> Path:

@@ -31,7 +31,10 @@ def table(hostname: str, states: Sequence[JobState]) -> str:
         lines += _rows(state)
     lines += ["", f"Log: {JOURNAL}", f"     {LOG_FILE}"]
     if any(state.status is Status.failed for state in states):
-        lines.append("Try again: hv firstrun retry JOB    Go on without: hv firstrun skip JOB --reason TEXT")
+        lines += [
+            "Try again:     hv firstrun retry JOB",
+            "Go on without: hv firstrun skip JOB --reason TEXT",
+        ]
     return "\n".join(
         wrapped
         for line in lines
