@@ -202,7 +202,7 @@ def libvirt_module() -> Any:
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file so that a power cut leaves the old or the new content, never a part (rename(2), fsync(2))."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
