@@ -41,6 +41,13 @@ def test_json_without_pydantic_is_what_pydantic_would_print(name: str) -> None:
     assert json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False) == printed
 
 
+def test_json_is_escaped_as_the_json_module_does() -> None:
+    record = machines.record("lab-uefi")
+    record.files["/sys/class/dmi/id/sys_vendor"] = 'a"b\\c\td\x01\x1fé磁\x7f\u2028'
+    facts = draft(ReplayRoot(record))
+    assert dumps(facts) == json.dumps(facts, indent=2, ensure_ascii=False)
+
+
 def test_this_machine_gives_valid_facts_and_json() -> None:
     printed = dumps(draft(LiveRoot()))
     facts = Facts.model_validate_json(printed)

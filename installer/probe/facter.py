@@ -40,7 +40,9 @@ def load(path: str) -> FacterRoot:
     remedy = "make a report with `nixos-facter -o FILE` on the machine"
     try:
         with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            report = json.load(file)
+            # Halves of characters, which JSON can spell, become question marks.
+            text = json.dumps(json.load(file), ensure_ascii=False).encode("utf-8", "replace")
+        report = json.loads(text)
     except OSError as error:
         why = error.strerror or str(error)
         raise HyperError(f"{path} cannot be read", why=why, remedy=remedy, code=Exit.record) from error

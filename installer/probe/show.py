@@ -13,6 +13,9 @@ LABEL = 16
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 MARKS = {Passthrough.yes: "good", Passthrough.with_group: "fair", Passthrough.no: "bad"}
 
+COMPANY = (" Co Ltd", " Corporation", " Corp.", ", Inc.", " Electronics")
+"""Endings of vendors' names that tell nothing, in the order they are taken off."""
+
 Line = tuple[str, str]
 """Style (`title`, `plain`, `quiet`, `good`, `fair`, `bad`) and text."""
 
@@ -150,6 +153,15 @@ def _graphics(facts: Facts) -> Iterator[Line]:
         yield "quiet", "  none found"
 
 
+def _short(vendor: str) -> str:
+    """`AMD` of `Advanced Micro Devices, Inc. [AMD]`, `Intel` of `Intel Corporation`."""
+    if vendor.endswith("]") and "[" in vendor:
+        return vendor[vendor.rindex("[") + 1 : -1]
+    for suffix in COMPANY:
+        vendor = vendor.removesuffix(suffix)
+    return vendor
+
+
 def _about(gpu: Gpu) -> Iterator[str]:
     yield gpu.kind if gpu.kind is not GpuKind.management else "server management"
     if gpu.boot:
@@ -182,7 +194,9 @@ def _disks(facts: Facts) -> Iterator[Line]:
         serial = f"serial {disk.serial}" if disk.serial else "no serial"
         yield from _below(f"{serial}{', ' + disk.wwn if disk.wwn else ''}")
         yield from _below(_condition(disk))
-        for use in disk.in_use:
+        # What is part of what shows below, in the stack; here is what would break.
+        ends = [use for use in disk.in_use if " is part of " not in use]
+        for use in ends or disk.in_use:
             yield from _below(use, "bad", sign="in use: ")
         if disk.filesystem is not None:
             yield from _below(_signature(disk.filesystem))
@@ -271,11 +285,11 @@ def _passthrough(facts: Facts) -> Iterator[Line]:
     others = [device for device in facts.pci if device not in kept]
     general = NO_IOMMU.get(facts.iommu.state, "")
     if general and others:
-        yield "bad", f"  no device: {general}"
+        yield from _below(f"no device: {general}", "bad", indent=2)
     for device in others:
         group = "no group" if device.iommu_group is None else f"group {device.iommu_group}"
         driver = f", {device.driver}" if device.driver else ""
-        yield "plain", f"  {device.address}  {device.vendor_name} {device.device_name}"
+        yield "plain", f"  {device.address}  {_short(device.vendor_name)} {device.device_name}"
         yield "quiet", f"    {device.class_name} [{device.vendor_id}:{device.device_id}]{driver}, {group}"
         yield from _verdict(device, (general,))
     if kept:
