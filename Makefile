@@ -1,7 +1,7 @@
 # The commands of this project. Each sets up what it needs first (setup.sh); `make` alone lists them.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate setup setup-lab setup-test setup-bench
+.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate setup setup-fast setup-lab setup-test setup-bench
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -16,7 +16,7 @@ test: setup-test lint ## Everything that CI runs: the checks, the fast tests, th
 	$(PYTHON) -m tests.nixeval.nix --get
 	$(PYTEST) -m "not matrix"
 
-test-fast: setup lint ## The checks and the tests that need no machine
+test-fast: setup-fast lint ## The checks and the tests that need no machine
 	$(PYTEST) -m "not vm and not matrix"
 
 test-vm: setup-lab ## The tests that boot machines
@@ -40,14 +40,17 @@ docs: setup ## Build the site (site/)
 generate: setup ## Write anew what is generated: completions, manual pages
 	$(PYTHON) -m hv.manual
 
-setup: ## Install what `hv` and the fast tests need; the other commands do it themselves
+setup: ## Install what `hv` needs, into .venv; the other commands do it themselves
 	@./setup.sh
 
 setup-lab:
 	@./setup.sh lab
 
+setup-fast:
+	@./setup.sh tests
+
 setup-test:
-	@./setup.sh lab libvirt
+	@./setup.sh tests lab libvirt
 
 setup-bench:
 	@./setup.sh lab bench

@@ -2,8 +2,9 @@
 # Sets up this working copy: Debian packages, then a Python environment in .venv with everything but the lab's
 # machines. Safe to run again: when nothing changed it only looks.
 #
-#   ./setup.sh [lab] [libvirt] [bench]
-#   lab: the machines of `make demo` and `make test`; libvirt: its daemon, for tests of `make test`; bench: `make bench`
+#   ./setup.sh [tests] [lab] [libvirt] [bench]
+#   tests: the fast tests; lab: the machines of `make demo` and `make test`; libvirt: its daemon, for `make test`;
+#   bench: `make bench`
 #
 # Asks once, on a terminal, before it installs packages; never when CI is set.
 set -eu
@@ -119,9 +120,10 @@ lab=
 for part in "$@"; do
     case $part in
         lab) lab=yes lists="$lists tests/lab/packages.txt" ;;
+        tests) lists="$lists tests/packages.txt" ;;
         libvirt) lists="$lists tests/packages-libvirt.txt" ;;
         bench) lists="$lists tests/bench/packages.txt" ;;
-        *) stop "There is nothing called '$part' to set up." "the parts are: lab, libvirt, bench" "see the head of setup.sh" ;;
+        *) stop "There is nothing called '$part' to set up." "the parts are: tests, lab, libvirt, bench" "see the head of setup.sh" ;;
     esac
 done
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || stop "This is not a Debian-like system." \

@@ -106,15 +106,18 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
+        code = READER_GONE
+    except Exception as error:
+        code = report(argv[0], error)
+    try:
+        sys.stdout.flush()
+    except OSError:
         import os
 
         # The interpreter flushes once more at exit and would complain: give it somewhere to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
-    except Exception as error:
-        return report(argv[0], error)
     return code
 
 

@@ -227,3 +227,18 @@ def test_manual_pages_have_their_parts() -> None:
             *("NAME", "SYNOPSIS", "DESCRIPTION"),
             *("EXIT STATUS", "ENVIRONMENT", "SEE ALSO"),
         ], name
+
+
+@pytest.mark.parametrize("name", [*(f"hv-{command}.1" for command in cli.COMMANDS), "hv.1"])
+def test_man_shows_the_page_without_a_warning(name: str) -> None:
+    command = ["man", "--warnings", "--local-file", "--encoding=utf8", str(manual.PAGES / name)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"MANWIDTH": "80"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "EXIT STATUS" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

@@ -100,7 +100,7 @@ complete -c hv -n '_shtab_hv_using firstrun run' -s h -l help -d 'show this help
 complete -c hv -n '_shtab_hv_using firstrun; and test $_shtab_hv_npos -eq 0' -a status -d 'show where each job stands, and why; needs no privilege'
 complete -c hv -n '_shtab_hv_using firstrun status' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using firstrun status' -l json -d 'for programs'
-complete -c hv -n '_shtab_hv_using firstrun; and test $_shtab_hv_npos -eq 0' -a retry -d 'run one job again, and then what waits for it'
+complete -c hv -n '_shtab_hv_using firstrun; and test $_shtab_hv_npos -eq 0' -a retry -d 'run one job again, even a done one, and all that is not done'
 complete -c hv -n '_shtab_hv_using firstrun retry' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using firstrun retry; and test $_shtab_hv_npos -eq 0' -ka "(hv completion --jobs)" -d JOB
 complete -c hv -n '_shtab_hv_using firstrun; and test $_shtab_hv_npos -eq 0' -a skip -d 'go on without a job'

@@ -1,0 +1,143 @@
+"""setup.sh: asks before it installs, names what is missing before it downloads, and looks at what came of it.
+
+dpkg is the machine's own; apt-get and what grants rights are stand-ins that write down how they were called.
+"""
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.nixeval.nix import REPOSITORY
+
+LISTS = sorted([REPOSITORY / "packages.txt", *REPOSITORY.glob("tests/**/packages*.txt")])
+ABSENT = "no-such-package-anywhere"
+SECONDS = 60
+
+
+class Place:
+    """A checkout that needs one package that does not exist, and a folder of stand-ins."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copy(REPOSITORY / "setup.sh", folder)
+        (folder / "packages.txt").write_text(
+            f"# Why.\n{ABSENT}  # for this test\ncoreutils  # here already\n"
+        )
+        (folder / "tests/lab").mkdir(parents=True)
+        (folder / "tests/lab/packages.txt").touch()
+        (folder / "bin").mkdir()
+        for name in ("apt-get", "sudo", "unshare"):
+            self.stand_in(name, "exit 0")
+
+    def stand_in(self, name: str, body: str) -> None:
+        """Puts a program first in PATH; it writes down its arguments, then does `body`."""
+        path = self.folder / "bin" / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.folder}/calls\n{body}\n')
+        path.chmod(0o755)
+
+    @property
+    def calls(self) -> str:
+        """How the stand-ins were called."""
+        path = self.folder / "calls"
+        return path.read_text() if path.exists() else ""
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """PATH with the stand-ins first, and no CI unless asked for."""
+        kept = {name: value for name, value in os.environ.items() if name != "CI"}
+        return kept | {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"} | more
+
+    def run(self, *parts: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Runs it without a terminal."""
+        return subprocess.run(
+            ["sh", "setup.sh", *parts],
+            cwd=self.folder,
+            env=self.environment(**more),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A place of its own for each test."""
+    return Place(tmp_path)
+
+
+def test_unknown_part_is_refused(place: Place) -> None:
+    done = place.run("labb")
+    assert done.returncode == 1
+    assert re.fullmatch(r"There is nothing called 'labb'.*\n  why: .*lab.*\n  do:  .*\n", done.stderr)
+    assert place.calls == ""
+
+
+def test_ci_is_not_asked_and_the_effect_is_looked_at(place: Place) -> None:
+    done = place.run(CI="true")
+    assert f"  {ABSENT}: for this test\n" in done.stdout
+    assert "coreutils" not in done.stdout
+    assert "[Y/n]" not in done.stdout
+    assert f"apt-get install -y -qq --no-install-recommends {ABSENT}" in place.calls
+    # The stand-in ended well and installed nothing.
+    assert done.returncode == 1
+    assert f"dpkg does not know {ABSENT} as installed" in done.stderr
+
+
+def test_a_no_is_a_no(place: Place) -> None:
+    master, slave = pty.openpty()
+    try:
+        os.write(master, b"n\n")
+        done = subprocess.run(
+            ["sh", "setup.sh"],
+            cwd=place.folder,
+            env=place.environment(),
+            stdin=slave,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert done.returncode == 1
+    assert done.stdout.count("[Y/n]") == 1
+    assert f"apt-get install {ABSENT}" in done.stderr
+    assert "apt-get" not in place.calls
+
+
+@pytest.mark.parametrize("right", ["mount", "--user"])
+def test_missing_right_is_named_before_any_download(place: Place, right: str) -> None:
+    place.stand_in("unshare", f'case " $* " in *" {right} "*) echo "not permitted" >&2; exit 1 ;; esac')
+    done = place.run("lab", CI="true")
+    assert done.returncode == 1
+    assert done.stderr.startswith("The lab needs ")
+    assert "  why: not permitted\n  do:  " in done.stderr
+    assert "apt-get" not in place.calls
+
+
+def test_user_whom_sudo_refuses(place: Place) -> None:
+    place.stand_in("id", "[ $1 = -un ] && echo tom || echo 1000")
+    place.stand_in("sudo", "exit 1")
+    done = place.run(CI="true")
+    assert done.returncode == 1
+    assert "sudo refused tom" in done.stderr
+    assert "apt-get" not in place.calls
+
+
+def test_user_with_sudo_uses_it(place: Place) -> None:
+    place.stand_in("id", "[ $1 = -un ] && echo tom || echo 1000")
+    place.run(CI="true")
+    assert "sudo -n -- env DEBIAN_FRONTEND=noninteractive apt-get update" in place.calls
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_each_package_has_a_reason(path: Path) -> None:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[a-z0-9][a-z0-9+.-]+ +# \S.*", line), line
