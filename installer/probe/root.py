@@ -105,6 +105,13 @@ class LiveRoot(Root):
             return None
         return real[len(self._prefix) :] if real.startswith(self._prefix + "/") else real
 
+    def target(self, path: str) -> str | None:
+        # The same as by `real`, for the last component; resolving the whole path takes ten system calls more.
+        try:
+            return os.readlink(self._prefix + path).rpartition("/")[2]  # noqa: PTH115
+        except OSError:
+            return super().target(path)
+
     def udev(self, device: str) -> Mapping[str, str]:
         from installer.probe.udev import live_properties
 
