@@ -24,6 +24,19 @@ _BLKRRPART = 0x125F
 """_IO(0x12, 95), linux/fs.h: read the partition table again."""
 _BUSY_PATIENCE = 20.0
 _SECTOR = 512
+_PARTED_ERRORS = (
+    parted.PartedException,
+    parted.IOException,
+    parted.DeviceException,
+    parted.DiskException,
+    parted.DiskLabelException,
+    parted.PartitionException,
+    parted.GeometryException,
+    parted.ConstraintException,
+    parted.CreateException,
+    parted.AlignmentException,
+)
+"""What pyparted raises; its exceptions have no base of their own."""
 
 
 def write_table(runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]) -> None:
@@ -61,6 +74,7 @@ def _commit(path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
     """Write the table; returns the partitions whose type this libparted cannot set (before 3.6)."""
     untyped: list[PartitionSpec] = []
     try:
+        parted.freeAllDevices()  # libparted remembers sizes by path, and a path may have changed its disk
         device = parted.getDevice(path)
         sector = device.sectorSize
         table = parted.freshDisk(device, "gpt")
@@ -82,7 +96,7 @@ def _commit(path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
                     code=Exit.step,
                 )
         table.commitToDevice()
-    except (parted.PartedException, ValueError, TypeError) as error:
+    except _PARTED_ERRORS as error:
         raise HyperError(
             f"no partition table could be written to {disk.by_id}",
             why=f"libparted: {error}",

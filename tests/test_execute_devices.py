@@ -1,0 +1,282 @@
+"""Disks: which one is it, is it free, and what is on it; on loop devices."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from installer.answers.sizes import GIB, MIB
+from installer.errors import Exit, HyperError
+from installer.execute.btrfs import check_subvolumes
+from installer.execute.devices import settle
+from installer.execute.evidence import Wrong
+from installer.execute.headers import check_saved, save_headers
+from installer.execute.identity import OwnUse, check_identity
+from installer.execute.log import Log, Redactor
+from installer.execute.mounts import check_mounted, check_not_mounted, users_of
+from installer.execute.partition_table import check_table, read_table, write_table
+from installer.execute.runner import Runner
+from installer.execute.signatures import check_none, check_signature, probe_signature
+from installer.plan.actions import PartitionSpec, Run
+from installer.plan.checks import MountedAt
+from installer.plan.model import DiskIdentity, Step
+from tests.execute.rig import LoopDisk, Rig, rig, run
+
+pytestmark = pytest.mark.root
+
+UUID = "7b9b0c86-0b0a-5a0e-9d0e-1f0b3b7c9a11"
+TABLE = (
+    PartitionSpec(
+        number=1, label="hv-esp", type_uuid="c12a7328-f81f-11d2-ba4b-00a0c93ec93b", start=MIB, size=64 * MIB
+    ),
+    PartitionSpec(
+        number=2,
+        label="hv-boot code ü",
+        type_uuid="21686148-6449-6e6f-744e-656564454649",
+        start=65 * MIB,
+        size=MIB,
+    ),
+    PartitionSpec(
+        number=3,
+        label="hv-root",
+        type_uuid="ca7d7ccb-63ed-4c53-861c-1742536059cc",
+        start=66 * MIB,
+        size=GIB - 68 * MIB,
+    ),
+)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Rig]:
+    with rig(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def runner(made: Rig) -> Runner:
+    return Runner(Log(made.live.log, Redactor()), made.live.search_path)
+
+
+def identity(disk: LoopDisk) -> DiskIdentity:
+    return DiskIdentity(
+        key="main",
+        wwn=None,
+        serial=disk.serial,
+        by_id=disk.by_id,
+        model="loop",
+        size=disk.file.stat().st_size,
+        logical_sector=512,
+    )
+
+
+def step(disk: DiskIdentity, *devices: str) -> Step:
+    actions = tuple(Run(argv=("wipefs", "--all", device)) for device in devices or (disk.device,))
+    return Step(id="wipe-main", summary="Wipe", writes=("main",), actions=actions, checks=())
+
+
+NOBODY = OwnUse(frozenset())
+
+
+def test_table_is_written_and_read_back(made: Rig, runner: Runner) -> None:
+    disk = identity(made.add_disk(GIB))
+    write_table(runner, disk, TABLE)
+    assert tuple(read_table(runner, str(Path(disk.device).resolve()))) == TABLE
+    assert len(check_table(made.live, runner, disk, TABLE)) == 3
+    wrong = (*TABLE[:2], TABLE[2].model_copy(update={"label": "other"}))
+    with pytest.raises(Wrong, match="hv-root"):
+        check_table(made.live, runner, disk, wrong)
+    write_table(runner, disk, TABLE[:1])
+    assert len(check_table(made.live, runner, disk, TABLE[:1])) == 1
+
+
+def test_table_that_does_not_fit_is_an_error(made: Rig, runner: Runner) -> None:
+    loop = made.add_disk(512 * MIB)
+    before = loop.digest()
+    with pytest.raises(HyperError) as caught:
+        write_table(runner, identity(loop), TABLE)
+    assert caught.value.code is Exit.step
+    assert loop.digest() == before
+
+
+def test_free_disk_is_the_planned_one(made: Rig) -> None:
+    disk = identity(made.add_disk(64 * MIB))
+    (evidence,) = check_identity(made.live, disk, step(disk), NOBODY)
+    assert disk.serial is not None
+    assert disk.serial in evidence
+
+
+def test_link_that_leads_elsewhere_is_refused(made: Rig) -> None:
+    """udev's name now belongs to another disk than when it was planned."""
+    planned, other = made.add_disk(64 * MIB), made.add_disk(64 * MIB)
+    disk, before = identity(planned), other.digest()
+    planned.link.unlink()
+    planned.link.symlink_to(other.device)
+    with pytest.raises(HyperError, match="not touched") as caught:
+        check_identity(made.live, disk, step(disk), NOBODY)
+    assert caught.value.code is Exit.busy
+    assert other.serial in caught.value.why
+    assert other.digest() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"serial": "ANOTHER"}, "serial ANOTHER was planned"),
+        ({"wwn": "0x5000c500a1b2c3d4"}, "WWN 0x5000c500a1b2c3d4 was planned, none"),
+        ({"size": 65 * MIB}, f"{65 * MIB} bytes were planned"),
+        ({"by_id": "virtio-not-there"}, "not there any more"),
+    ],
+)
+def test_other_identity_is_refused(made: Rig, changes: dict[str, object], words: str) -> None:
+    disk = identity(made.add_disk(64 * MIB)).model_copy(update=changes)
+    with pytest.raises(HyperError) as caught:
+        check_identity(made.live, disk, step(disk), NOBODY)
+    assert caught.value.code is Exit.busy
+    assert words in caught.value.why
+
+
+def test_read_only_disk_is_refused(made: Rig) -> None:
+    loop = made.add_disk(64 * MIB)
+    run("blockdev", "--setro", loop.device)
+    try:
+        with pytest.raises(HyperError, match="not touched") as caught:
+            check_identity(made.live, identity(loop), step(identity(loop)), NOBODY)
+    finally:
+        run("blockdev", "--setrw", loop.device)
+    assert "cannot be written" in caught.value.why
+
+
+def test_mounted_disk_is_refused_but_for_own_mounts(made: Rig, runner: Runner, tmp_path: Path) -> None:
+    disk = identity(made.add_disk(GIB))
+    write_table(runner, disk, TABLE)
+    run("mkfs.ext4", "-q", "-U", UUID, disk.partition(3))
+    place = tmp_path / "mounted here"
+    place.mkdir()
+    run("mount", disk.partition(3), place)
+    try:
+        with pytest.raises(HyperError) as caught:
+            check_identity(made.live, disk, step(disk), NOBODY)
+        assert str(place) in caught.value.why
+        mounting = Step(
+            id="mount", summary="Mount", actions=(), checks=(MountedAt(target=str(place), uuid=UUID),)
+        )
+        own = OwnUse.of((mounting,))
+        assert check_identity(made.live, disk, step(disk, disk.partition(1)), own)
+        # Its own mount or not: the partition that is mounted cannot be formatted.
+        with pytest.raises(HyperError, match="not touched"):
+            check_identity(made.live, disk, step(disk, disk.partition(3)), own)
+    finally:
+        run("umount", place)
+    assert check_identity(made.live, disk, step(disk), NOBODY)
+
+
+def test_use_that_only_the_kernel_sees_is_refused(made: Rig, tmp_path: Path) -> None:
+    """Mounted in another mount namespace, so that no table here shows it."""
+    from tests.execute.rig import namespace
+
+    loop = made.add_disk(64 * MIB)
+    run("mkfs.ext4", "-q", loop.device)
+    (tmp_path / "far").mkdir()
+    with namespace() as space:
+        space.run("mount", loop.device, str(tmp_path / "far"))
+        assert users_of(made.live, Path(loop.device).name) == ()
+        with pytest.raises(HyperError, match="not touched") as caught:
+            check_identity(made.live, identity(loop), step(identity(loop)), NOBODY)
+        assert "does not give" in caught.value.why
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_file_systems_are_made_mounted_and_read_back(
+    made: Rig, runner: Runner, tmp_path: Path, kind: str
+) -> None:
+    disk = identity(made.add_disk(GIB))
+    write_table(runner, disk, TABLE)
+    device = disk.partition(3)
+    assert check_none(runner, device)
+    make = {
+        "ext4": ("mkfs.ext4", "-q", "-F", "-U", UUID, "-L", "my root", device),
+        "xfs": ("mkfs.xfs", "-q", "-f", "-m", f"uuid={UUID}", "-L", "my root", device),
+        "btrfs": ("mkfs.btrfs", "-q", "-f", "-U", UUID, "-L", "my root", device),
+    }[kind]
+    run(*make)
+    assert "my root" in check_signature(runner, device, kind, UUID, "my root")[0]
+    with pytest.raises(Wrong, match="other"):
+        check_signature(runner, device, kind, UUID, "other")
+    with pytest.raises(Wrong):
+        check_none(runner, device)
+    place = tmp_path / "it"
+    place.mkdir()
+    run("mount", "-o", "noatime", device, place)
+    try:
+        signature = probe_signature(runner, device)
+        assert signature
+        assert check_mounted(made.live, str(place), ("noatime",), UUID, signature.uuid)
+        with pytest.raises(Wrong, match="without nodev"):
+            check_mounted(made.live, str(place), ("noatime", "nodev"), UUID, signature.uuid)
+        with pytest.raises(Wrong, match="mounted"):
+            check_not_mounted(made.live, str(place), ())
+        if kind == "btrfs":
+            run("btrfs", "subvolume", "create", place / "@one")
+            assert check_subvolumes(made.live, runner, UUID, ("@one",))
+            with pytest.raises(Wrong, match="@two"):
+                check_subvolumes(made.live, runner, UUID, ("@one", "@two"))
+    finally:
+        run("umount", place)
+    assert check_not_mounted(made.live, str(place), ())
+    if kind == "btrfs":
+        settle(runner)
+        assert check_subvolumes(made.live, runner, UUID, ("@one",))
+        assert check_not_mounted(made.live, str(made.live.runtime), ())
+
+
+def test_missing_device_is_not_called_blank(runner: Runner) -> None:
+    with pytest.raises(OSError, match="not-there"):
+        check_none(runner, "/dev/disk/by-id/not-there")
+
+
+def test_headers_are_saved_and_bring_the_table_back(made: Rig, runner: Runner, tmp_path: Path) -> None:
+    loop = made.add_disk(GIB)
+    disk = identity(loop)
+    write_table(runner, disk, TABLE)
+    key = tmp_path / "key"
+    key.write_text("correct horse")
+    cheap = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
+    run("cryptsetup", "luksFormat", "-q", "--type", "luks2", *cheap, "--uuid", UUID, disk.partition(3), key)
+    with pytest.raises(Wrong):
+        check_saved(made.live, disk)
+    save_headers(made.live, runner, disk)
+    (evidence,) = check_saved(made.live, disk)
+    assert "luks-" in evidence
+    folder = made.live.headers / "main"
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} <= {0o600, 0o400}
+    run("wipefs", "--all", "--force", disk.device)
+    with (folder / "partition-table.sfdisk").open() as table:
+        import subprocess
+
+        subprocess.run(["sfdisk", "--no-reread", loop.device], stdin=table, capture_output=True, check=True)
+    assert tuple(read_table(runner, loop.device)) == TABLE
+    assert check_signature(runner, disk.partition(3), "crypto_LUKS", UUID, None)
+
+
+def test_blank_disk_has_headers_too(made: Rig, runner: Runner) -> None:
+    disk = identity(made.add_disk(64 * MIB))
+    save_headers(made.live, runner, disk)
+    assert check_saved(made.live, disk)
+
+
+def test_naa_names_are_one_spelling(made: Rig) -> None:
+    """The kernel writes `naa.…`, udev `0x…` (SCSI): the same disk."""
+    loop = made.add_disk(64 * MIB)
+    made.describe(loop, loop.serial)
+    record = next(made.live.udev.iterdir())
+    record.write_text(record.read_text() + "E:ID_WWN=0x5000c500a1b2c3d4\n")
+    disk = identity(loop).model_copy(update={"wwn": "naa.5000C500A1B2C3D4"})
+    assert check_identity(made.live, disk, step(disk), NOBODY)
+
+
+def test_udev_record_that_is_not_utf8(made: Rig) -> None:
+    loop = made.add_disk(64 * MIB)
+    record = next(made.live.udev.iterdir())
+    record.write_bytes(b"E:ID_MODEL=\xff\xfe\n" + record.read_bytes())
+    assert check_identity(replace(made.live), identity(loop), step(identity(loop)), NOBODY)
