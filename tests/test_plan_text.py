@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from installer.errors import Exit, HyperError
 from installer.execute.nix_store import copy_closure, realise_flake
+from installer.facts import Facts
+from installer.facts.disks import Disk
 from installer.plan.actions import CopyClosure, RealiseFlake, Run
 from installer.plan.commands import build_command, copy_command
 from installer.plan.describe import WIDTH, action_lines, command_lines, describe, draw
@@ -128,12 +131,44 @@ def test_bars_are_as_wide_as_told_and_show_every_number() -> None:
         ]
 
 
+# What becomes of asking for each disk of each recorded machine: a plan, or a refusal of this kind.
+OUTCOMES: dict[str, dict[str, Exit]] = {
+    "guest-kvm-without-hardware": {"vda": Exit.busy},
+    "identical-gpus": {},
+    "lab-bios": {"nvme0n1": Exit.ok, "vda": Exit.ok},
+    "lab-uefi": {"nvme0n1": Exit.ok, "vda": Exit.ok},
+    "laptop-bitlocker": {"nvme0n1": Exit.ok, "sdz": Exit.busy},
+    "mini-pc-all-off": {"sda": Exit.selection},
+    "multipath-btrfs-pair": {
+        "sda": Exit.selection,
+        "sdb": Exit.selection,
+        "sdc": Exit.busy,
+        "sdd": Exit.busy,
+        "sde": Exit.ok,
+    },
+    "server-md-lvm": {"sda": Exit.busy, "sdb": Exit.busy},
+    "workstation": {"nvme0n1": Exit.ok, "nvme1n1": Exit.ok, "sdz": Exit.busy},
+}
+
+
 @pytest.mark.parametrize("name", machines.names())
-def test_recorded_machines_can_be_planned_for(name: str) -> None:
+def test_recorded_machines_are_planned_for_or_refused(name: str) -> None:
     facts = machines.load(name)
-    disk = next(each for each in facts.disks if not each.in_use and not each.install_medium and each.serial)
-    answers = cases.answers(storage={"disk": {"serial": disk.serial}})
-    architecture = facts.cpu.architecture
-    plan = make_plan(facts, answers, cases.medium(system=f"{architecture}-linux", estimated_closure=1 << 30))
+    assert {disk.name: outcome(facts, disk) for disk in facts.disks} == OUTCOMES[name]
+
+
+def outcome(facts: Facts, disk: Disk) -> Exit:
+    """Ask for the disk by serial, or by model where it has none; a plan must name it, and no kernel name."""
+    selector = {"serial": disk.serial} if disk.serial else {"model": disk.model}
+    system = f"{facts.cpu.architecture}-linux"
+    try:
+        plan = make_plan(
+            facts,
+            cases.answers(storage={"disk": selector}),
+            cases.medium(system=system, estimated_closure=1 << 30),
+        )
+    except HyperError as refusal:
+        return refusal.code
     assert str(disk.serial) in describe(plan)
     assert all(f"/dev/{each.name}" not in plan.model_dump_json() for each in facts.disks)
+    return Exit.ok
