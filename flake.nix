@@ -24,7 +24,10 @@
         };
     in
     {
-      nixosModules.default = ./nix/modules;
+      nixosModules.default = {
+        imports = [ ./nix/modules ];
+        hypervisor.source = lib.mkDefault self;
+      };
 
       packages = perSystem (pkgs: rec {
         hv = pkgs.callPackage ./nix/packages/hyper-nixos.nix { };

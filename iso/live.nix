@@ -12,14 +12,17 @@
 let
   package = config.hypervisor.package;
   # A flake input as the host's flake.lock names it; Nix takes the copy in the medium's store because narHash fits.
+  # A locked reference has a revision and no branch: with both, Nix refuses it.
   source = url: original: flake: {
     inherit url original;
     store_path = "${flake}";
-    locked = original // {
-      inherit (flake) narHash;
-      lastModified = flake.lastModified or 0;
-    }
-    // lib.optionalAttrs (flake ? rev) { inherit (flake) rev; };
+    locked =
+      removeAttrs original [ "ref" ]
+      // {
+        inherit (flake) narHash;
+        lastModified = flake.lastModified or 0;
+      }
+      // lib.optionalAttrs (original.type == "github" && flake ? rev) { inherit (flake) rev; };
   };
   medium = {
     version = 1;
@@ -36,6 +39,7 @@ let
       type = "path";
       path = "/etc/hyper-nixos/flake";
     } self;
+    # Generous: what a standard host needs is known only once it is built.
     estimated_closure = 6 * 1024 * 1024 * 1024;
     closures = [ ];
     images = { };
@@ -46,7 +50,7 @@ in
 
   environment.systemPackages = [ package ];
   environment.etc."hyper-nixos/medium.json".text = builtins.toJSON medium;
-  # Hosts find our modules here; the installer copies the folder to them.
+  # Where hosts have our flake too (hypervisor.source).
   environment.etc."hyper-nixos/flake".source = self;
 
   boot.kernelParams = [

@@ -57,7 +57,10 @@ def test_the_medium_describes_itself() -> None:
     }""".replace("OWN", f"{flakes()}.own")
     found = require().evaluate(select)
     assert {"intel_iommu=on", "iommu=pt"} <= {*found["params"]}
-    assert Medium.model_validate(found["text"]).system == "x86_64-linux"
+    described = Medium.model_validate(found["text"])
+    assert described.system == "x86_64-linux"
+    assert "ref" in described.nixpkgs.original
+    assert "ref" not in described.nixpkgs.locked
 
 
 @pytest.mark.nixpkgs

@@ -93,6 +93,13 @@ def test_a_host_whose_phase_was_raised_evaluates_to_a_system(name: str, tmp_path
 
 
 @pytest.mark.nixpkgs
+def test_a_host_keeps_the_flake_that_its_own_flake_refers_to() -> None:
+    select = 'host: host.config.environment.etc."hyper-nixos/flake".source'
+    assert evaluate_flake_host(hosts.GOLDEN / "bios-ext4-small", "guest", select).value == str(REPOSITORY)
+    assert MEDIUM.hyper_nixos.url == "path:/etc/hyper-nixos/flake"
+
+
+@pytest.mark.nixpkgs
 def test_sudo_lets_an_administrator_without_a_password_in() -> None:
     select = "host: host.config.security.sudo.configFile"
     text = evaluate_flake_host(hosts.GOLDEN / "uefi-luks-btrfs-everything", "hv-01", select).value

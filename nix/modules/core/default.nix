@@ -67,10 +67,20 @@ in
       defaultText = lib.literalExpression "pkgs.callPackage nix/packages/hyper-nixos.nix { }";
       description = "The package with the program `hv`.";
     };
+
+    source = lib.mkOption {
+      type = lib.types.nullOr lib.types.path;
+      default = null;
+      description = ''
+        The flake that these modules come from. The host keeps it at `/etc/hyper-nixos/flake`, where the live medium
+        has it too, so that the host can be rebuilt without a network and without the medium.
+      '';
+    };
   };
 
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ cfg.package ];
+    environment.etc."hyper-nixos/flake" = lib.mkIf (cfg.source != null) { inherit (cfg) source; };
 
     systemd.tmpfiles.settings."10-hyper-nixos" = {
       "/var/lib/hyper-nixos".d.mode = "0755";
