@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from hv.firstrun.logins import require_way_in
-from hv.firstrun.phase import PHASE_FILE, PhaseJob, boot_default
+from hv.firstrun.phase import DECLARATION, PHASE_FILE, PhaseJob, boot_default
 from hv.firstrun.world import Journal, World
+from installer.answers.model import Phase
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
+from installer.render.host import phase_file
+from installer.render.templates import load_templates
 
 HASH = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"
 """yescrypt, from crypt(5)'s own example."""
@@ -124,6 +127,27 @@ def test_raised_noted_and_read_back(host: Host) -> None:
     assert host.path("/run/current-system").resolve() == host.hardened
     assert boot_default(host.world) == f"{host.hardened}/init"
     assert "the next nixos-rebuild" in host.world.journal.warnings[0]
+
+
+def test_next_rebuild_keeps_the_phase(host: Host) -> None:
+    templates = load_templates()
+    declaration = host.path(DECLARATION)
+    declaration.parent.mkdir()
+    declaration.write_text(phase_file(Phase.setup, templates))
+    JOB.run(host.world)
+    assert declaration.read_text() == phase_file(Phase.hardened, templates)
+    JOB.run(host.world)
+    assert declaration.read_text() == phase_file(Phase.hardened, templates)
+    assert host.world.journal.warnings == []
+
+
+def test_declaration_changed_by_hand_is_left_alone(host: Host) -> None:
+    declaration = host.path(DECLARATION)
+    declaration.parent.mkdir()
+    declaration.write_text("{ imports = [ ./mine.nix ]; }\n")
+    JOB.run(host.world)
+    assert declaration.read_text() == "{ imports = [ ./mine.nix ]; }\n"
+    assert DECLARATION in host.world.journal.warnings[0]
 
 
 def test_again_does_not_switch_again(host: Host) -> None:

@@ -20,6 +20,8 @@ from installer.handoff import Handoff
 
 PHASE_FILE = "/var/lib/hyper-nixos/phase.json"
 """Which phase was reached, when, and with which system."""
+DECLARATION = "/etc/nixos/phase.nix"
+"""The host's own word on its phase; the installer renders it, this job renders it anew."""
 PROFILE = "/nix/var/nix/profiles/system"
 CURRENT = "/run/current-system"
 HARDENED = "hardened"
@@ -76,10 +78,7 @@ class PhaseJob:
             ),
         )
         if target != _resolved(world, PROFILE):
-            world.warn(
-                'the next nixos-rebuild makes phase setup the default again: set hypervisor.phase = "hardened" in '
-                "/etc/nixos to stay"
-            )
+            _declare(world)
 
     def verify(self, world: World) -> None:
         """The hardened system runs, its kernel settings are in force, and it is what boots next."""
@@ -94,6 +93,26 @@ class PhaseJob:
             )
         world.say(
             f"checked: {target.name} runs, its kernel settings are in force, it is the default of the next boot"
+        )
+
+
+def _declare(world: World) -> None:
+    """Say it in /etc/nixos too, so that the next rebuild keeps the phase; a file that a person changed is left alone."""
+    # Templates and the serialiser cost more to import than everything else here: only the last job needs them.
+    from installer.answers.model import Phase
+    from installer.render.host import phase_file
+    from installer.render.templates import load_templates
+
+    templates = load_templates()
+    declaration = world.path(DECLARATION)
+    found = declaration.read_text(encoding="utf-8") if declaration.is_file() else None
+    if found == phase_file(Phase.setup, templates):
+        write_atomically(declaration, phase_file(Phase.hardened, templates))
+        world.say(f"{DECLARATION} declares phase {HARDENED}: the next nixos-rebuild keeps it")
+    elif found != phase_file(Phase.hardened, templates):
+        world.warn(
+            f"the next nixos-rebuild makes phase setup the default again: {DECLARATION} is not as the installer wrote "
+            'it, so it was left alone; set hypervisor.phase = "hardened" there to stay'
         )
 
 
