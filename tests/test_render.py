@@ -1,9 +1,9 @@
-"""Rendered hosts: the same text every time, without a secret, that Nix reads and NixOS takes."""
+"""Rendered hosts: the same text every time, without a secret, that Nix reads and NixOS takes.
 
-import sys
-import threading
+That rendering opens nothing is tests/test_pure.py's to show.
+"""
+
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -132,31 +132,6 @@ def test_no_secret_is_rendered_and_each_one_referred_to_is_written_by_the_plan()
     }
     assert {secret.path for secret in host.secrets} == written
     assert all(secret.path in text for secret in host.secrets)
-
-
-def test_rendering_opens_nothing() -> None:
-    answers = Answers.model_validate(EVERYTHING)
-    plan = make_plan(SERVER, answers, MEDIUM)
-    templates = load_templates()
-    render(SERVER, answers, plan, MEDIUM, templates)
-    seen: list[str] = []
-    watched = threading.get_ident()
-    watching = True
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if (
-            watching
-            and threading.get_ident() == watched
-            and event.startswith(("open", "socket.", "subprocess.", "os."))
-        ):
-            seen.append(f"{event} {arguments}")
-
-    sys.addaudithook(hook)  # stays for the process's life, so it is switched off below
-    try:
-        render(SERVER, answers, plan, MEDIUM, templates)
-    finally:
-        watching = False
-    assert seen == []
 
 
 def test_files_cannot_be_changed_afterwards() -> None:
