@@ -12,10 +12,10 @@ from rich.console import Console
 from installer.execute.live import LiveSystem
 from installer.execute.log import Log, Redactor
 from installer.execute.nix_log import NixLog
-from installer.execute.nix_store import check_realised, copy_closure
+from installer.execute.nix_store import check_realised, copy_closure, realise_flake
 from installer.execute.progress import JsonLines, Plain, Progress, Terminal, make_progress, wants_plain
-from installer.execute.runner import Runner
-from installer.plan.actions import CopyClosure
+from installer.execute.runner import CommandError, Runner
+from installer.plan.actions import CopyClosure, RealiseFlake
 from installer.plan.model import Step
 from tests.execute.rig import add_nix, add_to_store, rig, run
 
@@ -115,8 +115,8 @@ def nix_line(**event: object) -> bytes:
 
 def test_percentages_of_copies_and_builds() -> None:
     seen: list[tuple[float, str]] = []
-    said: list[str] = []
-    log = NixLog(say=said.append, progress=lambda share, text: seen.append((round(share, 3), text)))
+    said: list[str | None] = []
+    log = NixLog(progress=lambda share, text: seen.append((round(share, 3), text)))
     mib = 1 << 20
     for line in (
         nix_line(action="start", id=1, type=104, level=0, text=""),
@@ -133,11 +133,11 @@ def test_percentages_of_copies_and_builds() -> None:
         b"@nix not json",
         b"plain words",
     ):
-        log.line(line)
+        said.append(log.line(line))
     assert seen == [
-        (0.25, "25 of 100 MiB copied"),
-        (0.5, "50 of 100 MiB copied"),
-        (0.375, "50 of 100 MiB copied, 1 of 4 built"),
+        (0.25, "25 MiB of 100 MiB copied"),
+        (0.5, "50 MiB of 100 MiB copied"),
+        (0.375, "50 MiB of 100 MiB copied, 1 of 4 built"),
     ]
     for words in ("copying path 'a'", "  a line of the build", "error: no", "@nix not json", "plain words"):
         assert words in said
@@ -175,6 +175,26 @@ def test_closure_is_copied_with_progress_and_checked(tmp_path: Path) -> None:
             check_realised(runner, str(other), path)
 
 
+def test_first_small_copies_are_not_all_of_a_system() -> None:
+    seen: list[float] = []
+    log = NixLog(progress=lambda share, _: seen.append(share), least=1000)
+    log.line(nix_line(action="start", id=1, type=100, level=3, text="copying path 'a'"))
+    log.line(nix_line(action="result", id=1, type=105, fields=[10, 10, 0, 0]))
+    assert seen == [0.01]
+
+
+@pytest.mark.nix
+def test_nix_says_why_it_failed(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        add_nix(made)
+        runner = Runner(Log(tmp_path / "log", Redactor()), made.live.search_path)
+        progress = Progress(JsonLines(io.StringIO()), Redactor())
+        action = RealiseFlake(flake=f"path:{tmp_path}/nowhere", attribute="x", store=str(tmp_path))
+        with pytest.raises(CommandError) as caught:
+            realise_flake(runner, progress, action, 0)
+        assert "nowhere" in caught.value.why
+
+
 @pytest.mark.nix
 def test_real_nix_tells_how_far_it_is(tmp_path: Path) -> None:
     with rig(tmp_path) as made:
@@ -183,7 +203,7 @@ def test_real_nix_tells_how_far_it_is(tmp_path: Path) -> None:
         (tmp_path / "big/file").write_bytes(os.urandom(5_000_000))
         path = add_to_store(made, tmp_path / "big", "big")
         shares: list[float] = []
-        log = NixLog(say=lambda _: None, progress=lambda share, _: shares.append(share))
+        log = NixLog(progress=lambda share, _: shares.append(share))
         runner = Runner(Log(tmp_path / "log", Redactor()), LiveSystem.search_path)
         copy = (
             "copy",

@@ -103,16 +103,17 @@ def _probe() -> "Facts":
 
 def _look(options: argparse.Namespace, answers: "Answers", medium: "Medium", facts: "Facts") -> int:
     """Plan, and render if asked, for this machine or a recorded one."""
-    from installer.execute.configuration import write_configuration
     from installer.execute.consent import remember_shown
     from installer.execute.live import LiveSystem
     from installer.plan.describe import describe
     from installer.plan.planner import make_plan
     from installer.plan.token import confirm_token
-    from installer.render import load_templates, render
 
     plan = make_plan(facts, answers, medium)
     if options.render:
+        from installer.execute.configuration import write_configuration
+        from installer.render import load_templates, render
+
         rendered = render(facts, answers, plan, medium, load_templates())
         write_configuration(options.render.absolute(), rendered)
         if not options.plan:

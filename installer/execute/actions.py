@@ -65,7 +65,7 @@ def carry_out(action: Action, context: Context) -> None:
         case WriteHandoff():
             write_handoff(Path(action.path), context.plan.handoff)
         case RealiseFlake():
-            toplevel = realise_flake(runner, context.progress, action)
+            toplevel = realise_flake(runner, context.progress, action, context.medium.estimated_closure)
             context.journal.record("learned", TOPLEVEL, details=(toplevel,))
         case CopyClosure():
             toplevel = copy_closure(runner, context.progress, action)

@@ -8,6 +8,7 @@ from installer.execute.live import LiveSystem
 from installer.execute.progress import Progress
 from installer.execute.runner import Runner
 from installer.execute.secrets import Secrets
+from installer.medium import Medium
 from installer.plan.model import DiskIdentity, Plan
 from installer.render import RenderedHost
 
@@ -23,6 +24,8 @@ class Context:
     """What is done."""
     answers: Answers
     """What it is done for."""
+    medium: Medium
+    """What the live medium carries."""
     rendered: RenderedHost
     """The host's configuration."""
     live: LiveSystem

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from installer.answers.sizes import format_size
 from installer.errors import Exit, HyperError
 from installer.execute.evidence import Evidence, ensure
 
@@ -58,7 +59,7 @@ def copy_file(
             else:
                 writer.write(chunk)
             done += len(chunk)
-            progress(done / total, f"{done >> 20} of {total >> 20} MiB copied")
+            progress(done / total, f"{format_size(done)} of {format_size(total)} copied")
         writer.truncate(done)
         os.fchmod(writer.fileno(), mode)
         writer.flush()

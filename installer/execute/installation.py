@@ -98,6 +98,7 @@ class _Workshop:
         return Context(
             plan=plan,
             answers=self.request.answers,
+            medium=self.request.medium,
             rendered=rendered,
             live=self.request.live,
             runner=self.runner,

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from installer.answers.sizes import format_size
+
 _COPY_PATH, _COPY_PATHS, _BUILDS, _BUILD = 100, 103, 104, 105
-_BUILD_LOG_LINE, _PROGRESS, _SET_EXPECTED = 101, 105, 106
 _LEAST_LEVEL = 3
 """Levels: 0 error, 1 warning, 2 notice, 3 info."""
 _PREFIX = b"@nix "
@@ -19,10 +20,10 @@ _PREFIX = b"@nix "
 class NixLog:
     """Follows one run of Nix."""
 
-    say: Callable[[str], None]
-    """Takes lines for people."""
     progress: Callable[[float, str], None]
     """Takes how far it is, from 0 to 1, with words."""
+    least: int = 0
+    """Bytes that will be copied at least; Nix itself learns of them bit by bit."""
     kinds: dict[int, int] = field(default_factory=dict)
     """Running activities and their type."""
     expected: dict[int, dict[int, int]] = field(default_factory=dict)
@@ -36,29 +37,29 @@ class NixLog:
     builds: tuple[int, int] = (0, 0)
     """Builds done and expected."""
 
-    def line(self, line: bytes) -> None:
-        """Take one line of standard error."""
+    def line(self, line: bytes) -> str | None:
+        """Take one line of standard error; gives what it says to people."""
         if not line.startswith(_PREFIX):
-            self.say(line.decode(errors="replace"))
-            return
+            return line.decode(errors="replace")
         try:
             event = json.loads(line[len(_PREFIX) :])
         except ValueError:
-            self.say(line.decode(errors="replace"))
-            return
+            return line.decode(errors="replace")
         match event:
             case {"action": "msg", "msg": str(text), "level": int(level)} if level <= _LEAST_LEVEL:
-                self.say(text)
+                return text
             case {"action": "start", "id": int(number), "type": int(kind)}:
                 self.kinds[number] = kind
-                if event.get("text") and event.get("level", 9) <= _LEAST_LEVEL:
-                    self.say(str(event["text"]))
+                return (
+                    str(event.get("text") or "") or None if event.get("level", 9) <= _LEAST_LEVEL else None
+                )
             case {"action": "stop", "id": int(number)}:
                 self._stop(number)
             case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
-                self._result(number, kind, fields)
+                return self._result(number, kind, fields)
             case _:
                 pass
+        return None
 
     def _stop(self, number: int) -> None:
         if self.kinds.pop(number, None) == _COPY_PATH:
@@ -66,11 +67,11 @@ class NixLog:
             self.done.pop(number, None)
             self._report()
 
-    def _result(self, number: int, kind: int, fields: list[Any]) -> None:
+    def _result(self, number: int, kind: int, fields: list[Any]) -> str | None:
         activity = self.kinds.get(number)
         match kind, fields:
             case 101, [str(text), *_] if activity == _BUILD:
-                self.say(f"  {text}")
+                return f"  {text}"
             case 106, [int(of), int(amount)]:
                 self.expected.setdefault(of, {})[number] = amount
             case 105, [int(done), int(expected), *_] if activity == _COPY_PATH:
@@ -81,17 +82,18 @@ class NixLog:
                 self._report()
             case _:
                 pass
+        return None
 
     def _report(self) -> None:
-        # What is announced may come late or never (substitution of a single path): what runs counts too.
+        # What is announced may come late or never: what runs counts too.
         announced = sum(self.expected.get(_COPY_PATH, {}).values())
-        total = max(announced, self.copied + sum(self.sizes.values()))
+        total = max(self.least, announced, self.copied + sum(self.sizes.values()))
         copied = self.copied + sum(self.done.values())
         shares = []
         words = []
         if total:
             shares.append(copied / total)
-            words.append(f"{copied >> 20} of {total >> 20} MiB copied")
+            words.append(f"{format_size(copied)} of {format_size(total)} copied")
         built, to_build = self.builds
         if to_build:
             shares.append(built / to_build)

@@ -37,13 +37,19 @@ def _room_on_target(store: str) -> Iterator[dict[str, str]]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def realise_flake(runner: Runner, progress: Progress, action: RealiseFlake) -> str:
+def realise_flake(runner: Runner, progress: Progress, action: RealiseFlake, least: int) -> str:
     """Evaluate and realise a flake's toplevel in the target's store, taking from the live system's what is there.
+
+    Args:
+        runner: Runs Nix.
+        progress: Hears how far it is.
+        action: What to realise, and where.
+        least: Bytes that a system has at least, for the percentage.
 
     Returns:
         The toplevel's store path.
     """
-    log = NixLog(say=lambda line: runner.log.write(f"| {line}"), progress=progress.inside)
+    log = NixLog(progress=progress.inside, least=least)
     with _room_on_target(action.store) as temporary:
         finished = runner.run(
             build_command(action),
@@ -76,7 +82,7 @@ def copy_closure(runner: Runner, progress: Progress, action: CopyClosure) -> str
     """
     known = _path_info(runner, action.toplevel, action.source, action.environment)
     sizes = {path: int(str(info["narSize"])) for path, info in known.items()}
-    follow = _CopyProgress(runner, progress, sizes, action.store)
+    follow = _CopyProgress(progress, sizes, action.store)
     with _room_on_target(action.store) as temporary:
         runner.run(
             copy_command(action),
@@ -90,8 +96,7 @@ def copy_closure(runner: Runner, progress: Progress, action: CopyClosure) -> str
 class _CopyProgress:
     """How many bytes of a closure are on the target."""
 
-    def __init__(self, runner: Runner, progress: Progress, sizes: dict[str, int], store: str) -> None:
-        self._runner = runner
+    def __init__(self, progress: Progress, sizes: dict[str, int], store: str) -> None:
         self._progress = progress
         self._sizes = sizes
         self._store = store
@@ -104,22 +109,23 @@ class _CopyProgress:
     def _free_now(self) -> int:
         return shutil.disk_usage(self._store).free
 
-    def line(self, line: bytes) -> None:
-        """A line of Nix's: a path begins, or words for the log."""
-        self._runner.log.write(f"| {line.decode(errors='replace')}")
+    def line(self, line: bytes) -> str:
+        """A line of Nix's: a path begins, or words for people."""
         match = _COPYING.match(line)
         if match:
             self._begun += self._current
             self._current = self._sizes.get(match.group(1).decode(), 0)
             if time.monotonic() - self._reported > 0.2:
                 self.tick()
+        return line.decode(errors="replace")
 
     def tick(self) -> None:
         """Within a path, the space that it takes tells how far it is."""
         self._reported = time.monotonic()
         used = self._free - self._free_now()
         copied = min(max(used, self._begun), self._begun + self._current)
-        self._progress.inside(copied / self._total, f"{copied >> 20} of {self._total >> 20} MiB copied")
+        words = f"{format_size(copied)} of {format_size(self._total)} copied"
+        self._progress.inside(copied / self._total, words)
 
 
 def _path_info(

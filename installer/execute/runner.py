@@ -165,7 +165,7 @@ class Runner:
         stdin: bytes | None = None,
         timeout: float | None = None,
         environment: Mapping[str, str] | None = None,
-        on_line: Callable[[bytes], None] | None = None,
+        on_line: Callable[[bytes], str | None] | None = None,
         on_tick: Callable[[], None] | None = None,
         check: bool = True,
         quiet: bool = False,
@@ -177,7 +177,7 @@ class Runner:
             stdin: Fed to standard input as it is; none: /dev/null.
             timeout: Seconds after which the program and all it started are ended.
             environment: Variables besides PATH, HOME and LC_ALL.
-            on_line: Takes each line of standard error instead of the log.
+            on_line: Takes each line of standard error and gives what of it is for people; without it all is.
             on_tick: Called about once a second while it runs, besides the runner's own.
             check: Whether a status other than 0 is an error.
             quiet: Keep standard output out of the log (binary or long).
@@ -189,10 +189,11 @@ class Runner:
         self.log.write(f"$ {shlex.join(argv)}")
         tail: deque[str] = deque(maxlen=_KEPT_LINES)
 
-        def logged(line: bytes) -> None:
-            text = self.log.redact(line.decode(errors="replace"))
-            tail.append(text)
-            self.log.write(f"| {text}")
+        def standard_error(line: bytes) -> None:
+            text = on_line(line) if on_line else line.decode(errors="replace")
+            if text is not None:
+                tail.append(self.log.redact(text))
+                self.log.write(f"| {text}")
 
         def standard_output(line: bytes) -> None:
             self.log.write(f"> {line.decode(errors='replace')}")
@@ -201,7 +202,7 @@ class Runner:
         try:
             talk = _Talk(
                 process=process,
-                streams={1: _Stream(_ignore if quiet else standard_output), 2: _Stream(on_line or logged)},
+                streams={1: _Stream(_ignore if quiet else standard_output), 2: _Stream(standard_error)},
                 ticks=(self.tick, on_tick) if on_tick else (self.tick,),
                 deadline=started + timeout if timeout else None,
                 rest=memoryview(stdin or b""),
