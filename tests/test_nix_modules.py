@@ -136,13 +136,19 @@ def test_passthrough_claims_in_stage_1_and_rescue_claims_nothing() -> None:
     assert "vfio_virqfd" not in modules
 
 
+LOCKED = """{ lib, ... }: {
+  users.users.alice.openssh.authorizedKeys.keys = lib.mkForce [ ];
+  users.users.alice.hashedPassword = "!$6$locked";
+}"""
+
+
 @pytest.mark.nixpkgs
 @pytest.mark.parametrize(
     ("module", "message"),
     [
         ("{ lib, ... }: { users.users.alice.extraGroups = lib.mkForce [ ]; }", "Nobody could log in"),
         (
-            "{ lib, ... }: { users.users.alice.openssh.authorizedKeys.keys = lib.mkForce [ ]; }",
+            LOCKED,
             "Nobody could log in",
         ),
         (
@@ -150,6 +156,7 @@ def test_passthrough_claims_in_stage_1_and_rescue_claims_nothing() -> None:
             "is no PCI address",
         ),
     ],
+    ids=["no administrator", "no key and a locked password", "no PCI address"],
 )
 def test_each_assertion_fires(module: str, message: str) -> None:
     failed = example("host: null", module).failed_assertions

@@ -11,13 +11,15 @@ let
   administrators = lib.filterAttrs (
     _: user: user.isNormalUser && lib.elem "wheel" user.extraGroups
   ) config.users.users;
+  # "!" and "*" lock an account; an empty hash lets nobody in through SSH or sudo.
+  unlocked = hash: hash != null && hash != "" && builtins.match "[!*].*" hash == null;
   canLogIn =
     user:
     user.openssh.authorizedKeys.keys != [ ]
     || user.openssh.authorizedKeys.keyFiles != [ ]
     || user.hashedPasswordFile != null
-    || user.hashedPassword != null
-    || user.initialHashedPassword != null;
+    || unlocked user.hashedPassword
+    || unlocked user.initialHashedPassword;
 in
 {
   imports = [ ./first-run.nix ];
