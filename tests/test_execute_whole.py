@@ -122,9 +122,7 @@ def test_killed_at_every_boundary_and_gone_on_with(ready: Ready) -> None:
     [
         r"^\$ wipefs",
         r"^\$ udevadm settle",
-        r"^\$ mkfs\.ext4",
         r"^\$ nix copy",
-        r"^\$ nix-env",
         r"^\$ unshare.*boot$",
         r"^\$ umount",
     ],
@@ -132,6 +130,16 @@ def test_killed_at_every_boundary_and_gone_on_with(ready: Ready) -> None:
 def test_killed_inside_a_step_and_gone_on_with(ready: Ready, line: str) -> None:
     killed = ready.space.install(ready.rig, "--die-at", line)
     assert killed.returncode == -9, killed.stdout + killed.stderr
+    done = ready.space.install(ready.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+
+
+def test_stopped_politely_says_how_to_go_on(ready: Ready) -> None:
+    stopped = ready.space.install(ready.rig, "--stop-at", r"^\$ nix copy")
+    assert stopped.returncode != Exit.ok
+    assert "Stopped. Disks: written and verified: wipe-main, partition-main, format-root" in stopped.stdout
+    assert "sfdisk" in stopped.stdout
+    assert "The same command goes on from here" in stopped.stdout
     done = ready.space.install(ready.rig)
     assert done.returncode == Exit.ok, done.stdout + done.stderr
 

@@ -9,6 +9,7 @@ from installer.errors import Exit, HyperError
 from installer.execute.actions import carry_out
 from installer.execute.checks import says_absent, verify
 from installer.execute.context import Context
+from installer.execute.devices import settle
 from installer.execute.evidence import Evidence, Wrong
 from installer.execute.identity import OwnUse, check_identity
 from installer.execute.records import JOURNAL
@@ -163,6 +164,8 @@ def _afresh(context: Context, step: Step, verified: tuple[Step, ...]) -> Evidenc
     journal, began = context.journal, time.monotonic()
     doing = "it could not be checked which disk it writes to"
     try:
+        if step.writes:
+            settle(context.runner)  # what the last step wrote may still be making udev rename things
         for key in step.writes:
             for line in check_identity(context.live, context.disk(key), step, OwnUse.of(verified)):
                 context.runner.log.write(f"# {line}")

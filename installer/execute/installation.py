@@ -13,7 +13,7 @@ from installer.answers.model import Answers
 from installer.errors import Exit
 from installer.execute.consent import is_confirmed, remember_shown
 from installer.execute.context import Context
-from installer.execute.executor import execute, other_plan, take_down
+from installer.execute.executor import disk_state, execute, other_plan, take_down
 from installer.execute.files import write_file
 from installer.execute.journal import Journal, only_installer
 from installer.execute.live import LiveSystem
@@ -143,8 +143,13 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
         write_file(live.plan, plan.model_dump_json().encode(), _MODE)
     for warning in (*plan.warnings, *warnings):
         workshop.progress.say(f"Warning: {warning}")
-    with workshop.progress.screen.shown():
-        result = execute(context)
+    try:
+        with workshop.progress.screen.shown():
+            result = execute(context)
+    except KeyboardInterrupt:
+        workshop.progress.say(f"Stopped. Disks: {disk_state(plan, context)}")
+        workshop.progress.say("The same command goes on from here; --fresh forgets it.")
+        raise
     for line in summary(context, result):
         workshop.progress.say(line)
     _end(answers, workshop)

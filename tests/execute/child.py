@@ -17,8 +17,8 @@ from installer.medium import Medium
 from tests.execute.rig import Rig
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _die(number: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
 
 
 def _die_after_records(count: int) -> None:
@@ -36,14 +36,14 @@ def _die_after_records(count: int) -> None:
     journal.Journal.record = counted  # type: ignore[method-assign]
 
 
-def _die_at_line(pattern: str) -> None:
-    """SIGKILL as soon as a line of the log fits: in the middle of a step."""
+def _die_at_line(pattern: str, number: signal.Signals) -> None:
+    """A signal as soon as a line of the log fits: in the middle of a step."""
     write = log.Log.write
 
     def watched(self: log.Log, text: str) -> None:
         write(self, text)
         if re.search(pattern, text):
-            _die()
+            _die(number)
 
     log.Log.write = watched  # type: ignore[method-assign]
 
@@ -56,12 +56,15 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--die-after", type=int)
     parser.add_argument("--die-at")
+    parser.add_argument("--stop-at")
     parser.add_argument("--progress", default="plain")
     options = parser.parse_args()
     if options.die_after:
         _die_after_records(options.die_after)
     if options.die_at:
-        _die_at_line(options.die_at)
+        _die_at_line(options.die_at, signal.SIGKILL)
+    if options.stop_at:
+        _die_at_line(options.stop_at, signal.SIGTERM)
     folder: Path = options.folder
     try:
         return install(
