@@ -13,7 +13,7 @@ demo: setup-lab ## Watch the installer install a machine, from blank disks to a 
 	$(PYTHON) -m tests.lab demo
 
 test: setup-test lint ## Everything that CI runs: the checks, the fast tests, the tests in machines
-	$(PYTHON) -m tests.nixeval.nix --get
+	$(PYTHON) -m tests.lab build
 	$(PYTEST) -m "not matrix"
 
 test-fast: setup-fast lint ## The checks and the tests that need no machine
