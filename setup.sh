@@ -58,21 +58,20 @@ may_run_the_lab() { # before anything is downloaded: what would fail only after 
 }
 
 install_packages() {
-    wanted=$(missing)
+    wanted=$(missing | tr '\n' ' ')
     [ -n "$wanted" ] || return 0
     may_become_root
     echo "Debian packages to install, with those they depend on:"
     for package in $wanted; do
         # shellcheck disable=SC2086 # one word each
-        sed -n "s/^$package[[:space:]][[:space:]]*#*[[:space:]]*/  $package: /p" $lists | head -n 1
+        sed -n "s/^${package}[[:space:]][[:space:]]*#*[[:space:]]*/  $package: /p" $lists | head -n 1
     done
     if [ -z "${CI:-}" ] && [ -t 0 ]; then
         printf 'Install them with apt-get? [Y/n] '
         read -r answer || answer=n
-        # shellcheck disable=SC2086 # one line
         case $answer in
             '' | [Yy]*) ;;
-            *) stop "Nothing was installed." "the answer was no" "install them yourself: apt-get install "$(echo $wanted) ;;
+            *) stop "Nothing was installed." "the answer was no" "install them yourself: apt-get install $wanted" ;;
         esac
     fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || stop "The package lists cannot be fetched." \
@@ -81,12 +80,11 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >"$work/apt" 2>&1 || {
         tail -n 20 "$work/apt" >&2
         stop "The packages cannot be installed." "apt-get install failed, see above" \
-            "run apt-get install "$(echo $wanted)" by hand, mend what it names, then run this again"
+            "run apt-get install $wanted by hand, mend what it names, then run this again"
     }
-    still=$(missing)
-    # shellcheck disable=SC2086 # one line
+    still=$(missing | tr '\n' ' ')
     [ -z "$still" ] || stop "Some packages are not installed though apt-get ended well." \
-        "dpkg does not know "$(echo $still)" as installed" "install them by hand, then run this again"
+        "dpkg does not know as installed: $still" "install them by hand, then run this again"
 }
 
 install_python() {
@@ -126,8 +124,8 @@ for part in "$@"; do
         *) stop "There is nothing called '$part' to set up." "the parts are: tests, lab, libvirt, bench" "see the head of setup.sh" ;;
     esac
 done
-command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || stop "This is not a Debian-like system." \
-    "apt-get and dpkg-query are not here" "use Debian 12, Ubuntu 24.04 or later, or the flake: nix develop"
+command -v apt-get >/dev/null || stop "This is not a Debian-like system." \
+    "apt-get is not here" "use Debian 12, Ubuntu 24.04 or later, or the flake: nix develop"
 
 mkdir -p .cache
 work=$(mktemp -d)

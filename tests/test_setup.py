@@ -16,6 +16,7 @@ from tests.nixeval.nix import REPOSITORY
 
 LISTS = sorted([REPOSITORY / "packages.txt", *REPOSITORY.glob("tests/**/packages*.txt")])
 ABSENT = "no-such-package-anywhere"
+ABSENT_TOO = "not-this-one-either"
 SECONDS = 60
 
 
@@ -26,7 +27,7 @@ class Place:
         self.folder = folder
         shutil.copy(REPOSITORY / "setup.sh", folder)
         (folder / "packages.txt").write_text(
-            f"# Why.\n{ABSENT}  # for this test\ncoreutils  # here already\n"
+            f"# Why.\n{ABSENT}  # for this test\n{ABSENT_TOO} # as well\ncoreutils  # here already\n"
         )
         (folder / "tests/lab").mkdir(parents=True)
         (folder / "tests/lab/packages.txt").touch()
@@ -84,10 +85,10 @@ def test_ci_is_not_asked_and_the_effect_is_looked_at(place: Place) -> None:
     assert f"  {ABSENT}: for this test\n" in done.stdout
     assert "coreutils" not in done.stdout
     assert "[Y/n]" not in done.stdout
-    assert f"apt-get install -y -qq --no-install-recommends {ABSENT}" in place.calls
+    assert f"apt-get install -y -qq --no-install-recommends {ABSENT} {ABSENT_TOO}" in place.calls
     # The stand-in ended well and installed nothing.
     assert done.returncode == 1
-    assert f"dpkg does not know {ABSENT} as installed" in done.stderr
+    assert f"dpkg does not know as installed: {ABSENT} {ABSENT_TOO}" in done.stderr
 
 
 def test_a_no_is_a_no(place: Place) -> None:
@@ -109,7 +110,7 @@ def test_a_no_is_a_no(place: Place) -> None:
         os.close(slave)
     assert done.returncode == 1
     assert done.stdout.count("[Y/n]") == 1
-    assert f"apt-get install {ABSENT}" in done.stderr
+    assert f"apt-get install {ABSENT} {ABSENT_TOO}" in done.stderr
     assert "apt-get" not in place.calls
 
 
