@@ -1,6 +1,7 @@
 """A host's system built beforehand, on this machine, and put into a binary cache on a disk image."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def ready(hostname: str, answers: Path, facts: Path, scratch: Path) -> tuple[Pat
     rendered = scratch / "rendered"
     stand_in = scratch / "flake-answers.toml"
     # What is rendered does not depend on where the system comes from; a plan for a closure wants to know it already.
-    stand_in.write_text(answers.read_text().replace('source = "closure"', 'source = "flake"'))
+    stand_in.write_text(re.sub(r"(?m)^(source|closure) = .*$", "", answers.read_text()))
     given: list[str | Path] = ["--answers", stand_in, "--facts", facts, "--medium", code / "medium.json"]
     run(["env", "-C", REPOSITORY, sys.executable, "-m", "hv", "install", *given, "--render", rendered])
     content = cache.key(code.name, rendered)

@@ -23,9 +23,11 @@ NEEDED_FOR_BOOT = (
 FILESYSTEM_MODULES = {
     "ext4": ["ext4"],
     "xfs": ["xfs"],
-    "btrfs": ["btrfs"],
+    "btrfs": ["btrfs", "xxhash_generic", "blake2b_generic", "sha256_generic"],
     "vfat": ["vfat", "nls_cp437", "nls_ascii"],
 }
+CHECKSUMS = ("crc32c_generic", "crc32c_intel", "libcrc32c")
+"""Asked for by algorithm, not by module: no dependency names them."""
 LUKS_MODULES = (
     "dm_mod",
     "dm_crypt",
@@ -59,6 +61,7 @@ def main() -> None:
     early = mounts(given["filesystems"])
     kinds = {kind for _, _, kind, _ in early} | (set(given["supportedFilesystems"]) - STAGE_2_ONLY)
     names = [
+        *CHECKSUMS,
         *given["modules"],
         *(name for kind in sorted(kinds) for name in FILESYSTEM_MODULES.get(kind, [kind])),
     ]

@@ -25,7 +25,7 @@ Before=swap.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/bin/sh -ec 'modprobe zram num_devices=1; size=$(awk "/MemTotal/ {{print int(\\$2 * {percent} / 100)}}" /proc/meminfo); echo ${{size}}K >/sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon -p 5 /dev/zram0'
+ExecStart=/usr/bin/sh -ec 'modprobe zram num_devices=1; size=$$(awk "/MemTotal/ {{print int(\\$$2 * {percent} / 100)}}" /proc/meminfo); echo $${{size}}K >/sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon -p 5 /dev/zram0'
 """
 SWAP = """[Unit]
 Description=Swap on {device}, encrypted anew at each boot
@@ -42,6 +42,8 @@ ExecStart=/usr/bin/sh -ec 'cryptsetup --batch-mode plainOpen --allow-discards -c
 MASKED = (
     # Minutes of an emulated processor for nothing that the lab looks at.
     "systemd-hwdb-update.service",
+    # Accounts are activation's.
+    "systemd-sysusers.service",
     "systemd-journal-catalog-update.service",
     "systemd-firstboot.service",
     "systemd-pcrmachine.service",
