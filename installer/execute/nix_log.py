@@ -4,6 +4,7 @@ One line an event, `@nix {"action": …}`; activity and result numbers from `log
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,9 @@ _COPY_PATH, _COPY_PATHS, _BUILDS, _BUILD = 100, 103, 104, 105
 _LEAST_LEVEL = 3
 """Levels: 0 error, 1 warning, 2 notice, 3 info."""
 _PREFIX = b"@nix "
+_PROGRESS = b',"type":105}'
+_PAUSE = 0.1
+"""Seconds between two looks at how far a copy is: Nix says so thousands of times a second."""
 
 
 @dataclass
@@ -36,11 +40,15 @@ class NixLog:
     """Bytes of copies that ended."""
     builds: tuple[int, int] = (0, 0)
     """Builds done and expected."""
+    looked: float = 0.0
+    """When a copy's progress was last taken, in seconds of the monotonic clock."""
 
     def line(self, line: bytes) -> str | None:
         """Take one line of standard error; gives what it says to people."""
         if not line.startswith(_PREFIX):
             return line.decode(errors="replace")
+        if line.endswith(_PROGRESS) and self._may_pass(line):
+            return None
         try:
             event = json.loads(line[len(_PREFIX) :])
         except ValueError:
@@ -60,6 +68,17 @@ class NixLog:
             case _:
                 pass
         return None
+
+    def _may_pass(self, line: bytes) -> bool:
+        """Whether it says once more how far a copy is whose size is known; its end is told by other lines."""
+        number = line[: -len(_PROGRESS)].rpartition(b'"id":')[2]
+        if not number.isdigit() or int(number) not in self.done:
+            return False
+        now = time.monotonic()
+        if now - self.looked < _PAUSE:
+            return True
+        self.looked = now
+        return False
 
     def _stop(self, number: int) -> None:
         if self.kinds.pop(number, None) == _COPY_PATH:

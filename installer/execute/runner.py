@@ -1,5 +1,6 @@
 """The one way programs are run: logged, timed, redacted, bounded in time, and gone when the installer is."""
 
+import fcntl
 import os
 import selectors
 import shlex
@@ -14,7 +15,10 @@ from pathlib import Path
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 20
+_GATHER = 0.05
+"""Seconds for which a talkative program's output gathers in its pipe before it is read: Nix writes a line for every
+few bytes that it copies, and waking up for each one costs more than the copying."""
 _GRACE = 5.0
 _KEPT_LINES = 200
 
@@ -86,6 +90,8 @@ class _Talk:
     ticks: Sequence[Callable[[], None]]
     deadline: float | None
     rest: memoryview
+    talkative: bool = False
+    """Whether output is left to gather for a moment between two looks."""
     collected: list[bytes] = field(default_factory=list)
 
     def go_on(self) -> None:
@@ -95,6 +101,8 @@ class _Talk:
         with selectors.DefaultSelector() as selector:
             for number, pipe in ((1, process.stdout), (2, process.stderr)):
                 os.set_blocking(pipe.fileno(), False)
+                if self.talkative:
+                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _CHUNK)
                 selector.register(pipe, selectors.EVENT_READ, number)
             if process.stdin:
                 os.set_blocking(process.stdin.fileno(), False)
@@ -114,6 +122,8 @@ class _Talk:
                     ended = self._feed() if key.data == 0 else self._take(key.data, key.fd)
                     if ended:
                         selector.unregister(key.fileobj)
+                if self.talkative and process.poll() is None:
+                    time.sleep(_GATHER)
 
     def _feed(self) -> bool:
         """Write what fits into the pipe; whether all is written and it is closed."""
@@ -206,6 +216,7 @@ class Runner:
                 ticks=(self.tick, on_tick) if on_tick else (self.tick,),
                 deadline=started + timeout if timeout else None,
                 rest=memoryview(stdin or b""),
+                talkative=on_line is not None,
             )
             talk.go_on()
             status = process.wait(self._left(started, timeout))
