@@ -220,4 +220,3 @@ def test_real_nix_tells_how_far_it_is(tmp_path: Path) -> None:
             "told more than once, though not for each of the thousand lines of Nix's"
         )
         assert shares == sorted(shares)
-        assert shares == sorted(shares)
