@@ -83,7 +83,8 @@ def test_json_lines() -> None:
     assert "hunter22" not in out.getvalue()
 
 
-def test_terminal_of_80_columns() -> None:
+def test_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     out, clock = io.StringIO(), Clock()
     console = Console(file=out, width=80, height=24, force_terminal=True, legacy_windows=False)
     walk(Progress(Terminal(console, lambda: len(STEPS), clock), secretive()), clock)
