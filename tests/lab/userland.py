@@ -70,7 +70,6 @@ PACKAGES: dict[str, str] = {
     "xorriso": "the ISO image",
     "mtools": "its EFI partition",
     "ca-certificates": "certificates of the live system",
-    "git": "flakes on an installed host are kept in it",
 }
 KERNEL = "linux-image-amd64"
 """Its image is fetched and unpacked beside the userland: installing it would run initramfs-tools twice."""

@@ -118,6 +118,7 @@ class Modules:
     def closure(self, names: Iterable[str]) -> list[str]:
         """Paths of the modules and all that they need, in the order of loading. Unknown names are an error."""
         order: list[str] = []
+        seen: set[str] = set()  # soft dependencies may go round in circles
 
         def add(name: str, *, optional: bool = False) -> None:
             name = _module_name(name)
@@ -128,14 +129,14 @@ class Modules:
                 if optional:
                     return
                 raise SystemExit(f"initrd: there is no kernel module {name!r}")
-            if path in order:
+            if path in seen:
                 return
+            seen.add(path)
             for need in reversed(self.dependencies[path]):
                 add(need)
             for need in self._soft.get(name, ()):
                 add(need, optional=True)
-            if path not in order:
-                order.append(path)
+            order.append(path)
 
         for each in names:
             add(each)
