@@ -15,6 +15,8 @@ _COPY_PATH, _COPY_PATHS, _BUILDS, _BUILD = 100, 103, 104, 105
 _LEAST_LEVEL = 3
 """Levels: 0 error, 1 warning, 2 notice, 3 info."""
 _PREFIX = b"@nix "
+_AMOUNTS = b'"type":105}'
+"""Ends every line that says how far something is: hundreds of thousands of them in one installation."""
 _PROGRESS = b',"type":105}'
 _PAUSE = 0.1
 """Seconds between two looks at how far a copy is: Nix says so thousands of times a second."""
@@ -28,6 +30,10 @@ class NixLog:
     """Takes how far it is, from 0 to 1, with words."""
     least: int = 0
     """Bytes that will be copied at least; Nix itself learns of them bit by bit."""
+    every: float = 0.0
+    """Seconds between amounts that are looked at; reading all of them takes longer than what they tell of."""
+    due: float = 0.0
+    """When the next amount is looked at (time.monotonic)."""
     kinds: dict[int, int] = field(default_factory=dict)
     """Running activities and their type."""
     expected: dict[int, dict[int, int]] = field(default_factory=dict)

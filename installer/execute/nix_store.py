@@ -49,7 +49,7 @@ def realise_flake(runner: Runner, progress: Progress, action: RealiseFlake, leas
     Returns:
         The toplevel's store path.
     """
-    log = NixLog(progress=progress.inside, least=least)
+    log = NixLog(progress=progress.inside, least=least, every=0.5)
     with _room_on_target(action.store) as temporary:
         finished = runner.run(
             build_command(action),
