@@ -151,9 +151,9 @@ def boot(scenario: Scenario, recorder: Recorder, running: Running) -> None:
             serial.expect(r"was not accepted[\s\S]*Enter passphrase for disk", 15)
             serial.type(f"{PASSPHRASE}\n")
         serial.expect(r"stage 2", 40)
-    recorder.prove("the disk boots by itself", True, running.serial.text()[-600:])
     with recorder.phase("systemd up to the login prompt", "host"):
-        serial.expect(rf"{scenario.hostname} login:", 50)
+        ended = serial.expect(rf"{scenario.hostname} login:|emergency mode|rescue mode", 50)[0]
+    recorder.prove("the disk boots by itself to the login prompt", "login:" in ended, serial.text()[-1500:])
     recorder.picture(running.screenshot("booted"), "The installed host, booted from its own disk")
 
 

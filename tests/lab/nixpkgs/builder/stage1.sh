@@ -78,6 +78,18 @@ unlock() {
         answer=""
     done
     echo "Disk $1 is open." >/dev/console
+    tell_udev "$1"
+}
+
+# udev of stage 2 ignores mapped devices that it did not see being made, unless its database says they are complete
+# (55-dm.rules): here is nobody else to say it.
+tell_udev() {
+    mkdir -p /run/udev/data
+    for device in /sys/block/dm-*; do
+        if [ "$(cat "$device/dm/name")" = "$1" ]; then
+            echo E:DM_UDEV_PRIMARY_SOURCE_FLAG=1 >"/run/udev/data/b$(cat "$device/dev")"
+        fi
+    done
 }
 
 # Devices kept for guests: vfio-pci takes them, no other driver may.
