@@ -77,13 +77,6 @@ unlock() {
         fi
         answer=""
     done
-    # No udev saw this device come. Its rules (55-dm.rules) take a mapped device that they find later for a half-made
-    # one, unless their database says that it was announced: stage 1 of NixOS leaves this behind, so does this one.
-    mkdir -p /run/udev/data
-    for mapped in /sys/class/block/dm-*; do
-        [ "$(cat "$mapped/dm/name")" != "$1" ] ||
-            printf 'E:DM_UDEV_PRIMARY_SOURCE_FLAG=1\nV:1\n' >"/run/udev/data/b$(cat "$mapped/dev")"
-    done
     echo "Disk $1 is open." >/dev/console
     tell_udev "$1"
 }
