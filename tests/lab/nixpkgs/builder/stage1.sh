@@ -82,12 +82,13 @@ unlock() {
 }
 
 # udev of stage 2 ignores mapped devices that it did not see being made, unless its database says they are complete
-# (55-dm.rules): here is nobody else to say it.
+# (55-dm.rules): here is nobody else to say it. Nor does udev replace a device node by the link it wants there.
 tell_udev() {
     mkdir -p /run/udev/data
     for device in /sys/block/dm-*; do
         if [ "$(cat "$device/dm/name")" = "$1" ]; then
             echo E:DM_UDEV_PRIMARY_SOURCE_FLAG=1 >"/run/udev/data/b$(cat "$device/dev")"
+            ln -sf "../${device##*/}" "/dev/mapper/$1"
         fi
     done
 }
