@@ -4,7 +4,9 @@ Only ever grows, all online. The partition's end is rounded down to a MiB, one M
 leaves room for the backup GPT (33 sectors, UEFI specification 5.3.2).
 """
 
+import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +159,7 @@ class Stack:
             if (other_start := _read(other / "start")) > start:
                 limit = min(limit, other_start * SECTOR)
         partition = disk.with_name(part.name)
-        volume = world.path(f"/dev/mapper/{target.luks}").resolve() if target.luks else partition
+        volume = disk.with_name(_mapped(world, target.luks)) if target.luks else partition
         return cls(
             target=target,
             disk=disk,
@@ -233,18 +235,41 @@ def _grow_filesystem(world: World, stack: Stack) -> None:
     world.say(f"{kind} at {now.mountpoint}: {before} to {now.filesystem_size(world)} bytes")
 
 
+def _mapped(world: World, name: str) -> str:
+    """Kernel's name of a mapped device: /dev/mapper has links to it, or nodes of its own where no udev made them."""
+    for entry in sorted(world.path("/sys/class/block").glob("dm-*")):
+        if (entry / "dm/name").read_text(encoding="utf-8").strip() == name:
+            return entry.name
+    raise HyperError(
+        f"The LUKS volume {name} is not open.",
+        why="no mapped device has that name (/sys/class/block/dm-*/dm/name)",
+        remedy="If the root was moved on purpose, `hv firstrun skip grow-root --reason …`.",
+    )
+
+
 def _mountpoint(world: World, volume: Path) -> str:
     """First mount point of the device (proc(5), mountinfo), with its octal escapes undone."""
+    number = world.path(f"/sys/class/block/{volume.name}/dev").read_text(encoding="utf-8").strip()
     for line in world.path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         mounted, _, source = line.partition(" - ")
         device = source.split(" ")[1]
-        if device.startswith("/") and Path(device).resolve() == volume:
+        # By number, since one device may have several names; btrfs shows a number of its own in the table.
+        if device.startswith("/") and _number_of(Path(device)) == number:
             return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mounted.split(" ")[4])
     raise HyperError(
         f"The file system on {volume} is not mounted.",
         why="/proc/self/mountinfo does not name the device",
         remedy="If the root was moved on purpose, `hv firstrun skip grow-root --reason …`.",
     )
+
+
+def _number_of(device: Path) -> str | None:
+    """Major and minor, as sysfs writes them; none: no device is there."""
+    try:
+        status = device.stat()
+    except OSError:
+        return None
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else None
 
 
 def _read(path: Path) -> int:
