@@ -23,6 +23,7 @@ HARDWARE = Hardware(
         Disk("HVSMALL3", size="300M", bus="virtio"),
         Disk("HVTWIN", size="5G", bus="virtio"),
     ),
+    second_gpu=True,
     medium="stick",
 )
 
