@@ -29,6 +29,8 @@ def play(scenario: Scenario, *, quiet: bool = False) -> Recorder:
     recorder.say(f"everything about this run is kept in {folder}")
     try:
         _play(scenario, recorder)
+        for image in folder.glob("*.qcow2"):  # of use only to who looks into a failure
+            image.unlink()
     finally:
         recorder.write()
     return recorder
