@@ -17,9 +17,14 @@ inside() {
         exec /usr/sbin/chroot /mnt "$@"' _ "$@"
 }
 
+unsigned() {
+    [ -z "$(blkid -p -s TYPE -o value "$1")" ]
+}
+
+# Readers read to the end: with -q the writer would be told off by a broken pipe.
 begin=$EPOCHREALTIME
 wipefs --all --quiet "$device"
-blkid -p "$device" && exit 1
+unsigned "$device"
 sfdisk --quiet --label gpt "$device" <<TABLE
 start=1MiB, size=1MiB, type=21686148-6449-6E6F-744E-656564454649, name=$label-grub
 start=2MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name=$label-root
@@ -28,15 +33,15 @@ udevadm settle
 for part in 1 2; do
     until [ -b "$device-part$part" ]; do udevadm settle; done
     wipefs --all --quiet "$device-part$part"
-    ! blkid -p "$device-part$part"
+    unsigned "$device-part$part"
 done
-sfdisk --json "$device" | grep -q "$label-root"
+sfdisk --json "$device" | grep "$label-root" >/dev/null
 mkfs.ext4 -q -F -U "$uuid" -L "$label-root" -O '^metadata_csum_seed' "$device-part2"
 udevadm settle
 [ "$(blkid -p -s UUID -o value "$device-part2")" = "$uuid" ]
 mkdir -p /mnt
 mount -t ext4 -o noatime "$device-part2" /mnt
-findmnt --noheadings --output UUID /mnt | grep -q "$uuid"
+findmnt --noheadings --output UUID /mnt | grep "$uuid" >/dev/null
 mkdir -p -m 0700 /mnt/var/lib/hyper-nixos/secrets/passwords
 install -m 0600 "$hash" "/mnt/var/lib/hyper-nixos/secrets/passwords/$user"
 cmp -s "$hash" "/mnt/var/lib/hyper-nixos/secrets/passwords/$user"
@@ -57,8 +62,8 @@ inside "$system/activate" >/dev/null
 NIXOS_INSTALL_BOOTLOADER=1 inside "$system/bin/switch-to-configuration" boot >/dev/null 2>&1
 
 # It will boot: code in the boot sector and its partition, the closure's kernel and initrd behind the menu.
-head -c 440 "$device" | grep -q GRUB
-head -c 512 "$device-part1" | tr -d '\0' | grep -q .
+head -c 440 "$device" | grep -a GRUB >/dev/null
+head -c 512 "$device-part1" | tr -d '\0' | grep -a . >/dev/null
 for file in kernel initrd; do
     stored=$(readlink -f "/mnt$toplevel/$file")
     [ -e "$stored" ] || stored=/mnt$stored
@@ -67,7 +72,7 @@ for file in kernel initrd; do
     [ -n "$found" ]
 done
 grep -q "init=$toplevel/init" /mnt/boot/grub/grub.cfg
-zstd -dcq "$(ls /mnt/boot/kernels/*initrd* | head -n 1)" 2>/dev/null | grep -a -q ext4
+zstd -dcq "$(ls /mnt/boot/kernels/*initrd* | head -n 1)" 2>/dev/null | grep -a ext4 >/dev/null
 grep -q " / " "/mnt$toplevel/etc/fstab"
 # Somebody can log in.
 grep -q "^$user:[$]" /mnt/etc/shadow
@@ -75,11 +80,11 @@ inside "$toplevel/sw/bin/ssh-keygen" -q -t ed25519 -N '' -f /tmp/key
 for phase in "$toplevel" "$toplevel/specialisation/hardened"; do
     mkdir -p /mnt/run/sshd
     inside "$toplevel/sw/bin/sshd" -T -h /tmp/key -f "$phase/etc/ssh/sshd_config" \
-        -C "user=$user,host=client.invalid,addr=192.0.2.1" | grep -q '^pubkeyauthentication yes'
+        -C "user=$user,host=client.invalid,addr=192.0.2.1" | grep '^pubkeyauthentication yes' >/dev/null
 done
 rm -f /mnt/tmp/key /mnt/tmp/key.pub
 umount --recursive /mnt
-! findmnt /mnt
+if findmnt /mnt; then exit 1; fi
 sync
 end=$EPOCHREALTIME
 echo "seconds $(awk "BEGIN { print $end - $begin }")"

@@ -11,7 +11,7 @@ from tests.lab.channels import Agent, Job
 from tests.lab.command import run
 from tests.lab.guest import MARKER
 from tests.lab.machine import Machine, Running
-from tests.lab.paths import LAB, REPOSITORY, RUNS
+from tests.lab.paths import REPOSITORY, RUNS
 from tests.lab.recorder import Recorder
 from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, PASSWORD, PASSWORD_HASH, Scenario
 from tests.lab.session import Ssh, make_key, serial_login
@@ -53,7 +53,7 @@ def _play(scenario: Scenario, recorder: Recorder) -> None:
     machine = Machine(scenario.hardware, recorder.folder)
     machine.create()
     public_key = make_key(recorder.folder)
-    answers = (LAB / "answers" / f"{scenario.name}.toml").read_text().replace("@ssh-key@", public_key)
+    answers = scenario.answers().replace("@ssh-key@", public_key)
     (recorder.folder / "answers.toml").write_text(answers)
     with machine.start("live", iso=iso) as running:
         with recorder.phase("boot the live medium", "firmware"):

@@ -1,9 +1,10 @@
 """What the lab plays through, as data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tests.lab.machine import Disk, Hardware
+from tests.lab.paths import LAB
 
 PASSPHRASE = "correct horse battery"
 PASSWORD = "lab-password"
@@ -36,6 +37,18 @@ class Scenario:
     """A VM that must print its marker."""
     interrupted: bool = False
     """Kill the installer while it copies, then run it again."""
+    base: str | None = None
+    """The answer file that it starts from; none: the one of its own name."""
+    changes: tuple[tuple[str, str], ...] = ()
+    """What is replaced in that file."""
+
+    def answers(self) -> str:
+        """Its answer file, with `@ssh-key@` where a key goes."""
+        text = (LAB / "answers" / f"{self.base or self.name}.toml").read_text()
+        for old, new in self.changes:
+            assert old in text, f"{self.name}: {old!r} is not in its answers"
+            text = text.replace(old, new)
+        return text
 
 
 _MAIN = Hardware(
@@ -50,6 +63,15 @@ _PLAIN = Hardware(
     mac="52:54:00:48:56:02",
     medium="stick",
 )
+
+_FIRMWARE: tuple[Literal["uefi", "bios"], ...] = ("uefi", "bios")
+_ENCRYPTION = """[storage.encryption]
+enable = true
+passphrase = { file = "/run/secrets/passphrase" }
+pbkdf_memory = "32MiB"
+pbkdf_iterations = 4
+
+[boot]"""
 
 SCENARIOS = {
     scenario.name: scenario
@@ -78,3 +100,28 @@ SCENARIOS = {
     )
 }
 """By name."""
+
+
+def combinations() -> tuple[Scenario, ...]:
+    """Every firmware with every file system, plain and encrypted: what `make test-matrix` installs and boots."""
+    return tuple(
+        Scenario(
+            name=f"{firmware}-{filesystem}-{'luks' if encrypted else 'plain'}",
+            summary=f"{firmware.upper()}, {filesystem}, {'encrypted' if encrypted else 'not encrypted'}.",
+            hostname="kvm2",
+            hardware=replace(_PLAIN, firmware=firmware),
+            encrypted=encrypted,
+            hardened=False,
+            source="closure",
+            guest="marker",
+            base="bios-ext4",
+            changes=(
+                ('firmware = "bios"', f'firmware = "{firmware}"'),
+                ('filesystem = "ext4"', f'filesystem = "{filesystem}"'),
+                *((("[boot]", _ENCRYPTION),) if encrypted else ()),
+            ),
+        )
+        for firmware in _FIRMWARE
+        for filesystem in ("ext4", "xfs", "btrfs")
+        for encrypted in (False, True)
+    )

@@ -1,0 +1,16 @@
+"""Every combination of firmware, file system and encryption, from blank disks to the first run: `make test-matrix`."""
+
+import pytest
+
+from tests.lab.play import play
+from tests.lab.scenarios import Scenario, combinations
+
+pytestmark = pytest.mark.matrix
+
+
+@pytest.mark.parametrize("scenario", combinations(), ids=lambda scenario: scenario.name)
+def test_combination(scenario: Scenario) -> None:
+    """What does not hold raises inside, with its evidence."""
+    claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
+    assert "every job of the first run is done" in claims
+    assert "the guest that the answers name runs and says so" in claims
