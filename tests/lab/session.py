@@ -72,12 +72,29 @@ class Ssh:
         return self.run(f"sudo -S -p '' {command}", measured=measured, stdin=f"{password}\n")
 
 
+def _name(serial: Serial, user: str, tries: int = 5) -> None:
+    """Give the name at the login prompt, again if need be: agetty drops what was typed when it shows news of the host
+    (its issue files changed, as they do at every step of the first run).
+    """
+    for left in reversed(range(tries)):
+        serial.type(f"{user}\n")
+        try:
+            serial.expect(r"Password: ?$", 2.5)
+        except HyperError:
+            if not left:
+                raise
+            # Maybe it did arrive and the password is waited for: an empty one leads back to the prompt.
+            serial.type("\n")
+            serial.expect(r"login: ?$", 10)
+        else:
+            return
+
+
 def serial_login(serial: Serial, user: str, password: str) -> str:
     """Log in at the serial console, look around, log out. Returns what `id` said."""
     serial.type("\n")
     serial.expect(r"login: ?$", 60)
-    serial.type(f"{user}\n")
-    serial.expect(r"Password: ?$", 10)
+    _name(serial, user)
     serial.type(f"{password}\n")
     serial.expect(r"\$ ?$", 15)
     serial.type("id; echo logged-in:$?\n")
