@@ -12,6 +12,7 @@ import pytest
 from tests.nixeval import pages, phases
 from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate
 from tests.nixeval.phases import PROFILES, STATES
+from tests.nixeval.sshd import sshd_lines
 from tests.nixeval.units import EXAMPLE
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDZGMF1Vc1hV0M0d0Jm9kVyBqJd2oW4kHcA1qXW0s3bT alice"
@@ -279,28 +280,13 @@ mkdir -m 755 /run/sshd
 exec /usr/sbin/sshd "$@"
 """
 """sshd insists on a folder in /run that this machine may not have: it gets one in a namespace of its own."""
-LISTS = {"Ciphers": ",", "KexAlgorithms": ",", "Macs": ",", "AllowGroups": " ", "AllowUsers": " "}
-NEW_KEX = {"mlkem768x25519-sha256", "sntrup761x25519-sha512"}
-"""Of OpenSSH 9.9; Debian 12's does not know their names."""
 
 
 def sshd_config(state: str, folder: Path) -> Path:
-    """The server's file as NixOS writes it (nixos/modules/services/networking/ssh/sshd.nix)."""
-    if not (key := folder / "key").exists():
-        subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key), check=True)
-    known = subprocess.run(("ssh", "-Q", "kex"), capture_output=True, text=True, check=True).stdout.split()
-    lines = [f"HostKey {key}"]
-    for name, value in json.loads(file(state, "sshd_config.json")).items():
-        if isinstance(value, list):
-            kept = [each for each in value if name != "KexAlgorithms" or each in known]
-            assert kept
-            assert set(value) - set(kept) <= NEW_KEX
-            lines.append(f"{name} {LISTS[name].join(kept)}")
-        else:
-            word = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
-            lines.append(f"{name} {word}")
-    path = folder / state
-    path.write_text("\n".join(lines) + "\n")
+    """A file with the state's settings and a host key."""
+    key, path = folder / "key", folder / state
+    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key), check=True)
+    path.write_text("\n".join((f"HostKey {key}", *sshd_lines(state))) + "\n")
     return path
 
 

@@ -12,7 +12,15 @@ from hv.firstrun.world import World
 from installer.errors import Exit, HyperError
 
 GROUP = "wheel"
-"""Whose members may become root on NixOS (security.sudo)."""
+"""Whose members may become root on NixOS (security.sudo-rs)."""
+ALGORITHMS = {
+    "ECDSA": ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    "ECDSA-SK": ("sk-ecdsa-sha2-nistp256@openssh.com",),
+    "ED25519": ("ssh-ed25519",),
+    "ED25519-SK": ("sk-ssh-ed25519@openssh.com",),
+    "RSA": ("rsa-sha2-512", "rsa-sha2-256"),
+}
+"""ssh-keygen's name of a kind of key (sshkey_type), and sshd's names of the signatures that it makes."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +121,20 @@ def _ssh_obstacle(world: World, account: Account, system: Path) -> str | None:
     files = [
         _key_file(world, account, system, pattern) for pattern in settings.get("authorizedkeysfile", [])
     ]
-    for file in files:
-        # ssh-keygen prints a line for each key it can read, and fails when there is none.
-        if file.is_file() and world.attempt(("ssh-keygen", "-l", "-f", str(file)), timeout=30).status == 0:
-            return None
-    return f"has no readable key in {', '.join(map(str, files)) or 'any file'}"
+    kinds = [kind for file in files if file.is_file() for kind in _key_kinds(world, file)]
+    if not kinds:
+        return f"has no readable key in {', '.join(map(str, files)) or 'any file'}"
+    taken = {each for value in settings.get("pubkeyacceptedalgorithms", []) for each in value.split(",")}
+    if taken and not any(taken.intersection(ALGORITHMS.get(kind, ())) for kind in kinds):
+        return f"sshd takes no key of these kinds: {', '.join(sorted(set(kinds)))}"
+    return None
+
+
+def _key_kinds(world: World, file: Path) -> list[str]:
+    """Kind of each key in an authorized_keys file, as ssh-keygen names it: `ED25519`."""
+    # A line for each key it can read: `256 SHA256:… comment (ED25519)`; it fails when there is none.
+    done = world.attempt(("ssh-keygen", "-l", "-f", str(file)), timeout=30)
+    return re.findall(r"\(([A-Z0-9-]+)\)$", done.text, re.MULTILINE) if done.status == 0 else []
 
 
 @contextmanager
