@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,79 @@ def test_without_our_rule_the_group_would_get_in(tmp_path: Path) -> None:
     assert ours < theirs
     only_theirs = rules[rules.rindex("polkit.addRule") :]
     assert polkit_decides(only_theirs, [(LIBVIRT[0], "bob", ["libvirtd"])], tmp_path) == ["yes"]
+
+
+POLKITD = """
+work=$1
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mkdir -p /run/dbus
+for file in passwd group; do
+    { cat /etc/$file; cat "$work/$file"; } >"$work/all-$file"
+    mount --bind "$work/all-$file" /etc/$file
+done
+mount --bind "$work/rules" /etc/polkit-1/rules.d
+mount -t tmpfs tmpfs /usr/share/polkit-1/rules.d
+mount --bind "$work/actions" /usr/share/polkit-1/actions
+chmod -R a+rX "$work/rules" "$work/actions"
+dbus-daemon --system --fork --nopidfile
+$(ls /usr/lib/polkit-1/polkitd /usr/libexec/polkitd 2>/dev/null | head -n 1) --no-debug >"$work/log" 2>&1 &
+until dbus-send --system --print-reply --dest=org.freedesktop.PolicyKit1 / org.freedesktop.DBus.Peer.Ping >/dev/null 2>&1
+do kill -0 $!; done
+for who in root hvd bob carol; do
+    setpriv --reuid $who --init-groups sh -c 'exec pkcheck --action-id org.libvirt.unix.manage --process $$' >/dev/null 2>&1 \\
+        && echo $who || true
+done
+"""
+"""polkit's real daemon on a bus of its own, with these rules, people and libvirt's action; prints who is let in."""
+ACTION = """<?xml version="1.0"?>
+<policyconfig><action id="org.libvirt.unix.manage">
+  <description>x</description><message>x</message>
+  <defaults>
+    <allow_any>auth_admin_keep</allow_any><allow_inactive>auth_admin_keep</allow_inactive>
+    <allow_active>auth_admin_keep</allow_active>
+  </defaults>
+</action></policyconfig>
+"""
+
+
+def let_in(rules: str, folder: Path) -> list[str]:
+    """Whom the real polkitd lets reach libvirt: bob is in its group, carol in a role's."""
+    for name, text in {
+        "rules/10-nixos.rules": rules,
+        "actions/org.libvirt.unix.policy": ACTION,
+        "passwd": "hvd:x:4001:4001::/:/bin/sh\nbob:x:4002:4002::/:/bin/sh\ncarol:x:4003:4003::/:/bin/sh\n",
+        "group": "hvd:x:4001:\nbob:x:4002:\ncarol:x:4003:\nlibvirtd:x:4010:hvd,bob\nhv-operators:x:4011:carol\n",
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    command = (
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "bash",
+        "-ec",
+        POLKITD,
+    )
+    done = subprocess.run(
+        (*command, "bash", folder), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr + (folder / "log").read_text()
+    return done.stdout.split()
+
+
+@pytest.mark.root
+def test_polkits_own_daemon_decides_the_same() -> None:
+    rules = (phases.FILES / "setup/polkit.rules").read_text()
+    with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
+        for folder in (ours, theirs):
+            Path(folder).chmod(0o755)  # polkitd gives up its rights before it reads
+        assert let_in(rules, Path(ours)) == ["root", "hvd"]
+        only_theirs = rules[rules.rindex("polkit.addRule") :]
+        assert let_in(only_theirs, Path(theirs)) == ["root", "hvd", "bob"]
 
 
 # The evaluated host.
