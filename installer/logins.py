@@ -5,12 +5,12 @@ not in force yet; each reads the files and runs sshd in its own way.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from installer.answers.password_hash import hash_fault
-from installer.answers.ssh_key import parse_ssh_key
+from installer.answers.ssh_key import SshKey, parse_ssh_key
 
 WHEEL = "wheel"
 """Whose members may become root on NixOS (security.sudo)."""
@@ -19,6 +19,9 @@ NO_LOGIN = frozenset(("nologin", "false", "sync", "shutdown", "halt"))
 CLIENT = "host=client.invalid,addr=192.0.2.1"
 """For sshd's `-C`: somebody from outside (RFC 5737); what holds for the world, not for the host itself."""
 SECONDS_A_DAY = 86400
+
+SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")}
+"""The signatures that a kind of key makes, where their name is not the kind's own (RFC 8332)."""
 
 Settings = Mapping[str, tuple[str, ...]]
 """sshd's settings by lower-case keyword; one value for each line."""
@@ -99,18 +102,17 @@ def _expanded(account: Account, pattern: str) -> str:
     return path if path.startswith("/") else f"{account.home}/{path}"
 
 
-def usable_keys(text: str) -> tuple[str, ...]:
-    """The lines of an authorized_keys file that are keys."""
+def usable_keys(text: str) -> tuple[SshKey, ...]:
+    """The keys of an authorized_keys file that open an ordinary session."""
     keys = []
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
             with contextlib.suppress(ValueError):
-                parse_ssh_key(line)
-                keys.append(line)
-    return tuple(keys)
+                keys.append(parse_ssh_key(line))
+    return tuple(key for key in keys if not key.limits)
 
 
-def ssh_problems(account: Account, settings: Settings, keys: Iterable[str]) -> Iterator[str]:
+def ssh_problems(account: Account, settings: Settings, keys: Iterable[SshKey]) -> Iterator[str]:
     """What keeps this account from logging in through SSH; nothing when a key or a password opens it."""
 
     def value(name: str) -> str:
@@ -124,7 +126,9 @@ def ssh_problems(account: Account, settings: Settings, keys: Iterable[str]) -> I
         if allowed and not _named(allowed, names):
             yield f"sshd's Allow{kind} leaves it out"
     keys = tuple(keys)
-    by_key = bool(keys) and value("pubkeyauthentication") == "yes"
+    accepted = {*value("pubkeyacceptedalgorithms").replace(" ", ",").split(",")} - {""}
+    fitting = [key for key in keys if not accepted or accepted & {*SIGNATURES.get(key.kind, (key.kind,))}]
+    by_key = bool(fitting) and value("pubkeyauthentication") == "yes"
     can = {"publickey"} if by_key else set()
     if account.has_password and value("passwordauthentication") == "yes":
         can.add("password")
@@ -133,10 +137,18 @@ def ssh_problems(account: Account, settings: Settings, keys: Iterable[str]) -> I
         can.add("keyboard-interactive")
     chains = [chain.split(",") for chain in value("authenticationmethods").split() if chain != "any"]
     if not can:
-        places = ", ".join(key_files(account, settings)) or "any file"
-        yield "sshd does not accept keys" if keys else f"no usable key in {places}, where sshd looks"
+        yield _without(account, settings, keys, fitting)
     elif chains and not any({method.split(":")[0] for method in chain} <= can for chain in chains):
         yield f"sshd wants {value('authenticationmethods')}"
+
+
+def _without(account: Account, settings: Settings, keys: Sequence[SshKey], fitting: Sequence[SshKey]) -> str:
+    """Why neither a key nor a password opens it."""
+    if fitting:
+        return "sshd does not accept keys"
+    if keys:
+        return f"sshd takes no key of these kinds: {', '.join(sorted({key.kind for key in keys}))}"
+    return f"no usable key in {', '.join(key_files(account, settings)) or 'any file'}, where sshd looks"
 
 
 def _named(patterns: str, names: Iterable[str]) -> bool:

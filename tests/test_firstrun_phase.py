@@ -18,6 +18,8 @@ from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
 from installer.render.host import phase_file
 from installer.render.templates import load_templates
+from tests.nixeval.phases import STATES
+from tests.nixeval.sshd import sshd_lines
 
 HASH = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"
 """yescrypt, from crypt(5)'s own example."""
@@ -299,6 +301,7 @@ def test_accounts_that_are_no_use(host: Host, account: dict[str, str], word: str
         ("AllowGroups other\n", "AllowGroups"),
         (OPEN + "AuthenticationMethods publickey,password\n", "sshd wants publickey,password"),
         (STRICT + "AuthorizedKeysFile /etc/keys/%u\n", "no usable key in"),
+        (STRICT + "PubkeyAcceptedAlgorithms rsa-sha2-512\n", "no key of these kinds: ssh-ed25519"),
         (STRICT + "Match User ada\n  PubkeyAuthentication no\nMatch all\n", "does not accept keys"),
         ("NoSuchOption yes\n", "refuses its configuration"),
     ],
@@ -315,11 +318,33 @@ def test_configurations_that_shut_the_door(host: Host, config: str, word: str) -
         "AllowUsers a?a@*\n",
         "AuthenticationMethods publickey\n",
         "AllowGroups w*\n",
+        "PubkeyAcceptedAlgorithms ssh-ed25519,rsa-sha2-512\n",
     ],
 )
 def test_configurations_that_leave_it_open(host: Host, config: str) -> None:
     host.configure(config)
     assert ways(host) == ("ada: over SSH",)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_profile_lets_an_administrator_with_a_key_in(host: Host, state: str) -> None:
+    """The job that raises the phase, asking the real sshd about the evaluated settings of each profile."""
+    host.configure("".join(f"{line}\n" for line in sshd_lines(state)))
+    assert ways(host) == ("ada: over SSH",)
+    host.account(group="hv-admins", password=HASH)
+    assert "not in the group wheel" in obstacles(host)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_an_old_kind_of_key_is_refused_before_the_switch(host: Host, state: str) -> None:
+    key = host.root / "rsa"
+    subprocess.run(("ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", str(key)), check=True)
+    host.key(key.with_suffix(".pub").read_text())
+    host.configure("".join(f"{line}\n" for line in sshd_lines(state)))
+    if state == "paranoid":
+        assert "no key of these kinds: ssh-rsa" in obstacles(host)
+    else:
+        assert ways(host) == ("ada: over SSH",)
 
 
 def test_keys_that_the_system_carries(host: Host) -> None:

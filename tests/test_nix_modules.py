@@ -1,6 +1,5 @@
 """Our NixOS modules, evaluated with a real nixpkgs; and each Nix file of the repository, read by Nix."""
 
-import json
 import re
 import subprocess
 import tomllib
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from installer.medium import Medium
-from tests.nixeval import phases, units
+from tests.nixeval import units
 from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate, flakes
 from tests.nixeval.nix import REPOSITORY, require
 
@@ -77,42 +76,6 @@ def test_libvirt_is_closed() -> None:
     assert found["flush"] is False
     assert "virbr0" not in found["trusted"]
     assert "iifname virbr0 udp dport { 53, 67 } accept" in found["rules"]
-
-
-@pytest.mark.nixpkgs
-def test_hardened_takes_no_password_whatever_the_host_says() -> None:
-    select = """host: let
-      settings = config: config.services.openssh.settings;
-      hardened = host.config.specialisation.hardened.configuration;
-    in {
-      setup = (settings host.config).PasswordAuthentication;
-      hardened = (settings hardened).PasswordAuthentication;
-      methods = (settings hardened).AuthenticationMethods;
-      children = builtins.attrNames hardened.specialisation;
-      kexec = hardened.boot.kernel.sysctl."kernel.kexec_load_disabled";
-    }"""
-    module = "{ lib, ... }: { services.openssh.settings.PasswordAuthentication = lib.mkForce true; }"
-    assert example(select, module).value == {
-        "setup": True,
-        "hardened": False,
-        "methods": "publickey",
-        "children": [],
-        "kexec": True,
-    }
-
-
-@pytest.mark.nixpkgs
-def test_phases_change_what_is_committed() -> None:
-    assert phases.phases() == json.loads(phases.GOLDEN.read_text()), (
-        "if wanted: python -m tests.nixeval.phases"
-    )
-
-
-def test_each_profile_keeps_what_the_one_before_has() -> None:
-    found = json.loads(phases.GOLDEN.read_text())
-    assert all(found.values())
-    for kinds in found.values():
-        assert all(value is not None for names in kinds.values() for value in names.values())
 
 
 @pytest.mark.nixpkgs

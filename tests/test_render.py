@@ -52,7 +52,7 @@ def test_each_option_exists_and_takes_its_value(name: str) -> None:
     ("path", "old", "new"),
     [
         ("users.nix", "isNormalUser = true", "isNormalUsr = true"),
-        ("users.nix", "mutableUsers = true", 'mutableUsers = "yes"'),
+        ("users.nix", "mutableUsers = lib.mkDefault true", 'mutableUsers = "yes"'),
         ("disks.nix", "memoryPercent = 50", 'memoryPercent = "50"'),
         ("hypervisor.nix", 'tier = "standard"', 'tier = "splendid"'),
         ("phases/setup.nix", "hypervisor.phase = lib", "hypervisor.fase = lib"),
@@ -101,7 +101,7 @@ def test_a_host_keeps_the_flake_that_its_own_flake_refers_to() -> None:
 
 @pytest.mark.nixpkgs
 def test_sudo_lets_an_administrator_without_a_password_in() -> None:
-    select = "host: host.config.security.sudo.configFile"
+    select = "host: host.config.security.sudo-rs.configFile"
     text = evaluate_flake_host(hosts.GOLDEN / "uefi-luks-btrfs-everything", "hv-01", select).value
     # The last line that fits decides (sudoers(5)).
     assert text.index("bob ") > text.index("%wheel ")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hv.firstrun.world import World
+from installer.answers.ssh_key import SshKey
 from installer.errors import Exit, HyperError
 from installer.logins import (
     CLIENT,
@@ -87,7 +88,7 @@ def _ssh_problems(world: World, account: Account, system: Path) -> Iterator[str]
     yield from ssh_problems(account, settings, _keys(world, account, system, settings))
 
 
-def _keys(world: World, account: Account, system: Path, settings: Settings) -> Iterator[str]:
+def _keys(world: World, account: Account, system: Path, settings: Settings) -> Iterator[SshKey]:
     """Public keys where sshd will look: a file of /etc as that system has it, before what is in force now."""
     for path in key_files(account, settings):
         in_system = system / path.lstrip("/")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from installer.answers.ssh_key import SshKey
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.files import within
 from installer.execute.nix_store import profile_toplevel
@@ -165,7 +166,7 @@ def _host_key(runner: Runner, root: Path) -> Iterator[str]:
             privileges.rmdir()
 
 
-def _keys(root: Path, phase: Phase, account: Account, settings: Settings) -> Iterator[str]:
+def _keys(root: Path, phase: Phase, account: Account, settings: Settings) -> Iterator[SshKey]:
     """Public keys where sshd will look for them."""
     for path in key_files(account, settings):
         for place in _places(root, phase, path):

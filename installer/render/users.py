@@ -2,13 +2,16 @@
 
 from installer.answers.model import Answers, Phase, User
 from installer.answers.ssh_policy import sshd_settings
-from installer.render.nix import Commented, Nix
+from installer.render.nix import Commented, Nix, default
 
 PASSWORDS = "/var/lib/hyper-nixos/secrets/passwords"
 """Folder of the password hashes on the host: outside /etc/nixos, which is copied into the readable store."""
 MUTABLE = """\
 A declared password is taken when the account is made; after that passwd(1) rules, and stays in force
-through rebuilds. So nobody is locked out by a lost hash file, and no old password comes back."""
+through rebuilds. So nobody is locked out by a lost hash file, and no old password comes back.
+In phase hardened the security profiles strict and paranoid keep accounts as they are declared instead."""
+ADMINISTRATORS = ("wheel", "hv-admins")
+"""Root by sudo, and everything with guests (nix/modules/privileges)."""
 KEY_ONLY = "These administrators have an SSH key and no password, so sudo cannot ask them for one."
 
 
@@ -21,7 +24,7 @@ def users(answers: Answers) -> dict[str, Nix]:
     """Accounts, sudo and the SSH server as far as it is the same in both phases."""
     options: dict[str, Nix] = {
         "users": {
-            "mutableUsers": Commented(MUTABLE, True),
+            "mutableUsers": Commented(MUTABLE, default(True)),
             "users": {user.name: _account(user) for user in answers.users},
         }
     }
@@ -31,7 +34,7 @@ def users(answers: Answers) -> dict[str, Nix]:
     if without := [user.name for user in answers.users if user.admin and password_file(user) is None]:
         commands: Nix = [{"command": "ALL", "options": ["NOPASSWD"]}]
         options["security"] = {
-            "sudo": {"extraRules": Commented(KEY_ONLY, [{"users": without, "commands": commands}])}
+            "sudo-rs": {"extraRules": Commented(KEY_ONLY, [{"users": without, "commands": commands}])}
         }
     options["services"] = {"openssh": _openssh(answers)}
     return options
@@ -54,7 +57,7 @@ def _account(user: User) -> dict[str, Nix]:
     account: dict[str, Nix] = {"isNormalUser": True}
     if user.full_name:
         account["description"] = user.full_name
-    if groups := list(dict.fromkeys((*(["wheel"] if user.admin else []), *user.groups))):
+    if groups := list(dict.fromkeys((*(ADMINISTRATORS if user.admin else ()), *user.groups))):
         account["extraGroups"] = groups
     if user.shell != "bash":
         account["shell"] = f"/run/current-system/sw/bin/{user.shell}"

@@ -6,6 +6,7 @@
     ./core
     ./network
     ./passthrough
+    ./privileges
     ./security
     ./virtualization
   ];

@@ -12,6 +12,9 @@
 # for the entry whose init lies in it (also among the specialisations of each generation of the profile) and writes it as
 # `default` into loader.conf; GRUB's makes it the first entry, and `default` is 0. Nothing else decides, so the next
 # rebuild makes the declared phase the default again: who raises the phase for good also changes `hypervisor.phase`.
+#
+# Everything that a profile adds is a definition below mkDefault's reach of the host's own files: what the host declares
+# plainly wins, but for passwords over SSH, which no file brings back.
 {
   config,
   lib,
@@ -19,10 +22,20 @@
 }:
 let
   cfg = config.hypervisor;
+  profiles = import ./profiles.nix { inherit lib; };
   hardened = cfg.phase == "hardened";
-  strict = hardened && cfg.security.profile == "strict";
 in
 {
+  imports = [
+    ./accounts.nix
+    ./apparmor.nix
+    ./audit.nix
+    ./kernel.nix
+    ./modules.nix
+    ./ssh.nix
+    ./usb.nix
+  ];
+
   options.hypervisor = {
     phase = lib.mkOption {
       type = lib.types.enum [
@@ -32,72 +45,69 @@ in
       default = "setup";
       description = "The phase that the host boots into; the other one is built along as a specialisation.";
     };
-    security.profile = lib.mkOption {
-      type = lib.types.enum [
-        "baseline"
-        "strict"
-      ];
-      default = "baseline";
-      description = "How far the phase `hardened` goes; `strict` holds everything of `baseline`.";
+    security = {
+      enable = lib.mkOption {
+        type = lib.types.bool;
+        default = cfg.enable;
+        defaultText = lib.literalExpression "config.hypervisor.enable";
+        description = "Whether phases and profiles protect the host.";
+      };
+      profile = lib.mkOption {
+        type = lib.types.enum profiles.names;
+        default = "balanced";
+        description = ''
+          How far the phase `hardened` goes. Each profile holds everything of the one before it: `development` leaves
+          debugging and forwarding alone, `balanced` is for a host in daily use, `strict` gives up convenience (modules
+          are locked after boot, accounts are what is declared), `paranoid` gives up speed (no hyper-threading) and the
+          ease of changing things (the audit rules are locked until the next boot).
+
+          To undo a profile, declare a lower one and rebuild. Kernel parameters, locked modules, locked audit rules and
+          kernel settings that are no longer declared keep their value until the next boot.
+        '';
+      };
+      inForce = lib.mkOption {
+        type = lib.types.listOf (lib.types.enum profiles.names);
+        readOnly = true;
+        default = lib.optionals hardened (profiles.upTo cfg.security.profile);
+        defaultText = lib.literalMD "none in phase `setup`; in phase `hardened` the profile and those before it";
+        description = ''
+          The profiles in force, for modules that add to one: `lib.elem "strict" config.hypervisor.security.inForce`.
+        '';
+      };
+      setupServices = lib.mkOption {
+        type = lib.types.listOf lib.types.str;
+        default = [ ];
+        example = [ "welcome" ];
+        description = "Services that finish an installation and have no place afterwards: phase `hardened` has none of them.";
+      };
     };
   };
 
-  config = lib.mkIf cfg.enable (
-    lib.mkMerge [
-      {
-        specialisation =
-          if hardened then
-            { setup.configuration.hypervisor.phase = lib.mkForce "setup"; }
-          else
-            { hardened.configuration.hypervisor.phase = lib.mkForce "hardened"; };
+  config = lib.mkIf cfg.security.enable {
+    specialisation =
+      if hardened then
+        { setup.configuration.hypervisor.phase = lib.mkForce "setup"; }
+      else
+        { hardened.configuration.hypervisor.phase = lib.mkForce "hardened"; };
 
-        services.openssh.settings = {
-          KbdInteractiveAuthentication = lib.mkDefault false;
-          PasswordAuthentication = lib.mkDefault false;
-          PermitRootLogin = lib.mkDefault "no";
-          X11Forwarding = lib.mkDefault false;
-        };
-        # A boot menu that can be edited is a root shell for whoever stands at the machine.
-        boot.loader.systemd-boot.editor = false;
-        security.sudo.execWheelOnly = lib.mkDefault true;
+    networking.firewall.enable = lib.mkDefault true;
+    # A boot menu that can be edited is a root shell for whoever stands at the machine.
+    boot.loader.systemd-boot.editor = lib.mkDefault false;
+    # The same program with the same rules in both phases: raising the phase takes root from nobody.
+    security.sudo-rs.enable = lib.mkDefault true;
+
+    systemd.services = lib.mkIf hardened (
+      lib.genAttrs cfg.security.setupServices (_: { enable = lib.mkForce false; })
+    );
+
+    assertions = [
+      {
+        assertion = hardened -> config.networking.firewall.enable;
+        message = ''
+          Phase hardened has no firewall: networking.firewall.enable is false. Take that line out, or open what is needed
+          with networking.firewall.allowedTCPPorts and networking.firewall.interfaces.
+        '';
       }
-      (lib.mkIf hardened {
-        services.openssh.settings = {
-          PasswordAuthentication = lib.mkOverride 40 false; # before mkForce: no host file brings passwords back
-          AllowAgentForwarding = lib.mkDefault false;
-          AuthenticationMethods = lib.mkDefault "publickey";
-          LoginGraceTime = lib.mkDefault 30;
-          MaxAuthTries = lib.mkDefault 3;
-        };
-        boot.kernel.sysctl = {
-          "kernel.dmesg_restrict" = 1;
-          "kernel.kptr_restrict" = lib.mkOverride 90 2;
-          "kernel.unprivileged_bpf_disabled" = 1;
-          "kernel.yama.ptrace_scope" = lib.mkOverride 90 1;
-          "net.core.bpf_jit_harden" = 2;
-          "net.ipv4.conf.all.accept_redirects" = 0;
-          "net.ipv4.conf.all.send_redirects" = 0;
-          "net.ipv6.conf.all.accept_redirects" = 0;
-          "fs.protected_fifos" = 2;
-          "fs.protected_regular" = 2;
-        };
-        security.protectKernelImage = true; # no kexec, no hibernation
-        boot.blacklistedKernelModules = [
-          "dccp"
-          "firewire-core"
-          "rds"
-          "sctp"
-          "tipc"
-        ];
-      })
-      (lib.mkIf strict {
-        boot.kernelParams = [
-          "init_on_alloc=1"
-          "slab_nomerge"
-        ];
-        boot.kernel.sysctl."kernel.yama.ptrace_scope" = lib.mkOverride 80 2;
-        services.openssh.settings.MaxSessions = lib.mkDefault 4;
-      })
-    ]
-  );
+    ];
+  };
 }

@@ -8,6 +8,6 @@
       nested = true;
       hugepages1G = 0;
     };
-    security.profile = "baseline";
+    security.profile = "balanced";
   };
 }

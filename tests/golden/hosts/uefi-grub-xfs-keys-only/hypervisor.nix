@@ -8,6 +8,6 @@
       nested = false;
       hugepages1G = 0;
     };
-    security.profile = "baseline";
+    security.profile = "balanced";
   };
 }

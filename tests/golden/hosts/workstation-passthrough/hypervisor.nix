@@ -8,6 +8,6 @@
       nested = false;
       hugepages1G = 16;
     };
-    security.profile = "baseline";
+    security.profile = "balanced";
   };
 }

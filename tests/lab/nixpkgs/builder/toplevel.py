@@ -197,7 +197,7 @@ class Toplevel:
         return "\n".join(lines) + "\n"
 
     def _sudo(self) -> str:
-        sudo = self.config["security"].get("sudo", {})
+        sudo = self.config["security"].get("sudo-rs", {})
         tag = "" if sudo.get("wheelNeedsPassword", True) else "NOPASSWD: "
         lines = [
             'Defaults secure_path="/run/wrappers/bin:/run/current-system/sw/bin"',

@@ -1,0 +1,280 @@
+"""Who may do what: groups, sudo, polkit and sockets, as the host has them and as real programs read them."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nixeval import pages, phases
+from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate
+from tests.nixeval.phases import BROKER, STATES
+from tests.nixeval.units import EXAMPLE
+
+ROLES: dict[str, Any] = json.loads(pages.ROLES.read_text())
+FORBIDDEN: dict[str, str] = json.loads(pages.FORBIDDEN.read_text())
+PATH = "/run/current-system/sw/bin/"
+
+
+def example(select: str, *modules: str) -> Evaluated:
+    """The example host with more modules."""
+    return evaluate(select, [MODULES, EXAMPLE, *modules])
+
+
+# sudo, as its own parser reads the rules.
+
+
+def sudo_rules() -> list[dict[str, Any]]:
+    """The rules of the evaluated sudoers, as JSON by cvtsudoers(1)."""
+    text = (phases.FILES / "setup/sudoers").read_text()
+    command = ("cvtsudoers", "--output-format", "json", "-")
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout)["User_Specs"])
+
+
+def commands_by_group() -> dict[str, list[str]]:
+    """What each group may run, in order."""
+    found: dict[str, list[str]] = {}
+    for rule in sudo_rules():
+        allowed = [each["command"] for spec in rule["Cmnd_Specs"] for each in spec["Commands"]]
+        for who in rule["User_List"]:
+            found.setdefault(next(iter(who.values())), []).extend(allowed)
+    return found
+
+
+def test_sudo_lets_each_role_do_what_the_table_says() -> None:
+    found = commands_by_group()
+    assert found.pop("root") == ["ALL"]
+    assert found.pop("wheel") == ["ALL"]
+    wanted = {
+        role["group"]: [PATH + " ".join(words) for words in role["commands"]]
+        for role in ROLES.values()
+        if role["commands"]
+    }
+    assert found == wanted
+
+
+def test_sudo_has_no_wildcards_and_no_password_is_forgotten() -> None:
+    rules = [rule for rule in sudo_rules() if {"usergroup": "hv-admins"} in rule["User_List"]]
+    assert rules
+    for rule in rules:
+        for spec in rule["Cmnd_Specs"]:
+            assert spec["runasusers"] == [{"username": "root"}]
+            assert "authenticate" not in json.dumps(spec.get("Options", []))
+            for each in spec["Commands"]:
+                # A command without arguments in its rule takes any: each names them all.
+                assert re.fullmatch(rf"{PATH}[a-z-]+( [a-z-]+)+", each["command"])
+
+
+def test_nothing_that_sudo_starts_for_a_role_shows_pages() -> None:
+    """A pager or an editor under sudo is a root shell (less(1): `!`)."""
+    first = {tuple(words[:2]) for role in ROLES.values() for words in role["commands"]}
+    assert first <= {
+        ("systemctl", "reboot"),
+        ("systemctl", "poweroff"),
+        ("nixos-rebuild", "switch"),
+        ("nixos-rebuild", "boot"),
+        ("hv", "firstrun"),
+    }
+
+
+# polkit: its rules are JavaScript, run here by the engine that polkit has (Duktape).
+
+ENGINE = """
+var rules = [];
+var polkit = {
+  Result: { NO: "no", YES: "yes", AUTH_ADMIN: "auth_admin", AUTH_ADMIN_KEEP: "auth_admin_keep", NOT_HANDLED: null },
+  addRule: function (rule) { rules.push(rule); },
+  addAdminRule: function () {},
+  log: function () {},
+};
+function decide(id, user, groups) {
+  var action = { id: id, lookup: function () {} };
+  var subject = {
+    user: user, groups: groups, local: true, active: true,
+    isInGroup: function (group) { return groups.indexOf(group) >= 0; },
+  };
+  // polkit(8): rules in order until one answers; then the action's own default.
+  for (var number = 0; number < rules.length; number++) {
+    var answer = rules[number](action, subject);
+    if (answer) return answer;
+  }
+  return "default";
+}
+"""
+
+
+def polkit_decides(rules: str, asked: list[tuple[str, str, list[str]]], folder: Path) -> list[str]:
+    """What the rules say for each action, user and groups."""
+    script = folder / "rules.js"
+    script.write_text(
+        f"{ENGINE}\n{rules}\n{json.dumps(asked)}.forEach("
+        "function (each) { print(decide(each[0], each[1], each[2])); });\n"
+    )
+    done = subprocess.run(("duk", script), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split()
+
+
+LIBVIRT = ("org.libvirt.unix.manage", "org.libvirt.unix.monitor", "org.libvirt.api.domain.save")
+PEOPLE = [
+    ("alice", ["wheel", "hv-admins"]),
+    ("bob", ["libvirtd"]),  # however he got there
+    ("carol", ["hv-operators", "hv-owners"]),
+    ("dave", ["users"]),
+    ("qemu-libvirtd", ["qemu-libvirtd", "kvm"]),
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_polkit_keeps_everybody_but_the_broker_from_libvirt(state: str, tmp_path: Path) -> None:
+    rules = (phases.FILES / state / "polkit.rules").read_text()
+    asked = [(action, name, groups) for action in LIBVIRT for name, groups in PEOPLE]
+    assert polkit_decides(rules, asked, tmp_path) == ["no"] * len(asked)
+    allowed = [(action, name, [name]) for action in LIBVIRT for name in ("root", "hvd")]
+    assert polkit_decides(rules, allowed, tmp_path) == ["yes"] * len(allowed)
+
+
+def test_polkit_says_nothing_of_other_actions(tmp_path: Path) -> None:
+    rules = (phases.FILES / "setup/polkit.rules").read_text()
+    others = ["org.freedesktop.login1.reboot", "org.libvirtual.x", "com.example.org.libvirt.x"]
+    asked = [(action, name, groups) for action in others for name, groups in PEOPLE]
+    assert polkit_decides(rules, asked, tmp_path) == ["default"] * len(asked)
+
+
+def test_without_our_rule_the_group_would_get_in(tmp_path: Path) -> None:
+    """That libvirt's rule is there, after ours, and that this test would notice."""
+    rules = (phases.FILES / "setup/polkit.rules").read_text()
+    ours, theirs = rules.index('indexOf("org.libvirt.")'), rules.index('isInGroup("libvirtd")')
+    assert ours < theirs
+    only_theirs = rules[rules.rindex("polkit.addRule") :]
+    assert polkit_decides(only_theirs, [(LIBVIRT[0], "bob", ["libvirtd"])], tmp_path) == ["yes"]
+
+
+# The evaluated host.
+
+TEAM = """{ users.users =
+  let person = groups: { isNormalUser = true; extraGroups = groups; };
+  in {
+    vera = person [ "hv-viewers" ];
+    oscar = person [ "hv-operators" ];
+    olga = person [ "hv-owners" ];
+    aaron = person [ "hv-auditors" ];
+    ada = person [ "hv-admins" ];
+    nobody-special = person [ ];
+  };
+}"""
+
+
+@pytest.mark.nixpkgs
+def test_groups_follow_from_roles() -> None:
+    select = """host: {
+      groups = builtins.mapAttrs (_: group: builtins.sort builtins.lessThan group.members) host.config.users.groups;
+      wrapper = { inherit (host.config.security.wrappers.sudo) group permissions; };
+      hvd = { inherit (host.config.users.users.hvd) isSystemUser group extraGroups; };
+    }"""
+    host = example(select, TEAM)
+    assert (host.failed_assertions, host.warnings) == ((), ())
+    groups = host.value["groups"]
+    assert {role["group"] for role in ROLES.values()} <= groups.keys()
+    assert groups["hv-users"] == ["aaron", "ada", "olga", "oscar", "vera"]
+    assert groups["systemd-journal"] == ["aaron", "ada"]
+    for group in FORBIDDEN.keys() & groups.keys():
+        assert {*groups[group]} <= {"hvd", "qemu-libvirtd"}, group
+    assert groups["libvirtd"] == ["hvd"]
+    assert host.value["hvd"] == {"isSystemUser": True, "group": "hvd", "extraGroups": ["libvirtd"]}
+    # ada has rules and is not in wheel.
+    assert host.value["wrapper"] == {"group": "root", "permissions": "u+rx,g+x,o+x"}
+    alone = example("host: { inherit (host.config.security.wrappers.sudo) group permissions; }").value
+    assert alone == {"group": "wheel", "permissions": "u+rx,g+x"}
+
+
+@pytest.mark.nixpkgs
+def test_sockets_of_libvirt_are_closed_and_qemu_is_nobody() -> None:
+    select = """host: let
+      inherit (host.config.systemd) sockets;
+      access = name: { mode = sockets.${name}.socketConfig.SocketMode; group = sockets.${name}.socketConfig.SocketGroup or "root"; };
+    in {
+      sockets = builtins.listToAttrs (map (name: { inherit name; value = access name; })
+        [ "libvirtd" "libvirtd-ro" "libvirtd-admin" "virtlogd" "virtlockd" ]);
+      network = builtins.filter (name: sockets ? ${name}) [ "libvirtd-tcp" "libvirtd-tls" ];
+      inherit (host.config.virtualisation.libvirtd.qemu) runAsRoot;
+      dbus = host.config.virtualisation.libvirtd.dbus.enable;
+    }"""
+    found = example(select).value
+    for name, access in found["sockets"].items():
+        assert access["mode"] in {"0660", "0600"}, name
+        assert access["group"] in {"libvirtd", "root"}, name
+        assert access["mode"] == "0600" or access["group"] == "libvirtd", name
+    assert (found["network"], found["runAsRoot"], found["dbus"]) == ([], False, False)
+
+
+@pytest.mark.nixpkgs
+def test_the_broker_is_there_when_it_has_a_program() -> None:
+    select = """host: let inherit (host.config.systemd) services sockets; in {
+      socket = sockets.hvd.socketConfig or null;
+      listens = sockets.hvd.listenStreams or [ ];
+      service = services.hvd.serviceConfig or null;
+    }"""
+    assert example(select).value == {"socket": None, "listens": [], "service": None}
+    host = example(select, BROKER)
+    assert (host.failed_assertions, host.warnings) == ((), ())
+    assert host.value["listens"] == ["/run/hvd/hvd.sock"]
+    assert (host.value["socket"]["SocketMode"], host.value["socket"]["SocketGroup"]) == ("0660", "hv-users")
+    # Peer credentials come through a user namespace as nobody's.
+    assert "PrivateUsers" not in host.value["service"]
+
+
+@pytest.mark.nixpkgs
+def test_privileges_alone() -> None:
+    module = "{ lib, ... }: { hypervisor.enable = lib.mkForce false; hypervisor.privileges.enable = true; }"
+    select = f"host: {{ drv = ({TOPLEVEL}) host; polkit = host.config.users.groups ? hv-users; }}"
+    found = example(select, module)
+    assert found.value["drv"].endswith(".drv")
+    assert (found.value["polkit"], found.failed_assertions, found.warnings) == (True, (), ())
+
+
+@pytest.mark.nixpkgs
+def test_each_assertion_fires_and_only_then() -> None:
+    def grouped(group: str) -> str:
+        return f'{{ users.groups.{group} = {{ }}; users.users.alice.extraGroups = [ "wheel" "{group}" ]; }}'
+
+    cases = {
+        f"in {group}": ([grouped(group)], f"alice is in the group {group}, which") for group in FORBIDDEN
+    }
+    cases |= {
+        "by the group's members": (
+            ['{ users.groups.libvirtd.members = [ "alice" ]; }'],
+            "alice is in the group",
+        ),
+        "by the primary group": (["{ users.users.alice.group = ''disk''; }"], "alice is in the group disk"),
+        "said to be meant": (
+            [grouped("input"), '{ hypervisor.privileges.exceptions.alice = [ "input" ]; }'],
+            "",
+        ),
+        "meant for another": (
+            [grouped("input"), '{ hypervisor.privileges.exceptions.bob = [ "input" ]; }'],
+            "alice is in the group input",
+        ),
+        "in kvm": ([grouped("kvm")], ""),
+        "a broker without a program": (
+            ["{ hypervisor.privileges.broker.enable = true; }"],
+            "there is no program to run",
+        ),
+        "a broker with one": ([BROKER], ""),
+        "QEMU as root": (
+            ["({ lib, ... }: { virtualisation.libvirtd.qemu.runAsRoot = lib.mkForce true; })"],
+            "QEMU would run as root",
+        ),
+    }
+    listed = "".join(f'"{name}" = [ {" ".join(modules)} ];\n' for name, (modules, _) in cases.items())
+    select = f"""host: let
+      failed = modules: builtins.concatMap (entry: if entry.assertion then [ ] else [ entry.message ])
+        (host.extendModules {{ inherit modules; }}).config.assertions;
+    in builtins.mapAttrs (_: failed) {{ {listed} }}"""
+    found = example(select).value
+    for name, (_, said) in cases.items():
+        assert len(found[name]) == bool(said), (name, found[name])
+        assert all(said in message for message in found[name]), (name, found[name])
