@@ -53,6 +53,7 @@
               python.hypothesis
               python.jsonschema
               python.pytest
+              python.pytest-xdist
             ]))
           ];
         };

@@ -55,7 +55,10 @@ NOT_RUN = pytest.StashKey[Counter[str]]()
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Runs after `-m` chose: drops what cannot run here, and puts the machines last, so that mistakes show early."""
+    """Runs after `-m` chose: drops what cannot run here, and puts the machines last, so that mistakes show early.
+
+    Of the machines, those that play a whole installation come first: run side by side, the short ones fill the end.
+    """
     not_run: Counter[str] = Counter()
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
@@ -73,7 +76,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[NOT_RUN] = not_run
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("vm") is not None)
+    items[:] = sorted(kept, key=_late)
+
+
+def _late(item: pytest.Item) -> int:
+    if item.get_closest_marker("vm") is None:
+        return 0
+    return 2 if item.get_closest_marker("xdist_group") else 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

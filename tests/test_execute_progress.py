@@ -11,7 +11,7 @@ from rich.console import Console
 
 from installer.execute.live import LiveSystem
 from installer.execute.log import Log, Redactor
-from installer.execute.nix_log import NixLog
+from installer.execute.nix_log import NixLog, used_since_now
 from installer.execute.nix_store import check_realised, copy_closure, realise_flake
 from installer.execute.progress import JsonLines, Plain, Progress, Terminal, make_progress, wants_plain
 from installer.execute.runner import CommandError, Runner
@@ -110,39 +110,48 @@ def test_serial_lines_and_pipes_get_plain_lines(tmp_path: Path) -> None:
 # ---- Nix's own words ----
 
 
-def nix_line(**event: object) -> bytes:
-    return b"@nix " + json.dumps(event).encode()
-
-
 def test_percentages_of_copies_and_builds() -> None:
     seen: list[tuple[float, str]] = []
-    said: list[str | None] = []
-    log = NixLog(progress=lambda share, text: seen.append((round(share, 3), text)))
     mib = 1 << 20
-    for line in (
-        nix_line(action="start", id=1, type=104, level=0, text=""),
-        nix_line(action="start", id=2, type=103, level=3, text="copying 2 paths"),
-        nix_line(action="result", id=2, type=106, fields=[100, 100 * mib]),
-        nix_line(action="start", id=3, type=100, level=3, text="copying path 'a'"),
-        nix_line(action="result", id=3, type=105, fields=[25 * mib, 50 * mib, 0, 0]),
-        nix_line(action="stop", id=3),
-        nix_line(action="result", id=1, type=105, fields=[1, 4, 1, 0]),
-        nix_line(action="start", id=4, type=105, level=3, text="building 'x.drv'"),
-        nix_line(action="result", id=4, type=101, fields=["a line of the build"]),
-        nix_line(action="msg", level=0, msg="error: no"),
-        nix_line(action="msg", level=7, msg="chatter"),
-        b"@nix not json",
-        b"plain words",
+    used = [0]
+    log = NixLog(lambda share, text: seen.append((round(share, 3), text)), lambda: used[0])
+    log.tick()
+    assert seen == []
+    for amount, line in (
+        (0, b"these 4 derivations will be built:"),
+        (0, b"  /nix/store/" + b"a" * 32 + b"-x.drv"),
+        (0, b"these 2 paths will be fetched (1.00 MiB download, 100.00 MiB unpacked):"),
+        (0, b"copying path '/nix/store/a' from 'local'..."),
+        (25, b"warning: words"),
+        (50, b"copying path '/nix/store/b' from 'local'..."),
+        (100, b"building '/nix/store/x.drv'..."),
+        (100, b"building '/nix/store/y.drv'..."),
     ):
-        said.append(log.line(line))
+        used[0] = amount * mib
+        assert log.line(line) == line.decode()
+        if line.startswith(b"warning"):
+            log.tick()
     assert seen == [
-        (0.25, "25 MiB of 100 MiB copied"),
-        (0.5, "50 MiB of 100 MiB copied"),
-        (0.375, "50 MiB of 100 MiB copied, 1 of 4 built"),
+        (0.0, "0 B on the disk, 1 of 2 paths (100 MiB), build 0 of 4"),
+        (0.125, "25 MiB on the disk, 1 of 2 paths (100 MiB), build 0 of 4"),
+        (0.25, "50 MiB on the disk, 2 of 2 paths (100 MiB), build 0 of 4"),
+        (0.5, "100 MiB on the disk, 2 of 2 paths (100 MiB), build 1 of 4"),
+        (0.625, "100 MiB on the disk, 2 of 2 paths (100 MiB), build 2 of 4"),
     ]
-    for words in ("copying path 'a'", "  a line of the build", "error: no", "@nix not json", "plain words"):
-        assert words in said
-    assert "chatter" not in said
+
+
+def test_paths_of_known_size_are_bounds_for_what_the_disk_says() -> None:
+    seen: list[float] = []
+    used = [0]
+    log = NixLog(
+        lambda share, _: seen.append(share), lambda: used[0], sizes={"/nix/store/a": 60, "/nix/store/b": 40}
+    )
+    log.line(b"copying path '/nix/store/a' to 'local'...")
+    used[0] = 1000  # the disk takes more than the path has, as small files do
+    log.tick()
+    used[0] = 30  # or less, where it compresses
+    log.line(b"copying path '/nix/store/b' to 'local'...")
+    assert seen == [0.0, 0.6, 0.6]
 
 
 @pytest.mark.nix
@@ -178,9 +187,8 @@ def test_closure_is_copied_with_progress_and_checked(tmp_path: Path) -> None:
 
 def test_first_small_copies_are_not_all_of_a_system() -> None:
     seen: list[float] = []
-    log = NixLog(progress=lambda share, _: seen.append(share), least=1000)
-    log.line(nix_line(action="start", id=1, type=100, level=3, text="copying path 'a'"))
-    log.line(nix_line(action="result", id=1, type=105, fields=[10, 10, 0, 0]))
+    log = NixLog(lambda share, _: seen.append(share), lambda: 10, least=1000)
+    log.line(b"copying path '/nix/store/a' from 'local'...")
     assert seen == [0.01]
 
 
@@ -198,26 +206,35 @@ def test_nix_says_why_it_failed(tmp_path: Path) -> None:
 
 @pytest.mark.nix
 def test_real_nix_tells_how_far_it_is(tmp_path: Path) -> None:
+    """The wording that is understood is what Nix says."""
     with rig(tmp_path) as made:
         add_nix(made)
         (tmp_path / "big").mkdir()
         (tmp_path / "big/file").write_bytes(os.urandom(5_000_000))
         path = add_to_store(made, tmp_path / "big", "big")
-        shares: list[float] = []
-        log = NixLog(progress=lambda share, _: shares.append(share))
         runner = Runner(Log(tmp_path / "log", Redactor()), LiveSystem.search_path)
-        copy = (
-            "copy",
-            "--no-check-sigs",
-            "--to",
-            str(tmp_path / "target"),
-            "--log-format",
-            "internal-json",
-            path,
+        target = tmp_path / "target"
+        target.mkdir()
+        shares: list[float] = []
+        log = NixLog(lambda share, _: shares.append(share), used_since_now(str(target)))
+        nix = (
+            str(made.folder / "bin/nix"),
+            "build",
+            "--store",
+            str(target),
+            "--no-link",
+            "--print-build-logs",
         )
-        runner.run([str(made.folder / "bin/nix"), *copy], on_line=log.line)
-        assert shares[-1] == 1
-        assert 1 < len(shares) < 100, (
-            "told more than once, though not for each of the thousand lines of Nix's"
+        take = ("--extra-substituters", f"{made.folder}/store?trusted=1", "--option", "substitute", "true")
+        runner.run([*nix, *take, path], on_line=log.line, on_tick=log.tick)
+        assert (log.to_copy, log.copies) == (1, 1)
+        assert 4_500_000 < log.unpacked < 5_500_000
+        # A builder within Nix: the sandbox needs no shell.
+        expression = """derivation {
+          name = "built"; system = "builtin"; builder = "builtin:buildenv"; derivations = [ ]; manifest = "none";
+        }"""
+        runner.run(
+            [*nix, "--option", "sandbox-paths", "", "--impure", "--expr", expression], on_line=log.line
         )
-        assert shares == sorted(shares)
+        assert (log.to_build, log.builds) == (1, 1)
+        assert shares

@@ -324,8 +324,8 @@ def _etc(file: str, old: str, new: str) -> object:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_hardened("ssh/sshd_config", SSHD + "AllowUsers bob\n"), "allowusers"),
-        (_hardened("ssh/sshd_config", SSHD + "DenyGroups wheel\n"), "denies"),
+        (_hardened("ssh/sshd_config", SSHD + "AllowUsers bob\n"), "AllowUsers leaves it out"),
+        (_hardened("ssh/sshd_config", SSHD + "DenyGroups wheel\n"), "DenyGroups names it"),
         (_hardened("ssh/sshd_config", SSHD + "Match User alice\n  PubkeyAuthentication no\n"), "hardened"),
         (
             _hardened("ssh/sshd_config", SSHD + "AuthenticationMethods publickey,password\n"),

@@ -287,7 +287,7 @@ def test_console_notice(world: World) -> None:
     issue = world.path(console.ISSUE_FILE)
     look = Straw("looks", work=lambda _: seen.append(issue.read_text()))
     engine_of(world, look, Straw("bad", work=refuse)).run()
-    assert "0 of 2 jobs done, now looks" in seen[0]
+    assert "First run: under way, 2 jobs" in seen[0]
     assert "1 of 2 jobs done" in issue.read_text() and "failed: bad" in issue.read_text()
     assert (
         "hv firstrun status" in issue.read_text() and max(map(len, issue.read_text().splitlines())) <= WIDTH
@@ -295,6 +295,18 @@ def test_console_notice(world: World) -> None:
     assert issue.stat().st_mode & 0o777 == 0o644
     console.clear(world)
     assert not issue.exists()
+
+
+def test_prompt_is_left_alone_from_job_to_job(world: World) -> None:
+    """agetty forgets a name that is half typed when the notice is written anew."""
+    files: list[int] = []
+    issue = world.path(console.ISSUE_FILE)
+    jobs = [
+        Straw(name, work=lambda _: files.append(issue.stat().st_ino)) for name in ("one", "two", "three")
+    ]
+    engine_of(world, *jobs).run()
+    assert len(files) == 3 and len({*files}) == 1
+    assert "complete, 3 jobs" in issue.read_text()
 
 
 def test_agetty_shows_the_notice(world: World) -> None:

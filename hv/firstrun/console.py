@@ -16,11 +16,12 @@ ISSUE_FILE = "/run/issue.d/hyper-nixos.issue"
 
 
 def notice(states: Sequence[JobState]) -> str:
-    """The lines for the login prompt."""
+    """The lines for the login prompt: the same from job to job, so that the prompt is drawn anew only for news."""
     names = {status: [state.job for state in states if state.status is status] for status in Status}
+    going = any(state.status in (Status.running, Status.pending) for state in states)
     settled = sum(state.status in SETTLED for state in states)
-    if names[Status.running]:
-        head = f"First run: {settled} of {len(states)} jobs done, now {names[Status.running][0]}"
+    if going:
+        head = f"First run: under way, {len(states)} jobs"
     elif settled == len(states):
         head = f"First run: complete, {len(states)} jobs"
     else:
@@ -40,10 +41,17 @@ def notice(states: Sequence[JobState]) -> str:
 def announce(world: World) -> Callable[[Sequence[JobState]], None]:
     """A listener that keeps the notice up to date. A console that cannot be written to is no reason to fail."""
 
+    shown = ""
+
     def listener(states: Sequence[JobState]) -> None:
+        nonlocal shown
+        text = notice(states)
+        if text == shown:
+            return
         try:
-            write_atomically(world.path(ISSUE_FILE), notice(states))
-            # Prompts on screen are drawn anew; who is typing a name is left alone.
+            write_atomically(world.path(ISSUE_FILE), text)
+            shown = text
+            # Prompts are drawn anew, and a name that somebody has begun to type has to be typed again.
             world.attempt(("agetty", "--reload"), timeout=5)
         except (OSError, HyperError):
             return

@@ -1,44 +1,34 @@
 """Before rebooting: can an administrator log in, and become root? Looked at in the installed system, in every phase."""
 
 import contextlib
-import fnmatch
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from installer.answers.password_hash import hash_fault
-from installer.answers.ssh_key import parse_ssh_key
-from installer.execute.evidence import Evidence, Wrong, ensure
+from installer.answers.ssh_key import SshKey
+from installer.execute.evidence import Evidence, ensure
 from installer.execute.files import within
 from installer.execute.nix_store import profile_toplevel
 from installer.execute.runner import Runner
 from installer.execute.target import run_inside
+from installer.logins import (
+    CLIENT,
+    WHEEL,
+    Account,
+    Settings,
+    key_files,
+    parse_account,
+    parse_settings,
+    ssh_problems,
+    usable_keys,
+)
 from installer.plan.checks import LoginProof
 
-_WHEEL = "wheel"
-_NO_LOGIN = {"nologin", "false", "sync", "shutdown", "halt"}
-_CLIENT = "host=client.invalid,addr=192.0.2.1"
-"""Somebody from outside (RFC 5737): what holds for the world, not for the host itself."""
 _SUDO_RULE = re.compile(r"^(\S+)\s+\S+\s*=\s*(?:\([^)]*\))?\s*(.*)$", re.MULTILINE)
 """Who, and what with which tags (sudoers(5))."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """One account as activation left it."""
-
-    name: str
-    """Login name."""
-    home: str
-    """Home folder."""
-    shell: str
-    """Login shell."""
-    groups: tuple[str, ...]
-    """Names of all its groups."""
-    password: str | None
-    """Its password hash; none: locked, or none set."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +76,19 @@ def _phases(root: Path) -> Iterator[Phase]:
 
 def _ways_in(runner: Runner, root: Path, phase: Phase, name: str, key: str) -> tuple[list[str], list[str]]:
     """How this person gets in during this phase, and what stands against the other ways."""
-    try:
-        account = _account(root, name)
-    except Wrong as wrong:
-        return [], [str(wrong)]
+    account = _account(root, name)
+    if account is None:
+        return [], ["no such line in the target's /etc/passwd"]
     problems = list(_account_problems(root, phase, account))
     if problems:
         return [], problems
-    ways = [f"{name} at the console with a password"] if account.password else []
-    if not account.password:
+    ways = [f"{name} at the console with a password"] if account.has_password else []
+    if not account.has_password:
         problems.append("no password for the console")
     if within(root, f"{phase.toplevel}/etc/ssh/sshd_config").is_file():
         settings = _sshd_settings(runner, root, phase, account, key)
         keys = tuple(_keys(root, phase, account, settings))
-        reasons = list(_ssh_problems(account, settings, keys))
+        reasons = list(ssh_problems(account, settings, keys))
         if reasons:
             ensure(not keys, f"{name}'s SSH keys admitted in phase {phase.name}", "; ".join(reasons))
             problems += reasons
@@ -111,51 +100,29 @@ def _ways_in(runner: Runner, root: Path, phase: Phase, name: str, key: str) -> t
     return ways, problems
 
 
-def _account(root: Path, name: str) -> Account:
-    rows = {file: _rows(root, file) for file in ("passwd", "shadow", "group")}
-    user = next((row for row in rows["passwd"] if row[0] == name), None)
-    if user is None:
-        raise Wrong(f"the account {name} in the target's /etc/passwd", "no such line")
-    groups = tuple(row[0] for row in rows["group"] if name in row[3].split(",") or row[2] == user[3])
-    shadow = next((row for row in rows["shadow"] if row[0] == name), None)
-    password = shadow[1] if shadow else ""
-    usable = password if password and hash_fault(password) is None else None
-    ensure(
-        password != "" or shadow is None,
-        f"a password or a lock for {name}",
-        "an empty password: anyone gets in",
-    )
-    ensure(
-        usable is not None or not password.startswith("$"),
-        f"a supported password hash for {name}",
-        f"one that {hash_fault(password)}",
-    )
-    return Account(name, user[5], user[6], groups, usable)
-
-
-def _rows(root: Path, file: str) -> list[list[str]]:
-    path = within(root, f"/etc/{file}")
-    ensure(path.is_file(), f"the target's /etc/{file} (activation makes it)", "no such file")
-    return [line.split(":") for line in path.read_text().splitlines() if line.count(":") >= 3]
+def _account(root: Path, name: str) -> Account | None:
+    texts = []
+    for file in ("passwd", "group", "shadow"):
+        path = within(root, f"/etc/{file}")
+        ensure(path.is_file(), f"the target's /etc/{file} (activation makes it)", "no such file")
+        texts.append(path.read_text())
+    return parse_account(name, *texts)
 
 
 def _account_problems(root: Path, phase: Phase, account: Account) -> Iterator[str]:
-    if _WHEEL not in account.groups:
-        yield f"is not in the group {_WHEEL}"
+    yield from account.problems(time.time())
     shell = within(root, account.shell.replace("/run/current-system", phase.toplevel, 1))
-    if not shell.is_file() or shell.name in _NO_LOGIN:
-        yield f"its shell {account.shell} does not exist or lets nobody in"
+    if not shell.is_file():
+        yield f"its shell {account.shell} does not exist"
     rules = within(root, f"{phase.toplevel}/etc/sudoers")
-    if rules.is_file() and account.password is None:
+    if rules.is_file() and not account.has_password:
         found = _SUDO_RULE.finditer(rules.read_text())
-        granted = [match[2] for match in found if match[1] in {f"%{_WHEEL}", account.name}]
+        granted = [match[2] for match in found if match[1] in {f"%{WHEEL}", account.name}]
         if not granted or "NOPASSWD" not in granted[-1]:  # the last rule that fits decides
             yield "sudo asks for a password, and it has none: it could not become root"
 
 
-def _sshd_settings(
-    runner: Runner, root: Path, phase: Phase, account: Account, key: str
-) -> dict[str, list[str]]:
+def _sshd_settings(runner: Runner, root: Path, phase: Phase, account: Account, key: str) -> Settings:
     """What the phase's own sshd makes of its configuration for this account (sshd(8), -T and -C)."""
     configuration = within(root, f"{phase.toplevel}/etc/ssh/sshd_config")
     argv = [
@@ -163,13 +130,9 @@ def _sshd_settings(
         "-T",
         *("-f", "/" + str(configuration.relative_to(root))),
         *("-h", key),
-        *("-C", f"user={account.name},{_CLIENT}"),
+        *("-C", f"user={account.name},{CLIENT}"),
     ]
-    settings: dict[str, list[str]] = {}
-    for line in run_inside(runner, root, argv).text.splitlines():
-        word, _, value = line.partition(" ")
-        settings.setdefault(word.lower(), []).append(value)
-    return settings
+    return parse_settings(run_inside(runner, root, argv).text)
 
 
 def _program(root: Path, phase: Phase, name: str) -> str:
@@ -203,17 +166,12 @@ def _host_key(runner: Runner, root: Path) -> Iterator[str]:
             privileges.rmdir()
 
 
-def _keys(root: Path, phase: Phase, account: Account, settings: dict[str, list[str]]) -> Iterator[str]:
+def _keys(root: Path, phase: Phase, account: Account, settings: Settings) -> Iterator[SshKey]:
     """Public keys where sshd will look for them."""
-    for pattern in " ".join(settings.get("authorizedkeysfile", [])).split():
-        if pattern == "none":
-            continue
-        expanded = pattern.replace("%%", "\0").replace("%u", account.name).replace("%h", account.home)
-        expanded = expanded.replace("\0", "%")
-        path = expanded if expanded.startswith("/") else f"{account.home}/{expanded}"
+    for path in key_files(account, settings):
         for place in _places(root, phase, path):
             if place.is_file():
-                yield from _usable(place)
+                yield from usable_keys(place.read_text())
                 break
 
 
@@ -222,45 +180,3 @@ def _places(root: Path, phase: Phase, path: str) -> Iterator[Path]:
     if path.startswith("/etc/"):
         yield within(root, f"{phase.toplevel}{path}")
     yield within(root, path)
-
-
-def _usable(file: Path) -> Iterator[str]:
-    for line in file.read_text().splitlines():
-        if line.strip() and not line.startswith("#"):
-            with contextlib.suppress(ValueError):
-                parse_ssh_key(line)
-                yield line
-
-
-def _ssh_problems(account: Account, settings: dict[str, list[str]], keys: tuple[str, ...]) -> Iterator[str]:
-    """What keeps this account from logging in through SSH."""
-
-    def value(name: str) -> str:
-        return " ".join(settings.get(name, []))
-
-    if _named(value("denyusers"), (account.name,)) or _named(value("denygroups"), account.groups):
-        yield "sshd denies this user or group"
-    for name, who in (("allowusers", (account.name,)), ("allowgroups", account.groups)):
-        if value(name) and not _named(value(name), who):
-            yield f"{name} leaves it out"
-    by_key = bool(keys) and value("pubkeyauthentication") == "yes"
-    by_password = account.password is not None and "yes" in (
-        value("passwordauthentication"),
-        value("kbdinteractiveauthentication"),
-    )
-    methods = [method.split(",") for method in value("authenticationmethods").split() if method != "any"]
-    can = {"publickey"} if by_key else set()
-    can |= {"password", "keyboard-interactive"} if by_password else set()
-    if not can:
-        yield "no usable key where sshd looks" if not keys else "sshd does not accept keys"
-    elif methods and not any({method.split(":")[0] for method in chain} <= can for chain in methods):
-        yield f"sshd wants {value('authenticationmethods')}"
-
-
-def _named(patterns: str, names: tuple[str, ...]) -> bool:
-    """Whether a list of sshd_config(5) patterns names one; a pattern's host part is taken as fitting."""
-    users = [pattern.split("@")[0] for pattern in patterns.split()]
-    denied = any(
-        fnmatch.fnmatchcase(name, each[1:]) for each in users if each.startswith("!") for name in names
-    )
-    return not denied and any(fnmatch.fnmatchcase(name, each) for each in users for name in names)

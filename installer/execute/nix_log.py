@@ -1,127 +1,106 @@
-"""Nix's machine-readable log (`--log-format internal-json`): how far it is, and what it says to people.
+"""What Nix says while it realises or copies a system: how far it is, and words for people.
 
-One line an event, `@nix {"action": …}`; activity and result numbers from `logging.hh` of Nix.
+Nix's `--log-format internal-json` has exact amounts, and writes a line for every few bytes copied: on a slow processor
+that doubles the time of copying. Its plain lines tell what will be done and which path begins; how much of that is on
+the disk, the disk tells.
 """
 
-import json
-import time
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from installer.answers.sizes import format_size
 
-_COPY_PATH, _COPY_PATHS, _BUILDS, _BUILD = 100, 103, 104, 105
-_LEAST_LEVEL = 3
-"""Levels: 0 error, 1 warning, 2 notice, 3 info."""
-_PREFIX = b"@nix "
-_AMOUNTS = b'"type":105}'
-"""Ends every line that says how far something is: hundreds of thousands of them in one installation."""
-_PROGRESS = b',"type":105}'
-_PAUSE = 0.1
-"""Seconds between two looks at how far a copy is: Nix says so thousands of times a second."""
+_COPYING = re.compile(r"^copying path '(/nix/store/[^']+)'")
+_TO_BUILD = re.compile(r"^(?:this derivation|these (\d+) derivations) will be built:")
+_TO_FETCH = re.compile(
+    r"^(?:this path|these (\d+) paths) will be fetched \(.*download, ([0-9.]+) ([KMGT])iB unpacked\):"
+)
+_BUILDING = re.compile(r"^building '/nix/store/")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def used_since_now(folder: str) -> Callable[[], int]:
+    """Bytes by which the file system of a folder has filled since this call; never less than 0."""
+    free = shutil.disk_usage(folder).free
+    return lambda: max(0, free - shutil.disk_usage(folder).free)
 
 
 @dataclass
 class NixLog:
-    """Follows one run of Nix."""
+    """Follows one run of Nix by its plain lines."""
 
     progress: Callable[[float, str], None]
     """Takes how far it is, from 0 to 1, with words."""
+    used: Callable[[], int]
+    """Bytes that the target has taken up since Nix was started; fewer than copied where it compresses."""
     least: int = 0
     """Bytes that will be copied at least; Nix itself learns of them bit by bit."""
-    every: float = 0.0
-    """Seconds between amounts that are looked at; reading all of them takes longer than what they tell of."""
-    due: float = 0.0
-    """When the next amount is looked at (time.monotonic)."""
-    kinds: dict[int, int] = field(default_factory=dict)
-    """Running activities and their type."""
-    expected: dict[int, dict[int, int]] = field(default_factory=dict)
-    """Amounts that activities announced, by announced type, by activity."""
-    done: dict[int, int] = field(default_factory=dict)
-    """Bytes copied by each running copy."""
-    sizes: dict[int, int] = field(default_factory=dict)
-    """Bytes each running copy will have."""
-    copied: int = 0
-    """Bytes of copies that ended."""
-    builds: tuple[int, int] = (0, 0)
-    """Builds done and expected."""
-    looked: float = 0.0
-    """When a copy's progress was last taken, in seconds of the monotonic clock."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Size of each path in bytes, where that is known beforehand."""
+    unpacked: int = 0
+    """Bytes that Nix announced it will copy."""
+    to_copy: int = 0
+    """Paths that it announced."""
+    to_build: int = 0
+    """Derivations that it announced."""
+    copies: int = 0
+    """Copies begun."""
+    builds: int = 0
+    """Builds begun."""
+    before: int = 0
+    """Bytes of the paths whose copying has ended, of those whose size is known."""
+    current: int = 0
+    """Bytes of the path that is being copied, if known."""
 
-    def line(self, line: bytes) -> str | None:
+    def line(self, line: bytes) -> str:
         """Take one line of standard error; gives what it says to people."""
-        if not line.startswith(_PREFIX):
-            return line.decode(errors="replace")
-        if line.endswith(_PROGRESS) and self._may_pass(line):
-            return None
-        try:
-            event = json.loads(line[len(_PREFIX) :])
-        except ValueError:
-            return line.decode(errors="replace")
-        match event:
-            case {"action": "msg", "msg": str(text), "level": int(level)} if level <= _LEAST_LEVEL:
-                return text
-            case {"action": "start", "id": int(number), "type": int(kind)}:
-                self.kinds[number] = kind
-                return (
-                    str(event.get("text") or "") or None if event.get("level", 9) <= _LEAST_LEVEL else None
-                )
-            case {"action": "stop", "id": int(number)}:
-                self._stop(number)
-            case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
-                return self._result(number, kind, fields)
-            case _:
-                pass
-        return None
+        text = line.decode(errors="replace")
+        if match := _COPYING.match(text):
+            self.copies += 1
+            self.before += self.current
+            self.current = self.sizes.get(match.group(1), 0)
+            self.tick()
+        elif match := _TO_FETCH.match(text):
+            self.to_copy += int(match.group(1) or 1)
+            self.unpacked += int(float(match.group(2)) * _UNITS[match.group(3)])
+        elif match := _TO_BUILD.match(text):
+            self.to_build += int(match.group(1) or 1)
+        elif _BUILDING.match(text):
+            self.builds += 1
+            self.tick()
+        return text
 
-    def _may_pass(self, line: bytes) -> bool:
-        """Whether it says once more how far a copy is whose size is known; its end is told by other lines."""
-        number = line[: -len(_PROGRESS)].rpartition(b'"id":')[2]
-        if not number.isdigit() or int(number) not in self.done:
-            return False
-        now = time.monotonic()
-        if now - self.looked < _PAUSE:
-            return True
-        self.looked = now
-        return False
-
-    def _stop(self, number: int) -> None:
-        if self.kinds.pop(number, None) == _COPY_PATH:
-            self.copied += self.sizes.pop(number, 0)
-            self.done.pop(number, None)
-            self._report()
-
-    def _result(self, number: int, kind: int, fields: list[Any]) -> str | None:
-        activity = self.kinds.get(number)
-        match kind, fields:
-            case 101, [str(text), *_] if activity == _BUILD:
-                return f"  {text}"
-            case 106, [int(of), int(amount)]:
-                self.expected.setdefault(of, {})[number] = amount
-            case 105, [int(done), int(expected), *_] if activity == _COPY_PATH:
-                self.done[number], self.sizes[number] = done, expected
-                self._report()
-            case 105, [int(done), int(expected), *_] if activity == _BUILDS:
-                self.builds = done, expected
-                self._report()
-            case _:
-                pass
-        return None
-
-    def _report(self) -> None:
-        # What is announced may come late or never: what runs counts too.
-        announced = sum(self.expected.get(_COPY_PATH, {}).values())
-        total = max(self.least, announced, self.copied + sum(self.sizes.values()))
-        copied = self.copied + sum(self.done.values())
-        shares = []
-        words = []
-        if total:
-            shares.append(copied / total)
-            words.append(f"{format_size(copied)} of {format_size(total)} copied")
-        built, to_build = self.builds
-        if to_build:
-            shares.append(built / to_build)
-            words.append(f"{built} of {to_build} built")
+    def tick(self) -> None:
+        """Say how far it is; to be called about once a second, and when something new begins."""
+        shares, words = [], []
+        for share, text in filter(None, (self._copied(), self._built())):
+            shares.append(share)
+            words.append(text)
         if shares:
-            self.progress(sum(shares) / len(shares), ", ".join(words))
+            self.progress(min(1.0, sum(shares) / len(shares)), ", ".join(words))
+
+    def _copied(self) -> tuple[float, str] | None:
+        used = self.used()
+        if self.sizes:
+            # Within a path, the space that it takes tells how far it is.
+            copied, total = (
+                min(max(used, self.before), self.before + self.current),
+                sum(self.sizes.values()) or 1,
+            )
+            return copied / total, f"{format_size(copied)} of {format_size(total)} copied"
+        total = max(self.least, self.unpacked)
+        if not total:
+            return None
+        paths = (self.copies - 1) / self.to_copy if self.copies and self.to_copy else 0.0
+        words = f"{format_size(used)} on the disk"
+        if self.to_copy:
+            words += f", {min(self.copies, self.to_copy)} of {self.to_copy} paths"
+        return min(1.0, max(paths, used / total)), f"{words} ({format_size(total)})"
+
+    def _built(self) -> tuple[float, str] | None:
+        if not self.to_build:
+            return None
+        begun = min(self.builds, self.to_build)
+        return max(0, begun - 1) / self.to_build, f"build {begun} of {self.to_build}"

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +12,12 @@ from installer.answers.sizes import format_size
 from installer.errors import Exit, HyperError
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.files import within
-from installer.execute.nix_log import NixLog
+from installer.execute.nix_log import NixLog, used_since_now
 from installer.execute.progress import Progress
 from installer.execute.runner import Runner
 from installer.plan.actions import CopyClosure, RealiseFlake, SetProfile
 from installer.plan.commands import FEATURES, build_command, copy_command, profile_command
 
-_COPYING = re.compile(rb"^copying path '(/nix/store/[^']+)'")
 _STORE_PATH = re.compile(r"^/nix/store/[0-9a-z]{32}-[^/\s]+$")
 PROFILE = "nix/var/nix/profiles/system"
 """Below the root of the target."""
@@ -49,12 +47,13 @@ def realise_flake(runner: Runner, progress: Progress, action: RealiseFlake, leas
     Returns:
         The toplevel's store path.
     """
-    log = NixLog(progress=progress.inside, least=least, every=0.5)
     with _room_on_target(action.store) as temporary:
+        log = NixLog(progress.inside, used_since_now(action.store), least)
         finished = runner.run(
             build_command(action),
             environment={**temporary, **action.environment},
             on_line=log.line,
+            on_tick=log.tick,
         )
     return _toplevel(finished.text, action.flake)
 
@@ -74,58 +73,20 @@ def _toplevel(text: str, source: str) -> str:
 def copy_closure(runner: Runner, progress: Progress, action: CopyClosure) -> str:
     """Copy a ready system into the target's store.
 
-    Nix's internal-json log writes a line for every few bytes copied, which costs more than half as much again as
-    copying itself; here the size of every path is asked for once and each path's own line tells how far it is.
-
     Returns:
         The toplevel.
     """
     known = _path_info(runner, action.toplevel, action.source, action.environment)
     sizes = {path: int(str(info["narSize"])) for path, info in known.items()}
-    follow = _CopyProgress(progress, sizes, action.store)
     with _room_on_target(action.store) as temporary:
+        log = NixLog(progress.inside, used_since_now(action.store), sizes=sizes)
         runner.run(
             copy_command(action),
             environment={**temporary, **action.environment},
-            on_line=follow.line,
-            on_tick=follow.tick,
+            on_line=log.line,
+            on_tick=log.tick,
         )
     return action.toplevel
-
-
-class _CopyProgress:
-    """How many bytes of a closure are on the target."""
-
-    def __init__(self, progress: Progress, sizes: dict[str, int], store: str) -> None:
-        self._progress = progress
-        self._sizes = sizes
-        self._store = store
-        self._total = sum(sizes.values()) or 1
-        self._begun = 0
-        self._current = 0
-        self._free = self._free_now()
-        self._reported = 0.0
-
-    def _free_now(self) -> int:
-        return shutil.disk_usage(self._store).free
-
-    def line(self, line: bytes) -> str:
-        """A line of Nix's: a path begins, or words for people."""
-        match = _COPYING.match(line)
-        if match:
-            self._begun += self._current
-            self._current = self._sizes.get(match.group(1).decode(), 0)
-            if time.monotonic() - self._reported > 0.2:
-                self.tick()
-        return line.decode(errors="replace")
-
-    def tick(self) -> None:
-        """Within a path, the space that it takes tells how far it is."""
-        self._reported = time.monotonic()
-        used = self._free - self._free_now()
-        copied = min(max(used, self._begun), self._begun + self._current)
-        words = f"{format_size(copied)} of {format_size(self._total)} copied"
-        self._progress.inside(copied / self._total, words)
 
 
 def _path_info(

@@ -7,11 +7,11 @@ FEATURES = ("--extra-experimental-features", "nix-command flakes")
 
 
 def build_command(action: RealiseFlake) -> tuple[str, ...]:
-    """Evaluate and realise a flake's toplevel; prints its path, and its progress for programs."""
+    """Evaluate and realise a flake's toplevel; prints its path, and what it does line by line."""
     return (
         *("nix", "build", f"{action.flake}#{action.attribute}"),
         *("--store", action.store),
-        *("--no-link", "--print-out-paths", "--log-format", "internal-json"),
+        *("--no-link", "--print-out-paths", "--print-build-logs"),
         *FEATURES,
         # Without a network Nix takes nothing from anywhere, the medium's own store included, unless told to.
         *("--option", "substitute", "true"),

@@ -6,6 +6,7 @@ is missing or unreadable: the answer is None, and `why` says why.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 MEBIBYTE = 1 << 20
@@ -13,32 +14,32 @@ TEXT_LIMIT = 4 * MEBIBYTE
 """No file that the probe reads comes near this; a mistaken one must not fill the memory."""
 
 
-class Root:
+class Root(ABC):
     """A machine as the probe sees it."""
 
+    @abstractmethod
     def data(self, path: str) -> bytes | None:
         """Content of a file, None if it cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def names(self, path: str) -> tuple[str, ...]:
         """Sorted names in a folder, none if it cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def real(self, path: str) -> str | None:
         """The path without symbolic links, None if there is no such file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def udev(self, device: str) -> Mapping[str, str]:
         """udev's properties of the device with this real path below /sys; empty when udev knows nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ask(self, kind: str, key: str) -> str | None:
         """What no file tells; kinds are listed in `installer.probe.questions`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def why(self, path: str) -> str:
         """Why the last read of a path gave nothing."""
-        raise NotImplementedError
 
     def silent(self, path: str) -> bool:
         """Whether this root cannot tell if a path exists, e.g. because a report does not cover it."""

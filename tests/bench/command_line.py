@@ -1,5 +1,6 @@
 """What a person or a shell waits for at the keyboard."""
 
+import compileall
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.bench.contest import Contest
 
 HV = str(Path(sys.executable).with_name("hv"))
 BARE = (sys.executable, "-c", "pass")
+REPOSITORY = Path(__file__).resolve().parents[2]
 FACTS = {"version", "cpu", "memory", "firmware", "iommu", "pci", "gpus", "disks", "nics", "systems"}
 
 
@@ -26,6 +28,15 @@ def contests() -> list[Contest]:
             why=f"lshw: {lshw or 'not found'}; hv: {HV}",
             remedy="run it through: make bench",
         )
+    # An installed hv has its byte code (Nix's and pip's packages alike); a fresh checkout, or a shell that forbids
+    # Python to write any, would measure the compiler.
+    for package in ("installer", "hv"):
+        if not compileall.compile_dir(REPOSITORY / package, quiet=1):
+            raise HyperError(
+                "bench: hv cannot be compiled to byte code",
+                why=f"compileall failed in {REPOSITORY / package}",
+                remedy="see its output; the folder must be writable",
+            )
     return [
         Contest("hv --version", (HV, "--version"), BARE, 2.5, lambda out: out == f"hv {VERSION}\n"),
         Contest("hv completion bash", (HV, "completion", "bash"), BARE, 2.5, lambda out: "complete" in out),

@@ -14,7 +14,7 @@ from tests.lab.paths import LAB
 from tests.lab.scenarios import PASSPHRASE, PASSWORD_HASH
 from tests.lab.session import make_key
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("refusals")]
 
 HARDWARE = Hardware(
     firmware="uefi",

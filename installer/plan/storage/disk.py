@@ -7,7 +7,7 @@ from installer.answers.sizes import format_size
 from installer.plan.actions import Run, SaveHeaders
 from installer.plan.checks import HeadersSaved, NoSignatures
 from installer.plan.model import DiskIdentity, Step
-from installer.plan.storage.element import Element, Layout
+from installer.plan.storage.element import Device, Layout
 
 
 def disk_title(disk: DiskIdentity) -> str:
@@ -17,7 +17,7 @@ def disk_title(disk: DiskIdentity) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WholeDisk(Element):
+class WholeDisk(Device):
     """A disk that is emptied."""
 
     disk: DiskIdentity

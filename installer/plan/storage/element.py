@@ -1,5 +1,6 @@
 """What every kind of storage answers: what it stands on, how it is made, and what the host must know of it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
@@ -28,7 +29,7 @@ class HostPart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Element:
+class Element(ABC):
     """One thing in a layout. Elements name each other by key, so that one may stand on several (md, mirrors, pools)."""
 
     key: str
@@ -38,21 +39,9 @@ class Element:
         """Keys of what it stands on."""
         return ()
 
-    def device(self, layout: "Layout") -> str:
-        """Path under which the live system reaches it, once `ready`."""
-        raise NotImplementedError(f"{self.key} is no device")
-
-    def ready(self, layout: "Layout") -> str:
-        """Id of the step after which `device` can be used."""
-        raise NotImplementedError(f"{self.key} is no device")
-
-    def place(self, layout: "Layout") -> str:
-        """Which device it is, for a person: `partition 2 of Samsung … (serial …)`."""
-        raise NotImplementedError(f"{self.key} is no device")
-
+    @abstractmethod
     def words(self) -> str:
         """What it is, for a person, in a few words."""
-        raise NotImplementedError
 
     def steps(self, layout: "Layout") -> Iterator[Step]:
         """How it is made and brought up."""
@@ -79,6 +68,26 @@ class Element:
         return None
 
 
+class Base(Element):
+    """An element that others stand on."""
+
+    @abstractmethod
+    def ready(self, layout: "Layout") -> str:
+        """Id of the step after which others can stand on it."""
+
+
+class Device(Base):
+    """A block device."""
+
+    @abstractmethod
+    def device(self, layout: "Layout") -> str:
+        """Path under which the live system reaches it, once `ready`."""
+
+    @abstractmethod
+    def place(self, layout: "Layout") -> str:
+        """Which device it is, for a person: `partition 2 of Samsung … (serial …)`."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Elements in the order in which they are made: what one stands on comes before it."""
@@ -102,6 +111,20 @@ class Layout:
 
     def __getitem__(self, key: str) -> Element:
         return self.by_key[key]
+
+    def base(self, key: str) -> Base:
+        """An element that others stand on."""
+        element = self[key]
+        if not isinstance(element, Base):
+            raise TypeError(f"nothing stands on {key}, which is {element.words()}")
+        return element
+
+    def device(self, key: str) -> Device:
+        """An element that is a block device."""
+        element = self[key]
+        if not isinstance(element, Device):
+            raise TypeError(f"{key}, which is {element.words()}, is no device")
+        return element
 
     def above(self, key: str) -> tuple[Element, ...]:
         """Elements that stand directly on this one."""

@@ -1,5 +1,6 @@
 """What all file systems share: made with a fixed UUID, verified by blkid, mounted as the host will mount them."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -76,9 +77,9 @@ class Filesystem(Element):
     def words(self) -> str:
         return f"{self.kind} at {', '.join(mount.mountpoint for mount in self.mounts)}"
 
+    @abstractmethod
     def make(self, device: str) -> tuple[Action, ...]:
         """What makes it."""
-        raise NotImplementedError
 
     def made(self, device: str) -> tuple[Check, ...]:
         """How that is verified."""
@@ -89,7 +90,7 @@ class Filesystem(Element):
         return ()
 
     def steps(self, layout: Layout) -> Iterator[Step]:
-        base = layout[self.on]
+        base = layout.device(self.on)
         device = base.device(layout)
         formatted = f"format-{self.key}"
         yield Step(
@@ -121,7 +122,7 @@ class Filesystem(Element):
             )
 
     def host(self, layout: Layout) -> HostPart:
-        base = layout[self.on]
+        base = layout.device(self.on)
         # A mapped device has a name of its own; a partition is best known by what is in it.
         device = f"/dev/disk/by-uuid/{self.uuid}" if isinstance(base, Partition) else base.device(layout)
         return HostPart(

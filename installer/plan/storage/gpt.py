@@ -9,7 +9,7 @@ from installer.plan.actions import PartitionSpec, Run, WritePartitionTable
 from installer.plan.checks import NoSignatures, PartitionTableIs
 from installer.plan.model import Region, Step
 from installer.plan.storage.disk import disk_title
-from installer.plan.storage.element import Element, Layout
+from installer.plan.storage.element import Base, Device, Layout
 
 ALIGNMENT = MIB
 """Partitions start at multiples of this: erase blocks and RAID stripes of everything sold divide it."""
@@ -36,7 +36,7 @@ def usable_end(size: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Partition(Element):
+class Partition(Device):
     """One partition; the table that it stands on makes it."""
 
     table: str
@@ -60,7 +60,7 @@ class Partition(Element):
         return disk.partition(self.number)
 
     def ready(self, layout: Layout) -> str:
-        return layout[self.table].ready(layout)
+        return layout.base(self.table).ready(layout)
 
     def place(self, layout: Layout) -> str:
         (disk,) = layout.disks(self.key)
@@ -86,7 +86,7 @@ class Partition(Element):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Element):
+class Table(Base):
     """The partition table of one disk; its partitions stand on it."""
 
     disk: str
@@ -108,8 +108,8 @@ class Table(Element):
         devices = tuple(each.device(layout) for each in partitions)
         yield Step(
             id=self.ready(layout),
-            summary=f"Write a new partition table on {layout[self.disk].place(layout)}",
-            requires=(layout[self.disk].ready(layout),),
+            summary=f"Write a new partition table on {layout.device(self.disk).place(layout)}",
+            requires=(layout.device(self.disk).ready(layout),),
             writes=(self.disk,),
             # What stood at these places before (an old LUKS header, a RAID member) would come to light again.
             actions=(

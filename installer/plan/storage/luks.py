@@ -8,7 +8,7 @@ from installer.plan.actions import Action, Run, SecretReference
 from installer.plan.checks import MapperIs, SignatureIs
 from installer.plan.model import HostLuks, Step
 from installer.plan.storage.disk import disk_title
-from installer.plan.storage.element import Element, HostPart, Layout
+from installer.plan.storage.element import Device, HostPart, Layout
 
 LABEL_LIMIT = 47
 """Bytes of a LUKS2 label, without the final zero."""
@@ -32,7 +32,7 @@ def fitted_memory(total: int, available: int | None) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Luks(Element):
+class Luks(Device):
     """An encrypted device; its key is its name in /dev/mapper."""
 
     on: str
@@ -68,7 +68,7 @@ class Luks(Element):
         return "LUKS2"
 
     def steps(self, layout: Layout) -> Iterator[Step]:
-        base = layout[self.on]
+        base = layout.device(self.on)
         device = base.device(layout)
         iterations = ("--pbkdf-force-iterations", str(self.iterations)) if self.iterations else ()
         yield Step(

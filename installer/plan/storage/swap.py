@@ -30,7 +30,7 @@ class Swap(Element):
         return "swap"
 
     def steps(self, layout: Layout) -> Iterator[Step]:
-        base = layout[self.on]
+        base = layout.device(self.on)
         device = base.device(layout)
         yield Step(
             id=f"format-{self.key}",
@@ -53,7 +53,7 @@ class Swap(Element):
         )
 
     def release(self, layout: Layout) -> Iterator[Action]:
-        yield Run(argv=("swapoff", layout[self.on].device(layout)))
+        yield Run(argv=("swapoff", layout.device(self.on).device(layout)))
 
     def host(self, layout: Layout) -> HostPart:
         del layout
@@ -78,4 +78,4 @@ class RandomKeySwap(Element):
         return "swap, new random key at every boot"
 
     def host(self, layout: Layout) -> HostPart:
-        return HostPart(random_swap_devices=(layout[self.on].device(layout),))
+        return HostPart(random_swap_devices=(layout.device(self.on).device(layout),))
