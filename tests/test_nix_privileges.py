@@ -285,6 +285,37 @@ def test_sockets_of_libvirt_are_closed_and_qemu_is_nobody() -> None:
     assert (found["network"], found["runAsRoot"], found["dbus"]) == ([], False, False)
 
 
+SETUID = {
+    "mount": "users' own entries in fstab",
+    "newgidmap": "rootless containers",
+    "newuidmap": "rootless containers",
+    "passwd": "not in strict",
+    "su": "by password",
+    "sudo": "by rule",
+    "sudoedit": "by rule",
+    "umount": "users' own entries in fstab",
+    "unix_chkpwd": "PAM: one's own password",
+    "chsh": "not in strict",
+    "newgrp": "not in strict",
+    "sg": "not in strict",
+}
+"""Programs that run with more rights than their caller, and what for."""
+
+
+@pytest.mark.nixpkgs
+def test_no_other_program_runs_with_more_rights_than_its_caller() -> None:
+    select = """host: let
+      wrappers = config: builtins.filter (name: config.security.wrappers.${name}.enable)
+        (builtins.attrNames config.security.wrappers);
+      strict = host.extendModules {
+        modules = [ { hypervisor.phase = "hardened"; hypervisor.security.profile = "strict"; } ];
+      };
+    in [ (wrappers host.config) (wrappers strict.config) ]"""
+    setup, strict = example(select, '{ hypervisor.tier = "enterprise"; }').value
+    assert {*setup} == SETUID.keys()
+    assert {*strict} == {name for name, why in SETUID.items() if why != "not in strict"}
+
+
 @pytest.mark.nixpkgs
 def test_the_broker_is_there_when_it_has_a_program() -> None:
     select = """host: let inherit (host.config.systemd) services sockets; in {

@@ -25,12 +25,13 @@ KINDS = {
     "kernel": ("Kernel parameters", "by the next boot"),
     "locked": ("Loading of modules ends after boot", "by the next boot"),
     "preloaded": ("Modules loaded at boot", "by the next boot"),
+    "setuid": ("Programs with more rights than their caller", "at once"),
     "ssh": ("SSH server", "at once, for new connections"),
     "sudo": ("sudo", "at once"),
     "sysctl": ("Kernel settings", "by the next boot"),
 }
 """Kind of a change: its title, and what takes it back when the phase or profile is lowered."""
-LISTS = {"audit", "blacklisted", "kernel", "preloaded"}
+LISTS = {"audit", "blacklisted", "kernel", "preloaded", "setuid"}
 """Kinds whose names say everything."""
 TITLES = {
     "setup": "Phase `setup`",

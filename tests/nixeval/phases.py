@@ -39,6 +39,7 @@ let
     kernel = names config.boot.kernelParams;
     locked = { modules = config.security.lockKernelModules; };
     preloaded = names config.boot.kernelModules;
+    setuid = names (lib.attrNames (lib.filterAttrs (_: wrapper: wrapper.enable) config.security.wrappers));
     ssh = lib.filterAttrs (_: value: value != null) config.services.openssh.settings;
     sudo = { sudo = config.security.sudo.enable; sudo-rs = config.security.sudo-rs.enable; };
     sysctl = lib.filterAttrs (_: value: value != null) config.boot.kernel.sysctl;

@@ -91,6 +91,10 @@ in
     '';
 
     virtualisation.libvirtd.qemu.runAsRoot = lib.mkDefault false;
+    # Runs as root for whoever starts a guest of their own; libvirt makes the network devices of the host's guests itself.
+    security.wrappers = lib.mkIf config.virtualisation.libvirtd.enable {
+      qemu-bridge-helper.enable = lib.mkDefault false;
+    };
     # Socket activation makes libvirt's own settings for its sockets void; without a mode, systemd's is for all.
     systemd.sockets = lib.mkIf config.virtualisation.libvirtd.enable (
       lib.genAttrs [ "virtlockd" "virtlogd" ] (_: { socketConfig.SocketMode = lib.mkDefault "0600"; })

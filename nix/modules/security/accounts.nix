@@ -17,6 +17,10 @@ in
 {
   config = lib.mkIf (cfg.enable && lib.elem "strict" cfg.inForce) {
     users.mutableUsers = lib.mkOverride 900 false;
+    # Programs that run as root for everybody, to change what is declared now or what nobody uses.
+    security.wrappers = lib.genAttrs [ "chsh" "newgrp" "sg" ] (_: {
+      enable = lib.mkOverride 900 false;
+    });
     assertions = [
       {
         assertion = !config.users.mutableUsers -> undeclared == [ ];

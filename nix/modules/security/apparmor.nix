@@ -30,7 +30,7 @@ in
     defaultText = lib.literalMD "`complain` from the profile `balanced` on, `enforce` from `strict` on";
     description = ''
       Whether AppArmor holds QEMU back (`enforce`), only records what it would refuse (`complain`), or is not there. It
-      takes a reboot to begin. {command}`journalctl --grep apparmor` shows what was refused.
+      takes a reboot to begin. {command}`ausearch --message AVC` shows what was refused, or would have been.
     '';
   };
 
