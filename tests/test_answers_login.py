@@ -14,8 +14,10 @@ from installer.answers.login import Way, accesses, lockout, require_login
 from installer.answers.model import Answers, Phase
 from installer.answers.password_hash import hash_fault
 from installer.answers.ssh_key import TYPES, parse_ssh_key
-from installer.answers.ssh_policy import sshd_settings
+from installer.answers.ssh_policy import ED25519, sshd_settings, takes_key
 from installer.errors import Exit, HyperError
+from installer.logins import SIGNATURES
+from tests.nixeval.sshd import sshd_lines
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIdwULbT1sBmicY+BuQAax9uWakoQGrJI/raZywv7hUf anna@desk"
 HASH = "$y$j9T$H3eyyY4Tv4hzGBR8ybuhB.$3jZduENmF4HEsB03IPecO9mznGE9136xjC59tQf/i0C"
@@ -209,6 +211,32 @@ def test_hash_files_are_looked_at_before_writing() -> None:
         assert caught.value.code is Exit.lockout
         assert reason in caught.value.why
         assert "correct-horse" not in str(caught.value)
+
+
+def test_the_strictest_profile_takes_one_kind_of_key(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(("ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", key), check=True)
+    rsa = key.with_suffix(".pub").read_text().strip()
+    strict, paranoid = ({"security": {"profile": profile}} for profile in ("strict", "paranoid"))
+    anna = {"name": "anna", "admin": True, "ssh_keys": [rsa]}
+    assert not lockout(_answers(anna, **strict))
+    (problem,) = lockout(_answers(anna, **paranoid))
+    assert problem.wrong.startswith("nobody could log in as an administrator in phase `hardened`\n")
+    assert "ssh_keys[0] is ssh-rsa; security.profile paranoid takes Ed25519 keys alone" in problem.wrong
+    assert not lockout(_answers({**anna, "ssh_keys": [rsa, KEY]}, **paranoid))
+    assert not lockout(_answers({**anna, "password_hash": HASH}, **paranoid))
+
+
+@pytest.mark.parametrize("profile", ["development", "balanced", "strict", "paranoid"])
+def test_kinds_of_key_are_those_of_the_evaluated_server(profile: str) -> None:
+    lines = dict(line.split(" ", 1) for line in sshd_lines(profile))
+    listed = lines.get("PubkeyAcceptedAlgorithms", "").split(",")
+    answers = _answers({"name": "anna"}, security={"profile": profile})
+    for kind in TYPES:
+        taken = listed == [""] or any(each in listed for each in SIGNATURES.get(kind, (kind,)))
+        assert takes_key(answers, Phase.hardened, kind) is taken, kind
+        assert takes_key(answers, Phase.setup, kind)
+    assert {*TYPES} > ED25519
 
 
 def test_passwords_end_with_phase_setup() -> None:

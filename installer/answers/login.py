@@ -8,7 +8,7 @@ from installer.answers.model import Answers, Phase, User
 from installer.answers.password_hash import hash_fault
 from installer.answers.problems import Problem
 from installer.answers.ssh_key import parse_ssh_key
-from installer.answers.ssh_policy import sshd_settings
+from installer.answers.ssh_policy import sshd_settings, takes_key
 from installer.errors import Exit, HyperError
 
 
@@ -74,7 +74,7 @@ def require_login(answers: Answers, hashes: Mapping[str, str]) -> None:
 
 def _access(user: User, answers: Answers, hashes: Mapping[str, str] | None) -> Access:
     password_fault = _password_fault(user, hashes)
-    key_fault = _key_fault(user, answers)
+    key_faults = {phase: _key_fault(user, answers, phase) for phase in Phase}
     ways: dict[Phase, tuple[Way, ...]] = {}
     for phase in Phase:
         settings = sshd_settings(answers, phase)
@@ -83,11 +83,11 @@ def _access(user: User, answers: Answers, hashes: Mapping[str, str] | None) -> A
             Way.ssh_password: not password_fault
             and answers.ssh.enable
             and settings["PasswordAuthentication"] is True,
-            Way.ssh_key: not key_fault and settings["PubkeyAuthentication"] is True,
+            Way.ssh_key: not key_faults[phase] and settings["PubkeyAuthentication"] is True,
         }
         ways[phase] = tuple(way for way in Way if works[way])
     missing = [] if user.admin else ["is no administrator (`admin = true`)"]
-    missing += [fault for fault in (password_fault, key_fault) if fault]
+    missing += [fault for fault in dict.fromkeys((password_fault, *key_faults.values())) if fault]
     return Access(user.name, user.admin, ways, tuple(missing))
 
 
@@ -106,7 +106,7 @@ def _password_fault(user: User, hashes: Mapping[str, str] | None) -> str | None:
     return f"the content of {path} {fault}" if fault else None
 
 
-def _key_fault(user: User, answers: Answers) -> str | None:
+def _key_fault(user: User, answers: Answers, phase: Phase) -> str | None:
     if not answers.ssh.enable:
         return "SSH is off"
     if not user.ssh_keys:
@@ -114,11 +114,16 @@ def _key_fault(user: User, answers: Answers) -> str | None:
     faults = []
     for number, line in enumerate(user.ssh_keys):
         try:
-            limits = parse_ssh_key(line).limits
+            key = parse_ssh_key(line)
         except ValueError as error:
             faults.append(f"ssh_keys[{number}] {error}")
         else:
-            if not limits:
+            if key.limits:
+                faults.append(f"ssh_keys[{number}] is limited by {', '.join(key.limits)}")
+            elif not takes_key(answers, phase, key.kind):
+                faults.append(
+                    f"ssh_keys[{number}] is {key.kind}; security.profile paranoid takes Ed25519 keys alone"
+                )
+            else:
                 return None
-            faults.append(f"ssh_keys[{number}] is limited by {', '.join(limits)}")
     return "; ".join(faults)

@@ -579,8 +579,8 @@ class SecurityAnswers(Frozen):
 
     phase: Phase = Phase.setup
     """Phase to end in; `hardened` is raised by the last first-run job."""
-    profile: Literal["baseline", "strict"] = "baseline"
-    """How far phase hardened goes."""
+    profile: Literal["development", "balanced", "strict", "paranoid"] = "balanced"
+    """How far phase hardened goes; each holds everything of the one before."""
 
 
 class VmAnswers(Frozen):

@@ -14,3 +14,13 @@ def sshd_settings(answers: Answers, phase: Phase) -> dict[str, bool | str]:
         "KbdInteractiveAuthentication": False,
         "PermitRootLogin": "no",
     }
+
+
+ED25519 = frozenset(("ssh-ed25519", "sk-ssh-ed25519@openssh.com"))
+"""Kinds of key that the profile `paranoid` takes (nix/modules/security/ssh.nix; a test compares)."""
+
+
+def takes_key(answers: Answers, phase: Phase, kind: str) -> bool:
+    """Whether a phase's SSH server takes keys of this kind, as the first word of a public key names it."""
+    only = phase is Phase.hardened and answers.security.profile == "paranoid"
+    return not only or kind in ED25519

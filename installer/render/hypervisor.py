@@ -27,7 +27,7 @@ def hypervisor(answers: Answers) -> dict[str, Nix]:
     if asked.features:
         options["features"] = {name: {"enable": on} for name, on in sorted(asked.features.items())}
     options["virtualization"] = {"nested": asked.nested, "hugepages1G": asked.hugepages_1g}
-    options["security"] = {"profile": "balanced" if answers.security.profile == "baseline" else "strict"}
+    options["security"] = {"profile": answers.security.profile}
     return {"hypervisor": options}
 
 
