@@ -66,6 +66,7 @@ STRICTER: dict[str, list[Any]] = {
     "kernel.yama.ptrace_scope": [1, 2, 3],
     "hyper-nixos-qemu": ["complain", "enforce"],
     "enable": [True, "lock"],
+    "rateLimitSSH": ["20/minute", "6/minute"],
 }
 """Values that a later profile raises, mildest first."""
 EXCHANGED = {"lsm=landlock,yama,bpf": "lsm=landlock,yama,apparmor,bpf"}

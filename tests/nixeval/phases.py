@@ -35,7 +35,12 @@ let
     audit = names config.security.audit.rules;
     auditing = { inherit (config.security.audit) backlogLimit enable failureMode; daemon = config.security.auditd.enable; };
     blacklisted = names config.boot.blacklistedKernelModules;
-    firewall = { inherit (config.networking.firewall) allowPing enable logRefusedConnections; };
+    firewall = {
+      inherit (config.networking.firewall) allowPing enable logRefusedConnections;
+    } // lib.filterAttrs (_: value: value != null) (
+      builtins.intersectAttrs { forwardPolicy = null; logRefused = null; rateLimitSSH = null; }
+        (config.hypervisor.network.firewall or { })
+    );
     kernel = names config.boot.kernelParams;
     locked = { modules = config.security.lockKernelModules; };
     preloaded = names config.boot.kernelModules;

@@ -30,6 +30,7 @@ in
     ./accounts.nix
     ./apparmor.nix
     ./audit.nix
+    ./firewall.nix
     ./kernel.nix
     ./modules.nix
     ./ssh.nix
@@ -90,7 +91,6 @@ in
       else
         { hardened.configuration.hypervisor.phase = lib.mkForce "hardened"; };
 
-    networking.firewall.enable = lib.mkDefault true;
     # A boot menu that can be edited is a root shell for whoever stands at the machine.
     boot.loader.systemd-boot.editor = lib.mkDefault false;
     # The same program with the same rules in both phases: raising the phase takes root from nobody.
@@ -99,15 +99,5 @@ in
     systemd.services = lib.mkIf hardened (
       lib.genAttrs cfg.security.setupServices (_: { enable = lib.mkForce false; })
     );
-
-    assertions = [
-      {
-        assertion = hardened -> config.networking.firewall.enable;
-        message = ''
-          Phase hardened has no firewall: networking.firewall.enable is false. Take that line out, or open what is needed
-          with networking.firewall.allowedTCPPorts and networking.firewall.interfaces.
-        '';
-      }
-    ];
   };
 }
