@@ -511,6 +511,7 @@ def test_locked_modules_leave_guests_what_they_need() -> None:
     ).value
     assert found["locked"] is True
     assert "systemd-modules-load.service" in found["service"]
+    assert "br_netfilter" not in found["kernelModules"]
     assert {"vhost_net", "tun", "nbd", "bridge", "vfio_pci", "nft_chain_nat", "nfs"} <= {
         *found["kernelModules"]
     }

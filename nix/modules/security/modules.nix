@@ -51,14 +51,14 @@ let
     ];
   };
 
-  # What a host with guests loads only when it is first needed. A name that a kernel lacks is passed over
+  # What a host with guests loads only when it is first needed. Not br_netfilter: where it is loaded, what guests of one
+  # bridge say to each other has to pass the host's own firewall. A name that a kernel lacks is passed over
   # (systemd-modules-load's status 1 counts as success on NixOS).
   needed = [
     # Guests' networks
     "8021q"
     "bonding"
     "bridge"
-    "br_netfilter"
     "dummy"
     "macvlan"
     "macvtap"
@@ -111,6 +111,7 @@ let
     "loop"
     "nbd"
     "overlay"
+    "xts"
     # Devices handed to guests
     "mdev"
     "vfio"
