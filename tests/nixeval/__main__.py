@@ -1,8 +1,11 @@
-"""`NIXPKGS=… python -m tests.nixeval` writes anew everything in tests/golden that comes from Nix or from rendering."""
+"""`NIXPKGS=… python -m tests.nixeval` writes anew everything that comes from Nix or from rendering.
+
+That is tests/golden, but for plans, and the pages of docs/reference that are made from it.
+"""
 
 import sys
 
-from tests.nixeval import hosts, options, phases, units
+from tests.nixeval import hosts, options, pages, phases, units
 
 if __name__ == "__main__":
-    sys.exit(max(part.main() for part in (hosts, options, phases, units)))
+    sys.exit(max(part.main() for part in (hosts, options, phases, units, pages)))
