@@ -7,7 +7,7 @@ from statistics import median
 
 from installer.errors import HyperError
 from tests.bench.command_line import contests
-from tests.bench.contest import hold, spread
+from tests.bench.contest import Result, hold, spread
 from tests.bench.installation import GOAL, measure
 
 ROW = "{:<22} {:>24} {:>24} {:>7} {:>6}"
@@ -20,24 +20,15 @@ def main() -> int:
         f"Python {platform.python_version()}, {os.cpu_count()} processors, load {load:.1f} before the first round"
     )
     print(ROW.format("", "ours, ms", "theirs, ms", "ratio", "goal"))
-    missed = []
+    results = []
     for contest in contests():
-        result = hold(contest)
-        print(
-            ROW.format(
-                result.name,
-                spread(result.ours),
-                spread(result.theirs),
-                f"{result.ratio:.2f}",
-                f"{result.goal:g}",
-            )
-            + ("" if result.met else "  missed"),
-            flush=True,
-        )
-        if not result.met:
-            missed.append(result.name)
+        results.append(hold(contest))
+        tell(results[-1])
     print("theirs: python3 -c pass of the same interpreter; for hv probe, lshw -json", flush=True)
     installed = measure()
+    results.append(installed.probing)
+    tell(results[-1])
+    missed = [result.name for result in results if not result.met]
     print(
         f"installing {installed.closure >> 20} MiB in the lab: hv install {seconds(installed.ours)}, a shell script "
         f"{seconds(installed.theirs)}, ratio {installed.ratio:.2f}, goal {GOAL:g}"
@@ -46,6 +37,13 @@ def main() -> int:
     if installed.ratio > GOAL:
         missed.append("installing in the lab")
     return 1 if missed else 0
+
+
+def tell(result: Result) -> None:
+    """One line of the table."""
+    ratio = (f"{result.ratio:.2f}", f"{result.goal:g}")
+    line = ROW.format(result.name, spread(result.ours), spread(result.theirs), *ratio)
+    print(line if result.met else f"{line}  missed", flush=True)
 
 
 def seconds(values: tuple[float, ...]) -> str:

@@ -44,12 +44,17 @@ def contests() -> list[Contest]:
             "hv completion --jobs", (HV, "completion", "--jobs"), BARE, 2.5, lambda out: out.endswith("\n")
         ),
         Contest("hv --help", (HV, "--help"), BARE, 6, lambda out: out.startswith("usage: hv")),
-        Contest(
-            "hv probe --json",
-            (HV, "probe", "--json"),
-            (lshw, "-json"),
-            0.5,
-            lambda out: json.loads(out).keys() >= FACTS,
-            rounds=11,
-        ),
+        probing("hv probe --json", HV, lshw, rounds=11),
     ]
+
+
+def probing(name: str, hv: str, lshw: str, rounds: int) -> Contest:
+    """Our probe against lshw's."""
+    return Contest(
+        name,
+        (hv, "probe", "--json"),
+        (lshw, "-json"),
+        0.5,
+        lambda out: json.loads(out).keys() >= FACTS,
+        rounds,
+    )

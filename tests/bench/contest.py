@@ -61,8 +61,12 @@ def timed(argv: tuple[str, ...]) -> tuple[float, str]:
     return seconds, done.stdout
 
 
-def hold(contest: Contest) -> Result:
+def hold(contest: Contest, timed: Callable[[tuple[str, ...]], tuple[float, str]] = timed) -> Result:
     """Runs both in turn, round by round: what slows the machine for a while slows both.
+
+    Args:
+        contest: What to run.
+        timed: Runs a command to its end, here or on another machine: seconds, and standard output.
 
     Raises:
         HyperError: our command did not print what it should, or one of them failed.

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from installer.errors import HyperError
 from installer.plan.model import Plan, is_destructive
+from tests.bench.command_line import probing
+from tests.bench.contest import Result, hold
 from tests.lab import closures
 from tests.lab.channels import Agent
 from tests.lab.machine import Disk, Hardware, Machine, Running
@@ -25,6 +27,7 @@ from tests.lab.session import make_key
 
 HERE = Path(__file__).parent
 ROUNDS = 3
+PROBES = 5
 GOAL = 1.05
 SMALLEST_CLOSURE = 500 << 20
 HASH_FILE = f"/run/secrets/{ADMINISTRATOR}.hash"
@@ -42,6 +45,8 @@ class Measured(NamedTuple):
     """Of the installer: from its start to the first write, that is start-up, probing, planning, preflight."""
     closure: int
     """Bytes copied."""
+    probing: Result
+    """`hv probe` against lshw in the same machine, which has firmware, buses and devices to be looked at."""
 
     @property
     def ratio(self) -> float:
@@ -74,6 +79,7 @@ def _measure(recorder: Recorder, running: Running, agent: Agent, rounds: int) ->
     agent.write("/run/install.sh", (HERE / "install.sh").read_text(), 0o755)
     facts = checked(agent.start(["hv", "probe", "--json"], merge=False), 12)
     (folder / "facts-before.json").write_text(facts)
+    probed = hold(probing("hv probe, in the lab", "hv", "lshw", PROBES), lambda argv: _timed(agent, argv))
     payload, medium = closures.ready("bench", folder / "answers.toml", folder / "facts-before.json", folder)
     closure = medium.closures[0]
     if closure.nar_size < SMALLEST_CLOSURE:
@@ -107,7 +113,14 @@ def _measure(recorder: Recorder, running: Running, agent: Agent, rounds: int) ->
                 ours.append(seconds)
             else:
                 theirs.append(_script(agent, plan, closure.toplevel, str(closure.cache)))
-    return Measured(tuple(ours), tuple(theirs), tuple(before), closure.nar_size)
+    return Measured(tuple(ours), tuple(theirs), tuple(before), closure.nar_size, probed)
+
+
+def _timed(agent: Agent, argv: tuple[str, ...]) -> tuple[float, str]:
+    """Run a command in the machine; seconds by its own clock, and standard output."""
+    script = 'begin=$EPOCHREALTIME; "$@" >/run/bench.out 2>/run/bench.errors && echo "$begin $EPOCHREALTIME"'
+    begin, end = checked(agent.start(["bash", "-c", script, "bench", *argv]), 20).split()
+    return float(end) - float(begin), agent.run("cat", "/run/bench.out", measured=5).text
 
 
 def _installer(agent: Agent, plan: Plan) -> tuple[float, float]:

@@ -15,6 +15,10 @@ mount --rbind /dev dev
 mount --rbind /tmp tmp
 mount -t tmpfs -o mode=0755 tmpfs run
 mount --rbind "$directory" ".$directory"
+if [ -n "$owner" ]; then # ssh and ssh-keygen refuse to run for somebody without an account
+    { cat etc/passwd; getent passwd "${owner%:*}"; } >run/passwd
+    mount --bind run/passwd etc/passwd
+fi
 if [ -e /etc/resolv.conf ] && [ -f etc/resolv.conf ]; then mount --bind /etc/resolv.conf etc/resolv.conf; fi
 pivot_root . old-root
 cd "$directory"

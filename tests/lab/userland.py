@@ -54,6 +54,7 @@ PACKAGES: dict[str, str] = {
     "grub-efi-amd64-bin": "boot loader of the medium on UEFI",
     "pciutils": "ids and names of PCI devices",
     "hwdata": "vendor names",
+    "lshw": "what `hv probe` is measured against",
     # The hypervisor.
     "qemu-system-x86": "runs the lab's machines, and guests in the installed host",
     "qemu-utils": "disk images",
