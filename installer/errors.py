@@ -30,6 +30,12 @@ class Exit(IntEnum):
     """A right is missing: root, mount, namespaces."""
     record = 11
     """A recorded machine or report cannot be read."""
+    nothing = 12
+    """Unattended: no source holds answers for this machine, so nothing was done."""
+    fetch = 13
+    """Unattended: answers cannot be fetched, or are not signed as they must be."""
+    again = 14
+    """Unattended: this host was installed on this disk before, or begun, and nobody asked for it again."""
 
 
 class HyperError(Exception):

@@ -43,12 +43,14 @@ python3Packages.buildPythonApplication {
   build-system = [ python3Packages.hatchling ];
   nativeBuildInputs = [ installShellFiles ];
   dependencies = with python3Packages; [
+    dnspython
     jinja2
     libvirt
     pydantic
     pyparted
     pyudev
     rich
+    urllib3
   ];
 
   # The field's own tools that the installer and the first run call; Nix and QEMU are the system's.
