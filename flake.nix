@@ -12,46 +12,141 @@
         "x86_64-linux"
       ];
       perSystem = make: lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
-      medium =
-        system:
+      # The live system, on one medium or another.
+      live =
+        system: medium:
         lib.nixosSystem {
           specialArgs = { inherit self nixpkgs; };
           modules = [
             self.nixosModules.default
-            ./iso/live.nix
+            medium
             { nixpkgs.hostPlatform = system; }
           ];
         };
+      processor = system: lib.removeSuffix "-linux" system;
+      # Hosts as `hv install` renders them, one an example; tests hold them against the answers.
+      examples = map (lib.removeSuffix ".toml") (
+        lib.filter (lib.hasSuffix ".toml") (lib.attrNames (builtins.readDir ./examples))
+      );
+      example =
+        name:
+        lib.nixosSystem {
+          modules = [
+            self.nixosModules.default
+            (./tests/golden/hosts + "/${name}/configuration.nix")
+          ];
+        };
+      # The folders of nix/modules.
+      topics = lib.attrNames (
+        lib.filterAttrs (_: kind: kind == "directory") (builtins.readDir ./nix/modules)
+      );
     in
     {
-      nixosModules.default = {
-        imports = [ ./nix/modules ];
-        hypervisor.source = lib.mkDefault self;
-      };
-
-      packages = perSystem (pkgs: rec {
-        hv = pkgs.callPackage ./nix/packages/hyper-nixos.nix { };
-        default = hv;
-        iso = self.nixosConfigurations."medium-${pkgs.stdenv.hostPlatform.system}".config.system.build.isoImage;
-      });
-
-      nixosConfigurations = lib.listToAttrs (
-        map (system: lib.nameValuePair "medium-${system}" (medium system)) systems
+      nixosModules = {
+        default = {
+          imports = [ ./nix/modules ];
+          hypervisor.source = lib.mkDefault self;
+        };
+      }
+      # One topic alone, on any host: switched on, with the rest there to be switched on.
+      // lib.genAttrs topics (
+        topic:
+        { options, ... }:
+        {
+          imports = [ self.nixosModules.default ];
+          hypervisor = lib.optionalAttrs (options.hypervisor ? ${topic}.enable) {
+            ${topic}.enable = lib.mkDefault true;
+          };
+        }
       );
 
-      checks = perSystem (pkgs: {
-        inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) hv;
-      });
+      packages = perSystem (
+        pkgs:
+        let
+          inherit (pkgs.stdenv.hostPlatform) system;
+          build = medium: (live system medium).config.system.build;
+          inMemory = build ./iso/media/netboot.nix;
+          disk =
+            format:
+            (build {
+              imports = [ ./iso/media/disk.nix ];
+              image = { inherit format; };
+            }).image;
+          own = self.packages.${system};
+        in
+        {
+          default = own.hv;
+          hv = pkgs.callPackage ./nix/packages/hyper-nixos.nix { };
+          docs = pkgs.callPackage ./nix/packages/docs.nix { };
+          iso = self.nixosConfigurations."installer-${processor system}".config.system.build.isoImage;
+          kexec = inMemory.kexecTree;
+          netboot = pkgs.symlinkJoin {
+            name = "hyper-nixos-netboot";
+            paths = [
+              inMemory.kernel
+              inMemory.netbootIpxeScript
+              inMemory.netbootRamdisk
+            ];
+          };
+          qcow2 = disk "qcow2";
+          raw = disk "raw";
+        }
+      );
+
+      nixosConfigurations =
+        lib.listToAttrs (
+          map (
+            system: lib.nameValuePair "installer-${processor system}" (live system ./iso/media/iso.nix)
+          ) systems
+        )
+        // lib.genAttrs examples example;
+
+      apps = perSystem (
+        pkgs:
+        let
+          own = self.packages.${pkgs.stdenv.hostPlatform.system};
+        in
+        {
+          default = {
+            type = "app";
+            program = lib.getExe own.hv;
+            meta.description = "Plan and install a virtualization host";
+          };
+          try = {
+            type = "app";
+            program = lib.getExe (pkgs.callPackage ./nix/packages/try.nix { inherit (own) iso; });
+            meta.description = "Start the live medium in QEMU, with an empty disk";
+          };
+        }
+      );
+
+      templates = rec {
+        default = host;
+        host = {
+          path = ./nix/templates/host;
+          description = "A virtualization host, written by hand";
+        };
+      };
+
+      checks = perSystem (
+        pkgs:
+        {
+          inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) docs hv;
+        }
+        // import ./nix/checks { inherit lib pkgs self; }
+      );
 
       devShells = perSystem (pkgs: {
         default = pkgs.mkShell {
           inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.hv ];
           packages = [
             pkgs.mypy
+            pkgs.nixfmt
             pkgs.ruff
             (pkgs.python3.withPackages (python: [
               python.hypothesis
               python.jsonschema
+              python.mkdocs-material
               python.pytest
               python.pytest-xdist
             ]))

@@ -50,6 +50,7 @@ python3Packages.buildPythonApplication {
     pyparted
     pyudev
     rich
+    segno
     urllib3
   ];
 

@@ -1,16 +1,13 @@
-# The live medium: NixOS's minimal installation CD with our installer, the flakes that hosts are pinned to, and a kernel
-# that makes IOMMU groups, so that probing sees what the installed host will see.
+# What the medium says it carries (installer/medium.py), and the sources that hosts are pinned to.
 {
   config,
   lib,
-  modulesPath,
   nixpkgs,
   pkgs,
   self,
   ...
 }:
 let
-  package = config.hypervisor.package;
   # A flake input as the host's flake.lock names it; Nix takes the copy in the medium's store because narHash fits.
   # A locked reference has a revision and no branch: with both, Nix refuses it.
   source = url: original: flake: {
@@ -26,7 +23,7 @@ let
   };
   medium = {
     version = 1;
-    label = "Hyper-NixOS ${package.version}";
+    label = "Hyper-NixOS ${config.hypervisor.package.version}";
     inherit (config.system.nixos) release;
     inherit (pkgs.stdenv.hostPlatform) system;
     nixpkgs = source "github:NixOS/nixpkgs/nixos-${config.system.nixos.release}" {
@@ -46,29 +43,8 @@ let
   };
 in
 {
-  imports = [ (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix") ];
-
-  environment.systemPackages = [ package ];
+  # The text refers to both sources, so that every medium has them in its store.
   environment.etc."hyper-nixos/medium.json".text = builtins.toJSON medium;
   # Where hosts have our flake too (hypervisor.source).
   environment.etc."hyper-nixos/flake".source = self;
-
-  boot.kernelParams = [
-    "intel_iommu=on"
-    "iommu=pt"
-    "console=tty0"
-    "console=ttyS0,115200"
-  ];
-  nix.settings.experimental-features = [
-    "flakes"
-    "nix-command"
-  ];
-
-  image.baseName = lib.mkForce "hyper-nixos-${package.version}-${pkgs.stdenv.hostPlatform.system}";
-  isoImage.volumeID = "HYPER_NIXOS";
-  isoImage.storeContents = [
-    nixpkgs
-    self
-  ];
-  isoImage.squashfsCompression = "zstd -Xcompression-level 6";
 }

@@ -1,0 +1,183 @@
+"""`hv live`: what the live system does by itself, and its page."""
+
+import argparse
+import fcntl
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+from installer import VERSION
+from installer.errors import Exit, HyperError
+from installer.facts import Facts
+from iso import login
+from iso.embed import ANSWERS
+from iso.page import Address, Situation, page
+
+LISTEN = 0x1 | 0x10 | 0x100
+"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (rtnetlink(7))."""
+CALM_MS = 300
+"""An interface that comes up tells so several times; the page is drawn once."""
+VT_ACTIVATE = 0x5606
+"""ioctl_vt(2)."""
+SHELL = 2
+"""Number of the virtual terminal with a shell."""
+WITHOUT_BLOCKS = ("dumb", "unknown", "vt")
+"""Beginnings of TERM that promise neither colours nor UTF-8."""
+CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="hv live", description="What the live system does by itself. Its services call this."
+    )
+    top.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help=argparse.SUPPRESS)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("prepare", help="take what was embedded into the medium, and open a way in over SSH")
+    verbs.add_parser("show", help="print the page with addresses and the way in")
+    verbs.add_parser("screen", help="keep that page on this terminal, and up to date")
+    return top
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb. Raises HyperError."""
+    options = parser().parse_args(argv)
+    if not login.is_root():
+        raise HyperError(
+            "the live system's own affairs are root's",
+            why="the page shows a password",
+            remedy=f"sudo hv live {options.verb}",
+            code=Exit.privilege,
+        )
+    match options.verb:
+        case "prepare":
+            for line in login.prepare(options.root):
+                print(line)
+        case "show":
+            print("\n".join(page(situation(options.root, machine(options.root)), styled=styled())))
+        case "screen":
+            keep(options.root)
+    return Exit.ok
+
+
+def styled() -> bool:
+    """Whether standard output shows colours and block characters."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    terminal = os.environ.get("TERM") or "dumb"
+    return sys.stdout.isatty() and encoding == "utf8" and not terminal.startswith(WITHOUT_BLOCKS)
+
+
+def situation(root: Path, facts: Facts | None) -> Situation:
+    """Everything that the page tells; all but the machine is read anew."""
+    folder = root / login.FOLDER
+    authorized = login.read(root / login.AUTHORIZED) or ""
+    return Situation(
+        version=VERSION,
+        release=_release(root),
+        facts=facts,
+        addresses=addresses(),
+        password=login.read(folder / login.PASSWORD),
+        keys=_keys(authorized),
+        host_keys=login.host_keys(root),
+        answers=(folder / ANSWERS).exists(),
+        problem=login.read(folder / login.PROBLEM),
+    )
+
+
+def addresses() -> tuple[Address, ...]:
+    """Addresses that others can reach: neither loopback nor link-local. None when that cannot be asked."""
+    try:
+        told = subprocess.run(["ip", "-json", "address"], capture_output=True, check=True)
+        interfaces = json.loads(told.stdout)
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return ()
+    return tuple(
+        Address(interface=interface["ifname"], address=each["local"])
+        for interface in interfaces
+        for each in interface.get("addr_info", [])
+        if each.get("scope") == "global" and not ip_address(each["local"]).is_link_local
+    )
+
+
+def keep(root: Path) -> None:
+    """Draw the page, and again whenever the network changes. Enter goes to the shell. Never returns."""
+    news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    news.bind((0, LISTEN))
+    waiting = select.poll()
+    waiting.register(news, select.POLLIN)
+    waiting.register(sys.stdin, select.POLLIN)
+    facts = machine(root)
+    shown: list[str] = []
+    while True:
+        lines = page(
+            situation(root, facts), styled=styled(), way_out="Enter, or Alt+F2: a shell. Alt+F1: back here."
+        )
+        if lines != shown:
+            print((CLEAR if styled() else "") + "\n".join(lines), end="", flush=True)
+            shown = lines
+        if not _wait(waiting, news):
+            return
+
+
+def _wait(waiting: select.poll, news: socket.socket) -> bool:
+    """Until there may be news. False: the terminal is gone."""
+    for descriptor, _ in waiting.poll():
+        if descriptor == news.fileno():
+            while waiting.poll(CALM_MS) and _drain(news):
+                pass
+        elif not os.read(descriptor, 1024):
+            return False
+        else:
+            _to_shell(descriptor)
+    return True
+
+
+def _drain(news: socket.socket) -> bool:
+    try:
+        return bool(news.recv(1 << 16, socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return False
+    except OSError:  # more news than fitted; that there were some is all that counts
+        return True
+
+
+def _to_shell(terminal: int) -> None:
+    """Switch the screen; on a terminal that is no virtual one there is nothing to switch."""
+    try:
+        fcntl.ioctl(terminal, VT_ACTIVATE, SHELL)
+    except OSError:
+        return
+
+
+def _release(root: Path) -> str | None:
+    from installer.commands.install import read_medium
+    from installer.medium import MEDIUM_PATH
+
+    try:
+        return read_medium(root / MEDIUM_PATH.lstrip("/")).release
+    except HyperError:
+        return None
+
+
+def machine(root: Path) -> Facts | None:
+    """What this machine is; none when it cannot be read, which must not keep anybody from the way in."""
+    from installer.probe import probe
+    from installer.probe.root import LiveRoot
+
+    try:
+        return probe(LiveRoot(str(root)))
+    except (HyperError, OSError, ValueError) as error:
+        print(f"this machine cannot be read: {error}", file=sys.stderr)
+        return None
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    try:
+        return login.public_keys(text.encode())
+    except HyperError:
+        return ()

@@ -1,0 +1,142 @@
+"""The embed area: 4 MiB of the medium that are filled after it was built, in place, without Nix and without root.
+
+It is the file `/hyper-nixos/embed.bin` in the root of the ISO; the live system sees it below `/iso`. All numbers are
+little-endian:
+
+| Offset | Bytes | What |
+|---|---|---|
+| 0 | 16 | `MAGIC` |
+| 16 | 4 | format, `VERSION` |
+| 20 | 4 | flags; none is defined, so every bit is 0 |
+| 24 | 8 | length of the payload in bytes |
+| 32 | 32 | SHA-256 of the 32 bytes before it and the payload |
+| 64 | length | payload: a POSIX tar archive, or nothing |
+| 64 + length | the rest | zeros |
+
+An area without payload is as good as none. `python -m iso.embed` writes one to its standard output; the medium is
+built with it, so taking a payload out again gives the medium that was built, byte for byte.
+"""
+
+import hashlib
+import io
+import re
+import struct
+import sys
+import tarfile
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from installer.errors import Exit, HyperError
+
+MAGIC = b"HYPER-NIXOS-EMBD"
+VERSION = 1
+AREA = 4 * 1024 * 1024
+"""Bytes of the whole area; 256 KiB proved too small elsewhere, for certificates and network configuration."""
+PATH = "hyper-nixos/embed.bin"
+"""Below the root of the ISO."""
+HEADER = struct.Struct("<16sIIQ32s")
+SUMMED = HEADER.size - hashlib.sha256().digest_size
+"""Bytes of the header that the checksum covers."""
+ROOM = AREA - HEADER.size
+"""Bytes that a payload may have."""
+
+ARGUMENT = "hyper-nixos.pad="
+"""The kernel argument that every boot entry ends with, filled with `#`: arguments are put in its place. It has a dot
+because the kernel hands arguments without one on to init (admin-guide/kernel-parameters).
+"""
+ARGUMENT_LENGTH = 512
+"""Characters of it, name and `#` together."""
+
+ANSWERS = "answers.toml"
+KEYS = "authorized_keys"
+_NAME = re.compile(r"answers\.toml|authorized_keys|secrets/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+
+def refusal(why: str) -> HyperError:
+    """The error for an area that is not taken."""
+    return HyperError(
+        "what was embedded into the medium is not taken",
+        why=why,
+        remedy="write the medium anew, or embed the files again",
+        code=Exit.record,
+    )
+
+
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """A whole area with these files: `answers.toml`, `authorized_keys`, `secrets/NAME`; same files, same bytes.
+
+    Raises:
+        HyperError: a file has no place in it, or there is too much (Exit.record).
+    """
+    payload = _archive(files) if files else b""
+    if len(payload) > ROOM:
+        raise refusal(f"the files take {len(payload)} bytes, and there is room for {ROOM}")
+    summed = HEADER.pack(MAGIC, VERSION, 0, len(payload), b"")[:SUMMED]
+    digest = hashlib.sha256(summed + payload).digest()
+    return (summed + digest + payload).ljust(AREA, b"\0")
+
+
+def unpack(area: bytes) -> Mapping[str, bytes]:
+    """The files in an area.
+
+    Raises:
+        HyperError: it is no area, is damaged, or holds what nobody here knows (Exit.record).
+    """
+    if len(area) != AREA:
+        raise refusal(f"the area has {len(area)} bytes instead of {AREA}")
+    magic, version, flags, length, digest = HEADER.unpack_from(area)
+    if magic != MAGIC:
+        raise refusal("the area does not begin as one")
+    if version != VERSION or flags:
+        raise refusal(
+            f"it has format {version} and flags {flags:#x}; this medium knows format {VERSION} without flags"
+        )
+    if length > ROOM:
+        raise refusal(f"it claims {length} bytes, and there is room for {ROOM}")
+    payload = area[HEADER.size : HEADER.size + length]
+    if hashlib.sha256(area[:SUMMED] + payload).digest() != digest:
+        raise refusal("its checksum does not fit: it was cut off or altered")
+    return MappingProxyType(_files(payload) if payload else {})
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in sorted(files.items()):
+            _check_name(name)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o600
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _files(payload: bytes) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(payload), mode="r:") as archive:
+            for member in archive:
+                _check_name(member.name)
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is None or member.name in files:
+                    raise refusal(f"{member.name} in it is no regular file, or there twice")
+                files[member.name] = content.read()
+    except tarfile.TarError as error:
+        raise refusal(f"its payload is no tar archive: {error}") from error
+    return files
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise refusal(
+            f"it has a file {name[:80]!r}; there is a place for {ANSWERS}, {KEYS} and secrets/NAME"
+        )
+
+
+def kernel_argument() -> str:
+    """The argument as a medium is built with it."""
+    return ARGUMENT.ljust(ARGUMENT_LENGTH, "#")
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(pack({}))

@@ -1,0 +1,18 @@
+# The live system: what every medium of ours boots into. iso/media has the media.
+{ modulesPath, ... }:
+{
+  imports = [
+    (modulesPath + "/profiles/base.nix")
+    (modulesPath + "/profiles/installation-device.nix")
+    (modulesPath + "/profiles/minimal.nix")
+    ./boot.nix
+    ./console.nix
+    ./embed.nix
+    ./login.nix
+    ./medium.nix
+    ./tools.nix
+  ];
+
+  # What a program asks whether it runs on a live system (os-release(5)).
+  system.nixos.variant_id = "installer";
+}

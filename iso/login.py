@@ -1,0 +1,144 @@
+"""How the live system is reached from elsewhere: with the keys on the medium, or a password that is made at boot."""
+
+import hashlib
+import os
+import secrets
+import subprocess
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+
+from installer.answers.ssh_key import parse_ssh_key
+from installer.errors import Exit, HyperError
+from installer.execute.files import make_directory, write_file
+from iso import embed
+
+FOLDER = "run/hyper-nixos/live"
+"""Below the root of the live system; memory, and root's alone."""
+PASSWORD = "password"  # noqa: S105 -- the name of a file
+PROBLEM = "problem"
+AREA = f"iso/{embed.PATH}"
+"""The embed area, where the live system mounts its medium."""
+AUTHORIZED = "root/.ssh/authorized_keys"
+HOST_KEYS = "etc/ssh"
+ACCOUNT = "root"
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+"""No two of them look alike on a bad screen."""
+GROUPS, GROUP = 3, 4
+"""Twelve letters: 59 bits, more than anybody can try over the network."""
+
+
+def make_password() -> str:
+    """A new password, in groups that a person can read out."""
+    return "-".join("".join(secrets.choice(LETTERS) for _ in range(GROUP)) for _ in range(GROUPS))
+
+
+def prepare(root: Path) -> tuple[str, ...]:
+    """Take what the medium holds, and open a way in: its keys, else a password. What was done, a line each.
+
+    Raises:
+        HyperError: the medium's embed area is not taken; a password was made all the same.
+    """
+    folder = root / FOLDER
+    make_directory(folder, 0o700)
+    (folder / PROBLEM).unlink(missing_ok=True)
+    problem = None
+    files: Mapping[str, bytes] = {}
+    done = []
+    try:
+        files = embedded(root)
+        done = install(root, files)
+    except HyperError as error:
+        problem = error
+        write_file(folder / PROBLEM, error.why.encode(), 0o600)
+    if problem or embed.KEYS not in files:
+        done.append(_open_with_password(folder))
+    if problem:
+        raise problem
+    return tuple(done)
+
+
+def embedded(root: Path) -> Mapping[str, bytes]:
+    """Files in the embed area; none when the medium has no area, as netboot has none. Raises HyperError."""
+    try:
+        with (root / AREA).open("rb") as file:
+            return embed.unpack(file.read(embed.AREA + 1))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise embed.refusal(f"the medium cannot be read: {error.strerror}") from error
+
+
+def install(root: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Put embedded files in their places. Raises HyperError, before anything is written, for keys that are none."""
+    keys = files.get(embed.KEYS)
+    if keys is not None and not public_keys(keys):
+        raise embed.refusal(f"{embed.KEYS} in it holds no key")
+    for name, content in files.items():
+        path = root / (AUTHORIZED if name == embed.KEYS else f"{FOLDER}/{name}")
+        make_directory(path.parent, 0o700)
+        write_file(path, content, 0o600)
+    return [f"taken from the medium: {name}" for name in files]
+
+
+def public_keys(text: bytes) -> tuple[str, ...]:
+    """Fingerprint and comment of each key in an authorized_keys(5) file. Raises HyperError for a line that is none."""
+    found = []
+    for number, line in enumerate(text.decode(errors="replace").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            key = parse_ssh_key(line)
+        except ValueError as error:
+            raise embed.refusal(f"line {number} of {embed.KEYS} {error}") from error
+        found.append(f"{fingerprint(key.blob)} {key.comment}".rstrip())
+    return tuple(found)
+
+
+def host_keys(root: Path) -> tuple[tuple[str, str], ...]:
+    """Kind and fingerprint of each key by which this system proves itself, Ed25519 first."""
+    found = []
+    for path in sorted((root / HOST_KEYS).glob("ssh_host_*_key.pub")):
+        try:
+            key = parse_ssh_key(path.read_text(encoding="ascii").strip())
+        except (OSError, ValueError):  # being written just now
+            continue
+        found.append(
+            (key.kind.removeprefix("ssh-").removeprefix("ecdsa-sha2-").upper(), fingerprint(key.blob))
+        )
+    return tuple(sorted(found))
+
+
+def fingerprint(blob: bytes) -> str:
+    """A key's fingerprint, as ssh-keygen(1) shows it."""
+    return "SHA256:" + b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _open_with_password(folder: Path) -> str:
+    password = make_password()
+    try:
+        subprocess.run(
+            ["chpasswd"], input=f"{ACCOUNT}:{password}\n".encode(), stdout=subprocess.DEVNULL, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise HyperError(
+            "nobody can log in over the network",
+            why=f"no password could be set for {ACCOUNT}: {error}",
+            remedy="set one at the console: `sudo passwd root`",
+            code=Exit.step,
+        ) from error
+    write_file(folder / PASSWORD, password.encode(), 0o600)
+    return f"made a password for {ACCOUNT}; the screen shows it"
+
+
+def read(path: Path) -> str | None:
+    """Text of a small file; none when it is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def is_root() -> bool:
+    """Whether this process may read all that."""
+    return os.geteuid() == 0

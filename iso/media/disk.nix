@@ -1,0 +1,19 @@
+# The live system on a disk that keeps what is written to it: for machines and clouds that start from disk images only.
+{
+  config,
+  lib,
+  modulesPath,
+  pkgs,
+  ...
+}:
+{
+  imports = [
+    ../live
+    (modulesPath + "/virtualisation/disk-image.nix")
+  ];
+
+  image.baseName = lib.mkForce "hyper-nixos-${config.hypervisor.package.version}-${pkgs.stdenv.hostPlatform.system}";
+  # Room for the system; the root grows to the end of its disk at the first boot.
+  virtualisation.diskSize = lib.mkDefault "auto";
+  system.stateVersion = lib.mkDefault lib.trivial.release;
+}
