@@ -87,6 +87,7 @@
               inMemory.netbootIpxeScript
               inMemory.netbootRamdisk
             ];
+            passthru.ipxe = inMemory.netbootIpxeScript;
           };
           qcow2 = disk "qcow2";
           raw = disk "raw";
@@ -133,7 +134,14 @@
         {
           inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) docs hv;
         }
-        // import ./nix/checks { inherit lib pkgs self; }
+        // import ./nix/checks {
+          inherit
+            lib
+            nixpkgs
+            pkgs
+            self
+            ;
+        }
       );
 
       devShells = perSystem (pkgs: {

@@ -183,7 +183,10 @@ def _lower(situation: Situation) -> list[str]:
     if situation.problem:
         lines += wrap(f"NOT TAKEN from the medium: {situation.problem}", COLUMNS)[:2]
     if situation.answers:
-        lines += [f"To install as the medium says: hv install --answers /{FOLDER}/{ANSWERS} --plan"]
+        lines += [
+            "To install as the answers on the medium say:",
+            f"  hv install --answers /{FOLDER}/{ANSWERS} --plan",
+        ]
     else:
         lines += [
             "To install: hv answers new > answers.toml, edit it,",

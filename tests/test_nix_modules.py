@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from installer.medium import Medium
 from tests.nixeval import units
-from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate, flakes
+from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate
 from tests.nixeval.nix import REPOSITORY, require
 
 NIX_FILES = [
@@ -36,30 +35,6 @@ def test_a_host_by_hand_evaluates_to_a_system() -> None:
     host = example(TOPLEVEL)
     assert host.value.endswith(".drv")
     assert (host.failed_assertions, host.warnings) == ((), ())
-
-
-@pytest.mark.nixpkgs
-@pytest.mark.parametrize("system", ["x86_64-linux", "aarch64-linux"])
-def test_the_package_and_the_medium_evaluate(system: str) -> None:
-    outputs = f"{flakes()}.own"
-    read = f"[ {outputs}.packages.{system}.hv.drvPath {outputs}.packages.{system}.iso.drvPath ]"
-    package, medium = require().evaluate(read)
-    assert package.endswith(".drv")
-    assert medium.endswith(".iso.drv")
-
-
-@pytest.mark.nixpkgs
-def test_the_medium_describes_itself() -> None:
-    select = """let medium = OWN.nixosConfigurations.medium-x86_64-linux; in {
-      params = medium.config.boot.kernelParams;
-      text = builtins.fromJSON medium.config.environment.etc."hyper-nixos/medium.json".text;
-    }""".replace("OWN", f"{flakes()}.own")
-    found = require().evaluate(select)
-    assert {"intel_iommu=on", "iommu=pt"} <= {*found["params"]}
-    described = Medium.model_validate(found["text"])
-    assert described.system == "x86_64-linux"
-    assert "ref" in described.nixpkgs.original
-    assert "ref" not in described.nixpkgs.locked
 
 
 @pytest.mark.nixpkgs

@@ -41,10 +41,42 @@ let
     closures = [ ];
     images = { };
   };
+  ready = lib.mapAttrsToList (name: toplevel: {
+    inherit name;
+    toplevel = "${toplevel}";
+  }) config.hypervisor.medium.closures;
+  infos = map (toplevel: pkgs.closureInfo { rootPaths = [ toplevel ]; }) (
+    lib.attrValues config.hypervisor.medium.closures
+  );
 in
 {
-  # The text refers to both sources, so that every medium has them in its store.
-  environment.etc."hyper-nixos/medium.json".text = builtins.toJSON medium;
-  # Where hosts have our flake too (hypervisor.source).
-  environment.etc."hyper-nixos/flake".source = self;
+  options.hypervisor.medium.closures = lib.mkOption {
+    type = lib.types.attrsOf lib.types.package;
+    default = { };
+    example = lib.literalExpression "{ kvm1 = self.nixosConfigurations.kvm1.config.system.build.toplevel; }";
+    description = ''
+      Systems of hosts that this medium carries whole, by the name that answers call them (`system.closure`). Such a host
+      is installed without a network and without evaluating anything. Each is for one host: the file systems and the
+      accounts in it are that host's.
+    '';
+  };
+
+  config = {
+    # It refers to the sources and the systems, so that every medium has them in its store.
+    environment.etc."hyper-nixos/medium.json".source =
+      pkgs.runCommand "medium.json"
+        {
+          nativeBuildInputs = [ pkgs.buildPackages.jq ];
+          description = builtins.toJSON medium;
+          ready = builtins.toJSON ready;
+          infos = map toString infos;
+        }
+        ''
+          sizes=$(for info in $infos; do cat "$info/total-nar-size"; done | jq --slurp .)
+          jq --null-input --argjson medium "$description" --argjson ready "$ready" --argjson sizes "$sizes" \
+            '$medium + { closures: [ range($ready | length) as $n | $ready[$n] + { nar_size: $sizes[$n] } ] }' >"$out"
+        '';
+    # Where hosts have our flake too (hypervisor.source).
+    environment.etc."hyper-nixos/flake".source = self;
+  };
 }
