@@ -49,7 +49,9 @@ ARGUMENT_LENGTH = 512
 
 ANSWERS = "answers.toml"
 KEYS = "authorized_keys"
-_NAME = re.compile(r"answers\.toml|authorized_keys|secrets/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+LOOSE = (ANSWERS, "allowed_signers", KEYS, "ca.pem")
+"""Files in the root of the archive: answers, who must have signed them (installer/fetch), keys, certificates."""
+_NAME = re.compile(rf"{'|'.join(map(re.escape, LOOSE))}|secrets/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}}")
 
 
 def refusal(why: str) -> HyperError:
@@ -63,7 +65,7 @@ def refusal(why: str) -> HyperError:
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """A whole area with these files: `answers.toml`, `authorized_keys`, `secrets/NAME`; same files, same bytes.
+    """A whole area with these files: those of `LOOSE`, and `secrets/NAME`; same files, same bytes.
 
     Raises:
         HyperError: a file has no place in it, or there is too much (Exit.record).
@@ -129,7 +131,7 @@ def _files(payload: bytes) -> dict[str, bytes]:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise refusal(
-            f"it has a file {name[:80]!r}; there is a place for {ANSWERS}, {KEYS} and secrets/NAME"
+            f"it has a file {name[:80]!r}; there is a place for {', '.join(LOOSE)} and secrets/NAME"
         )
 
 

@@ -97,7 +97,7 @@ def test_commands_run_and_print_what_is_shown(page: Path, place: Path) -> None:
 def test_options_exist(page: Path) -> None:
     for command in commands(page):
         words = shlex.split(re.split(r" (?:\|\|?|>|&&) ", command.line)[0])
-        if words[:2] == ["nix", "run"]:
+        if words[:2] == ["nix", "run"] and "--" in words:
             words = ["hv", *words[words.index("--") + 1 :]]
         if words[0] == "hv":
             assert words[1] in COMMANDS, command.line

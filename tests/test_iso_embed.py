@@ -5,17 +5,19 @@ import io
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from installer.errors import Exit, HyperError
-from iso import embed
+from installer.fetch import chain, world
+from iso import embed, login
 from tests.nixeval.nix import REPOSITORY
 
 FILES = {"answers.toml": b"version = 1\n", "authorized_keys": b"ssh-ed25519 AAAA", "secrets/disk": b"\0\xff"}
-NAMES = st.sampled_from(["answers.toml", "authorized_keys", "secrets/disk", "secrets/a.hash"])
+NAMES = st.sampled_from([*embed.LOOSE, "secrets/disk", "secrets/a.hash"])
 
 
 @given(st.dictionaries(NAMES, st.binary(max_size=2000)))
@@ -113,6 +115,12 @@ def member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
 )
 def test_archives_that_lead_elsewhere_are_refused(area: bytes) -> None:
     assert refused(area)
+
+
+def test_there_is_a_place_for_what_fetching_looks_for() -> None:
+    assert {chain.SIGNERS, chain.CA, chain.TOKEN, "answers.toml"} <= {*embed.LOOSE, chain.TOKEN}
+    assert embed.unpack(embed.pack({chain.TOKEN: b"token"})) == {chain.TOKEN: b"token"}
+    assert world.LIVE.relative_to("/") == Path(login.FOLDER)
 
 
 def test_too_much_is_refused() -> None:
