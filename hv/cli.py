@@ -16,6 +16,10 @@ COMMANDS = {
     "install": ("installer.commands.install", "Install as an answer file says, or show what would be done"),
     "live": ("iso.commands.live", "What the live system does by itself, and its page"),
     "firstrun": ("hv.commands.firstrun", "See and steer what an installed host does at its first boot"),
+    "support-bundle": (
+        "installer.commands.support_bundle",
+        "Write what helps to find a fault into one file",
+    ),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),
 }
 """Name of each command: its module, which has `main(argv) -> int` and `parser()`, and its summary."""
@@ -28,7 +32,7 @@ READER_GONE = 141
 
 def usage() -> str:
     """The text of `hv --help`."""
-    lines = [f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<16}{summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: hv COMMAND [OPTION]...",

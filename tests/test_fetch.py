@@ -19,10 +19,10 @@ from installer.execute.runner import Runner
 from installer.facts import Facts
 from installer.fetch import Fetched, Source, World, fetch
 from installer.fetch.chain import SIGNERS, TOKEN, put_secrets
-from installer.fetch.identity import MEANINGLESS, identity
 from installer.fetch.look import dmi_strings, nm_leases
 from installer.fetch.package import NAMESPACE, pack, split, unpack
 from installer.fetch.source import Arguments, Passed, dns_names, place_in
+from installer.probe.identity import MEANINGLESS, identity
 from installer.probe.root import LiveRoot
 from tests.plan_cases import machine
 from tests.web_servers import Answer, Authority, make_authority, serving

@@ -48,6 +48,7 @@ def check(answers: Answers) -> list[Problem]:
         _hypervisor(answers),
         _first_run(answers),
         _hooks(answers),
+        _webhooks(answers),
     )
     return [problem for problems in checks for problem in problems]
 
@@ -484,3 +485,23 @@ def _repeated(pairs: Iterable[tuple[Key, Value]]) -> Iterator[tuple[Key, Value]]
         if value in seen:
             yield key, value
         seen.add(value)
+
+
+def _webhooks(answers: Answers) -> Iterator[Problem]:
+    for number, webhook in enumerate(answers.webhooks):
+        parts = urlsplit(webhook.url)
+        place = ("webhooks", number, "url")
+        if parts.username or parts.password:
+            yield Problem(
+                place,
+                "has a name or password in it, which would end in logs",
+                "remove it; `secret = { file = … }` signs the events",
+            )
+        elif not parts.hostname or parts.fragment:
+            yield Problem(place, "is no URL of a server", "write it as https://server/path")
+        elif webhook.certificate and parts.scheme != "https":
+            yield Problem(
+                ("webhooks", number, "certificate"),
+                "belongs to TLS, and the URL begins with http://",
+                "write https://, or remove the certificate",
+            )

@@ -644,6 +644,41 @@ class Hook(Frozen):
     """Seconds."""
 
 
+class Webhook(Frozen):
+    """A server that is told how the installation goes."""
+
+    url: Annotated[
+        str,
+        StringConstraints(pattern=r"^https?://\S+$"),
+        Field(
+            title="a URL that begins with https:// or http://", examples=["https://fleet.example.org/events"]
+        ),
+    ]
+    """Where each event is posted to; it gets no name or password in it."""
+    events: tuple[Literal["started", "step", "succeeded", "failed"], ...] = (
+        "started",
+        "step",
+        "succeeded",
+        "failed",
+    )
+    """Which events."""
+    secret: SecretFile | None = Field(
+        default=None,
+        examples=[{"file": "/run/hyper-nixos/live/secrets/webhook"}],
+        json_schema_extra={"writeOnly": True},
+    )
+    """Key with which each event is signed (HMAC-SHA-256); without it events are not signed."""
+    certificate: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+            Field(title="a SHA-256: 64 hexadecimal digits in lower case", examples=["e3b0c442…"]),
+        ]
+        | None
+    ) = None
+    """SHA-256 of the server's certificate; then this one is trusted, whoever issued it, and no other."""
+
+
 class Answers(Frozen):
     """A whole answer file."""
 
@@ -691,5 +726,7 @@ class Answers(Frozen):
     """After the first boot."""
     hooks: tuple[Hook, ...] = ()
     """Operator's programs."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Servers that are told how the installation goes."""
     at_end: Literal["reboot", "poweroff", "stay"] = "stay"
     """What to do when all is installed and proved."""

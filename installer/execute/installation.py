@@ -24,6 +24,7 @@ from installer.execute.runner import CommandError, Runner
 from installer.execute.secrets import Secrets
 from installer.execute.summary import summary
 from installer.execute.unfinished import put_aside, saved_plan, unfinished
+from installer.execute.watch import WatchedScreen, Watcher
 from installer.facts import Facts
 from installer.medium import Medium
 from installer.plan.describe import describe
@@ -54,6 +55,8 @@ class Request:
     """Forget an interrupted installation."""
     progress: Mode = "auto"
     """How progress is shown."""
+    watcher: Watcher = field(default_factory=Watcher)
+    """Follows it."""
     live: LiveSystem = field(default_factory=LiveSystem)
     """Where the live system's folders are."""
     output: TextIO = field(default_factory=lambda: sys.stdout)
@@ -129,6 +132,7 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
     plan = make_plan(facts, answers, request.medium)
     if interrupted and confirm_token(plan) != interrupted.token:
         raise other_plan(live.journal, interrupted.token)
+    request.watcher.planned(facts, plan, resumed=interrupted is not None)
     if not is_confirmed(live, plan, answers, request.confirm):
         remember_shown(live, plan)
         request.output.write(describe(plan, request.answers_file))
@@ -138,13 +142,16 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
     if interrupted is None:
         require_free_target(live)
     context.secrets.collect(plan)
+    request.watcher.begins(context)
     if interrupted is None:
         write_file(live.facts, facts.model_dump_json().encode(), _MODE)
         write_file(live.plan, plan.model_dump_json().encode(), _MODE)
     for warning in (*plan.warnings, *warnings):
         workshop.progress.say(f"Warning: {warning}")
+    watched = WatchedScreen(workshop.progress.screen, request.watcher, workshop.runner.log, len(plan.steps))
+    workshop.progress.screen = watched
     try:
-        with workshop.progress.screen.shown():
+        with watched.shown():
             result = execute(context)
     except KeyboardInterrupt:
         workshop.progress.say(f"Stopped. Disks: {disk_state(plan, context)}")
@@ -152,6 +159,9 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
         raise
     for line in summary(context, result):
         workshop.progress.say(line)
+    request.watcher.finished(context, result)
+    for note in request.watcher.notes():
+        workshop.progress.say(f"Warning: {note}")
     _end(answers, workshop)
     return Exit.ok
 

@@ -87,13 +87,15 @@ def check_live_system(plan: Plan, answers: Answers, medium: Medium, runner: Runn
     return warnings
 
 
-def require_root() -> None:
+def require_root(what: str = "installing") -> None:
     """HyperError (Exit.privilege) for anyone else."""
     if os.geteuid() != 0:
+        installing = what == "installing"
         raise HyperError(
-            "installing needs root",
-            why=f"it writes to disks and mounts file systems; this is user {os.geteuid()}",
-            remedy="run it with sudo; `--plan` and `--render` work without",
+            f"{what} needs root",
+            why=f"it {'writes to disks and mounts file systems' if installing else 'reads what only root may'}; "
+            f"this is user {os.geteuid()}",
+            remedy="run it with sudo" + ("; `--plan` and `--render` work without" if installing else ""),
             code=Exit.privilege,
         )
 

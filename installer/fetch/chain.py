@@ -11,12 +11,13 @@ from installer import VERSION
 from installer.errors import Exit, HyperError
 from installer.execute.files import make_directory, write_file
 from installer.facts import Facts
-from installer.fetch.identity import Question, identity
 from installer.fetch.look import look
 from installer.fetch.package import Package, split, unpack
+from installer.fetch.question import Question
 from installer.fetch.signature import signer
 from installer.fetch.source import Arguments, Found, Passed, Source, place_in, why_not_asked, why_not_trusted
 from installer.fetch.world import World
+from installer.probe.identity import identity
 from installer.web import Client, Place, certificates, failure, verified
 
 SIGNERS = "allowed_signers"

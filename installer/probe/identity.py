@@ -1,11 +1,9 @@
-"""What a machine tells a server that chooses answers for it."""
+"""Which machine this is, told to servers: the one that chooses answers, and those that are told how it goes."""
 
 import hashlib
 import json
 import re
-from typing import Literal
 
-from installer import VERSION
 from installer.facts import Facts
 from installer.frozen import Frozen
 from installer.probe.root import Root
@@ -34,19 +32,6 @@ class Identity(Frozen):
     def machine(self) -> str:
         """A digest that stays the same over boots."""
         return hashlib.sha256(json.dumps([self.serial, self.uuid, self.macs]).encode()).hexdigest()
-
-
-class Question(Frozen):
-    """The body of a request for answers."""
-
-    version: Literal[1] = 1
-    """Format of this body."""
-    hyper_nixos: str = VERSION
-    """Version of the live system's installer."""
-    identity: Identity
-    """Which machine asks."""
-    facts: Facts
-    """All that is known about it, as `hv probe --json` prints it."""
 
 
 def identity(root: Root, facts: Facts) -> Identity:

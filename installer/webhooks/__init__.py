@@ -1,0 +1,5 @@
+"""Webhooks: servers are told how an installation goes; they can neither hold it up nor make it fail."""
+
+from installer.webhooks.watcher import WebhookWatcher
+
+__all__ = ["WebhookWatcher"]
