@@ -82,6 +82,8 @@ complete -c hv -n '_shtab_hv_using answers reference' -s h -l help -d 'show this
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a install -d 'Install as an answer file says, or show what would be done'
 complete -c hv -n '_shtab_hv_using install' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using install' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'answer file, TOML or JSON'
+complete -c hv -n '_shtab_hv_using install' -l unattended -d 'ask nobody: fetch the answers (without --answers), install if they consent, and say on every console how it ended'
+complete -c hv -n '_shtab_hv_using install' -l again -d 'with --unattended: also on a disk where this host was installed before'
 complete -c hv -n '_shtab_hv_using install' -l facts -xka "(__fish_complete_path (commandline -ct))" -d 'plan for the machine in this output of `hv probe --json`'
 complete -c hv -n '_shtab_hv_using install' -l machine -xka "(__fish_complete_path (commandline -ct))" -d 'plan for a machine that `hv probe --record` wrote'
 complete -c hv -n '_shtab_hv_using install' -l medium -xka "(__fish_complete_path (commandline -ct))" -d 'description of the medium, instead of the live system'"'"'s own'

@@ -672,7 +672,10 @@ class Webhook(Frozen):
         Annotated[
             str,
             StringConstraints(pattern=r"^[0-9a-f]{64}$"),
-            Field(title="a SHA-256: 64 hexadecimal digits in lower case", examples=["e3b0c442…"]),
+            Field(
+                title="a SHA-256: 64 hexadecimal digits in lower case",
+                examples=["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],
+            ),
         ]
         | None
     ) = None

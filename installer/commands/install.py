@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from installer.errors import Exit, HyperError
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from installer.answers.model import Answers
     from installer.facts import Facts
     from installer.medium import Medium
@@ -20,7 +22,18 @@ def parser() -> argparse.ArgumentParser:
         description="Install as an answer file says. Without --confirm, and unless the answers say "
         'destroy = "matched", the plan is shown with its token and nothing is written.',
     )
-    top.add_argument("--answers", required=True, metavar="FILE", help="answer file, TOML or JSON")
+    top.add_argument("--answers", metavar="FILE", help="answer file, TOML or JSON")
+    top.add_argument(
+        "--unattended",
+        action="store_true",
+        help="ask nobody: fetch the answers (without --answers), install if they consent, and say on every console "
+        "how it ended",
+    )
+    top.add_argument(
+        "--again",
+        action="store_true",
+        help="with --unattended: also on a disk where this host was installed before",
+    )
     recorded = top.add_mutually_exclusive_group()
     recorded.add_argument(
         "--facts", metavar="FILE", type=Path, help="plan for the machine in this output of `hv probe --json`"
@@ -63,6 +76,14 @@ def main(argv: list[str]) -> int:
     if options.json and not options.plan:
         top.error("--json goes with --plan; while installing it is --progress json")
     record = options.facts or options.machine
+    if options.unattended:
+        if record or options.plan or options.render or options.confirm:
+            top.error("--unattended installs, here and without a token")
+        return _unattended(options)
+    if options.again:
+        top.error("--again goes with --unattended")
+    if options.answers is None:
+        top.error("name an answer file with --answers, or say --unattended")
     answers = read_answers(options.answers)
     medium = read_medium(options.medium)
     if options.plan or options.render:
@@ -130,15 +151,49 @@ def _look(options: argparse.Namespace, answers: "Answers", medium: "Medium", fac
 
 def _install(options: argparse.Namespace, answers: "Answers", medium: "Medium") -> int:
     from installer.execute.installation import Request, install
+    from installer.execute.preflight import require_root
+    from installer.unattended.run import make_client
+    from installer.webhooks import WebhookWatcher
 
-    return install(
-        Request(
-            answers=answers,
-            answers_file=options.answers,
-            medium=medium,
+    require_root()
+    hooks = WebhookWatcher(answers, make_client(answers))
+    try:
+        return install(
+            Request(
+                answers=answers,
+                answers_file=options.answers,
+                medium=medium,
+                probe=_probe,
+                confirm=options.confirm,
+                fresh=options.fresh,
+                progress=options.progress,
+                watcher=hooks,
+            )
+        )
+    except HyperError as error:
+        hooks.failed(error, None)
+        raise
+
+
+def _unattended(options: argparse.Namespace) -> int:
+    import sys
+    from typing import cast
+
+    from installer.commands.answers import read_answers
+    from installer.execute.progress import Mode
+    from installer.unattended import Unattended, run
+    from installer.unattended.console import Everywhere, open_consoles
+
+    progress: Mode = "plain" if options.progress == "auto" else options.progress
+    output = Everywhere(sys.stdout, () if sys.stdout.isatty() else open_consoles())
+    return run(
+        Unattended(
+            medium=lambda: read_medium(options.medium),
             probe=_probe,
-            confirm=options.confirm,
-            fresh=options.fresh,
-            progress=options.progress,
+            output=cast("TextIO", output),
+            answers_file=options.answers,
+            read=read_answers,
+            again=options.again,
+            progress=progress,
         )
     )

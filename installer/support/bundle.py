@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +78,12 @@ class Bundle:
 
 
 def make_bundle(
-    collector: Collector, path: Path, *, secret_files: Iterable[Path] = (), note: str = ""
+    collector: Collector,
+    path: Path,
+    *,
+    secret_files: Iterable[Path] = (),
+    more: Mapping[str, Path] | None = None,
+    note: str = "",
 ) -> Bundle:
     """Write the bundle.
 
@@ -86,6 +91,7 @@ def make_bundle(
         collector: Where from.
         path: Where to, `….tar.zst`.
         secret_files: Further files with secrets, those that the answers name.
+        more: Further files to take, by the name that they get.
         note: What a person should read first, e.g. the error.
 
     Raises:
@@ -95,6 +101,9 @@ def make_bundle(
     members: dict[str, bytes] = {}
     for name, content in _collect(collector, note):
         members[name] = scrub.document(content)
+    for name, file in (more or {}).items():
+        if file.is_file():
+            members[f"install/{name}"] = scrub.document(file.read_bytes()[-LARGEST:])
     try:
         packed = collector.runner.run(
             ["zstd", "--quiet", "--stdout", "-9"], stdin=_tar(members), quiet=True, timeout=120
