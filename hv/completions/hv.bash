@@ -6,8 +6,9 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_hv_answers_subparsers=(check schema new reference)
+_shtab_hv_live_subparsers=(prepare show screen)
 _shtab_hv_firstrun_subparsers=(run status retry skip)
-_shtab_hv_subparsers=(probe answers install firstrun support-bundle completion)
+_shtab_hv_subparsers=(probe answers install live firstrun support-bundle completion)
 
 _shtab_hv_probe_option_strings=(-h --help --json --schema --record --root --facter)
 _shtab_hv_answers_check_option_strings=(-h --help --machine --json)
@@ -16,6 +17,10 @@ _shtab_hv_answers_new_option_strings=(-h --help --machine)
 _shtab_hv_answers_reference_option_strings=(-h --help)
 _shtab_hv_answers_option_strings=(-h --help)
 _shtab_hv_install_option_strings=(-h --help --answers --unattended --again --facts --machine --medium --plan --json --render --confirm --fresh --progress)
+_shtab_hv_live_prepare_option_strings=(-h --help)
+_shtab_hv_live_show_option_strings=(-h --help)
+_shtab_hv_live_screen_option_strings=(-h --help)
+_shtab_hv_live_option_strings=(-h --help)
 _shtab_hv_firstrun_run_option_strings=(-h --help)
 _shtab_hv_firstrun_status_option_strings=(-h --help --json)
 _shtab_hv_firstrun_retry_option_strings=(-h --help)
@@ -44,9 +49,10 @@ _shtab_hv_support_bundle___answers_COMPGEN=_shtab_compgen_files
 
 _shtab_hv_answers_pos_0_choices=(check schema new reference)
 _shtab_hv_install___progress_choices=(auto plain json)
+_shtab_hv_live_pos_0_choices=(prepare show screen)
 _shtab_hv_firstrun_pos_0_choices=(run status retry skip)
 _shtab_hv_completion_pos_0_choices=(bash fish zsh)
-_shtab_hv_pos_0_choices=(probe answers install firstrun support-bundle completion)
+_shtab_hv_pos_0_choices=(probe answers install live firstrun support-bundle completion)
 
 _shtab_hv_probe_pos_0_nargs='*'
 _shtab_hv_probe__h_nargs=0
@@ -72,6 +78,15 @@ _shtab_hv_install___again_nargs=0
 _shtab_hv_install___plan_nargs=0
 _shtab_hv_install___json_nargs=0
 _shtab_hv_install___fresh_nargs=0
+_shtab_hv_live_prepare__h_nargs=0
+_shtab_hv_live_prepare___help_nargs=0
+_shtab_hv_live_show__h_nargs=0
+_shtab_hv_live_show___help_nargs=0
+_shtab_hv_live_screen__h_nargs=0
+_shtab_hv_live_screen___help_nargs=0
+_shtab_hv_live_pos_0_nargs=A...
+_shtab_hv_live__h_nargs=0
+_shtab_hv_live___help_nargs=0
 _shtab_hv_firstrun_run__h_nargs=0
 _shtab_hv_firstrun_run___help_nargs=0
 _shtab_hv_firstrun_status__h_nargs=0

@@ -50,7 +50,7 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' install firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle completion
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' install live 'live prepare' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle completion
 set -g _shtab_hv_opts_with_value --answers --confirm --connect --facter --facts --machine --medium --output --progress --reason --record --render --root
 
 complete -c hv -e
@@ -93,6 +93,14 @@ complete -c hv -n '_shtab_hv_using install' -l render -xka "(__fish_complete_dir
 complete -c hv -n '_shtab_hv_using install' -l confirm -x -d 'carry out the plan with this token'
 complete -c hv -n '_shtab_hv_using install' -l fresh -d 'forget an interrupted installation, and plan and confirm anew'
 complete -c hv -n '_shtab_hv_using install' -l progress -xka "auto plain json" -d 'how progress is shown: live on a terminal, plain lines, or JSON lines (default: auto)'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a live -d 'What the live system does by itself, and its page'
+complete -c hv -n '_shtab_hv_using live' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a prepare -d 'take what was embedded into the medium, and open a way in over SSH'
+complete -c hv -n '_shtab_hv_using live prepare' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a show -d 'print the page with addresses and the way in'
+complete -c hv -n '_shtab_hv_using live show' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a screen -d 'keep that page on this terminal, and up to date'
+complete -c hv -n '_shtab_hv_using live screen' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a firstrun -d 'See and steer what an installed host does at its first boot'
 complete -c hv -n '_shtab_hv_using firstrun' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using firstrun' -l root -xka "(__fish_complete_directories)" -d 'look up the host'"'"'s files below DIR'
