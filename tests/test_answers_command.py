@@ -12,7 +12,6 @@ from typing import Any
 import jsonschema
 import pytest
 
-from installer.answers.check import FEATURES
 from installer.answers.load import load
 from installer.answers.problems import AnswersError
 from installer.answers.schema import answers_schema, fields
@@ -120,11 +119,6 @@ def test_every_field_has_words_in_the_reference(capsys: Captured) -> None:
     for path, node in fields():
         assert f"| `{path[-1]}` |" in page or path[-1] in {"file", "prompt"}, path
         assert node.get("description"), path
-
-
-def test_features_are_those_of_the_catalogue() -> None:
-    catalogue = (ROOT / "nix/modules/core/features.nix").read_text()
-    assert tuple(re.findall(r"^  ([a-z-]+) = \{$", catalogue, re.MULTILINE)) == FEATURES
 
 
 # Skeleton ---------------------------------------------------------------------------------------------------------

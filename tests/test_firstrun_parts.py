@@ -80,9 +80,11 @@ XML_TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, m
 def test_names_never_become_markup(name: str, network: str, folder: str) -> None:
     disk = Path("/pool") / folder.replace("/", "_") / "disk"
     vm = VM.model_copy(update={"name": name, "network": network})
-    root = ET.fromstring(domain_xml("host", vm, Placement(kvm=True, disk=disk, console_log=disk)))
+    root = ET.fromstring(
+        domain_xml("host", vm, Placement(cpu_model="host-model", disk=disk, console_log=disk))
+    )
     plain = ET.fromstring(
-        domain_xml("host", VM, Placement(kvm=True, disk=Path("/d"), console_log=Path("/d")))
+        domain_xml("host", VM, Placement(cpu_model="host-model", disk=Path("/d"), console_log=Path("/d")))
     )
     assert [element.tag for element in root.iter()] == [element.tag for element in plain.iter()]
     assert root.findtext("name") == name
@@ -99,7 +101,7 @@ def test_a_guest_is_the_same_every_time_and_no_other() -> None:
 
 
 def test_no_listener_on_the_network_and_no_path_to_a_store() -> None:
-    text = domain_xml("host", VM, Placement(kvm=False, disk=Path("/d"), console_log=Path("/l")))
+    text = domain_xml("host", VM, Placement(cpu_model=None, disk=Path("/d"), console_log=Path("/l")))
     assert "<emulator" not in text and "listen='tcp'" not in text and 'type="socket"' in text
     assert 'type="qemu"' in text and "<cpu" not in text
 

@@ -14,7 +14,6 @@ from installer.plan.model import Plan
 from installer.plan.planner import make_plan
 from installer.render import RenderedHost, load_templates, phase_file, render
 from installer.render.hardware import kernel_params
-from installer.render.hypervisor import FEATURES
 from tests.nixeval import hosts, options
 from tests.nixeval.cases import CASES, EVERYTHING, EXAMPLES, HASH, MEDIUM, SERVER, Data, inputs, rendered
 from tests.nixeval.host import evaluate_flake_host
@@ -143,12 +142,6 @@ def test_an_unknown_feature_is_refused_by_name() -> None:
     with pytest.raises(HyperError, match="'warp-drive'") as refused:
         plan_and_render(EVERYTHING | {"hypervisor": {"features": {"warp-drive": True}}})
     assert refused.value.code is Exit.answers
-
-
-@pytest.mark.nix
-def test_the_features_are_those_of_the_catalogue() -> None:
-    catalogue = REPOSITORY / "nix/modules/core/features.nix"
-    assert require().evaluate(f"builtins.attrNames (import {catalogue})") == list(FEATURES)
 
 
 def test_text_that_nix_cannot_hold_is_refused() -> None:

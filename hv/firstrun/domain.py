@@ -11,13 +11,17 @@ from installer.handoff import HandoffVm
 NAMESPACE = uuid.UUID("7d0dd9b6-40f3-5a29-8a7a-6f2a6c0f6d53")
 """uuid5 of hosts and names in it are our guests' UUIDs: a second run finds the guest that the first one made."""
 
+HOST_MODELS = ("host-model", "host-passthrough")
+"""The processor follows the host's; every other word is the name of a model."""
+
 
 @dataclass(frozen=True)
 class Placement:
     """What the host decides about a guest."""
 
-    kvm: bool
-    """Hardware virtualization; else emulation."""
+    cpu_model: str | None
+    """With hardware virtualization (KVM): the processor, `host-model`, `host-passthrough` or the name of a model of
+    libvirt's. None: emulation, with QEMU's own processor."""
     disk: Path
     """The guest's disk, qcow2."""
     console_log: Path
@@ -37,7 +41,7 @@ def domain_mac(hostname: str, name: str) -> str:
 
 def domain_xml(hostname: str, vm: HandoffVm, place: Placement) -> str:
     """q35, virtio, serial console; UEFI by libvirt's own choice of firmware, without Secure Boot."""
-    root = ET.Element("domain", type="kvm" if place.kvm else "qemu")
+    root = ET.Element("domain", type="qemu" if place.cpu_model is None else "kvm")
     _text(root, "name", vm.name)
     _text(root, "uuid", domain_uuid(hostname, vm.name))
     _text(root, "description", "Made by the first run of Hyper-NixOS.")
@@ -47,15 +51,23 @@ def domain_xml(hostname: str, vm: HandoffVm, place: Placement) -> str:
     features = ET.SubElement(root, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
-    if place.kvm:
-        # The host's model by name, so that the guest can later move to a host with a like processor.
-        ET.SubElement(root, "cpu", mode="host-model")
+    if place.cpu_model is not None:
+        _processor(root, place.cpu_model)
     ET.SubElement(root, "clock", offset="utc")
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
         _text(root, event, action)
     _devices(ET.SubElement(root, "devices"), hostname, vm, place)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode")
+
+
+def _processor(root: ET.Element, model: str) -> None:
+    if model in HOST_MODELS:
+        ET.SubElement(root, "cpu", mode=model)
+        return
+    # Exactly this one: a guest that starts with less on another host would crash there.
+    named = ET.SubElement(root, "cpu", mode="custom", match="exact")
+    _text(named, "model", model, fallback="forbid")
 
 
 def _firmware(root: ET.Element, vm: HandoffVm) -> None:

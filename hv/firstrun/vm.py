@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from hv.firstrun.domain import Placement, domain_uuid, domain_xml
+from hv.firstrun.domain import HOST_MODELS, Placement, domain_uuid, domain_xml
+from hv.firstrun.guests import cpu_model, usable_models
 from hv.firstrun.image import Owner, import_image, inspect
 from hv.firstrun.network import NETWORK, find_network
 from hv.firstrun.pool import find_pool, pool_folder
@@ -127,6 +128,9 @@ class VmJob:
             world.warn(
                 f"{self.vm.name} runs emulated (TCG), many times slower: KVM cannot be used, see job hardware"
             )
+        model = cpu_model(world)
+        if kvm and model not in HOST_MODELS:
+            self._require_model(connection, emulator, model)
         if self.vm.firmware == "uefi":
             self._require_uefi(connection, emulator)
         pool = self._pool(connection)
@@ -135,7 +139,8 @@ class VmJob:
         log = world.path(f"{CONSOLE_LOGS}/{self.vm.name}-console.log")
         log.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         world.say(f"defining VM {self.vm.name}; its console is kept in {log}")
-        return connection.defineXML(domain_xml(self.hostname, self.vm, Placement(kvm, disk, log)))
+        placement = Placement(model if kvm else None, disk, log)
+        return connection.defineXML(domain_xml(self.hostname, self.vm, placement))
 
     def _start(self, world: World, domain: Any) -> None:
         libvirt = libvirt_module()
@@ -148,6 +153,17 @@ class VmJob:
                 why=str(error),
                 remedy=f"See /var/log/libvirt/qemu/{self.vm.name}.log, then `hv firstrun retry {self.name}`.",
             ) from error
+
+    def _require_model(self, connection: Any, emulator: str, model: str) -> None:
+        capabilities = ET.fromstring(connection.getDomainCapabilities(emulator, "x86_64", "q35", "kvm", 0))  # noqa: S314
+        usable = usable_models(capabilities)
+        if model not in usable:
+            raise self._error(
+                f"cannot have the processor {model}",
+                f"with KVM this host can give {', '.join(sorted(usable)) or 'no model by name'}",
+                remedy="Set hypervisor.virtualization.cpuModel to one of these, to host-model or to host-passthrough, "
+                f"rebuild, then `hv firstrun retry {self.name}`.",
+            )
 
     def _require_uefi(self, connection: Any, emulator: str) -> None:
         capabilities = ET.fromstring(connection.getDomainCapabilities(emulator, "x86_64", "q35", None, 0))  # noqa: S314

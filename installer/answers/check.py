@@ -4,12 +4,12 @@ import base64
 import binascii
 import posixpath
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from installer.answers.feature_check import check_features
 from installer.answers.model import Answers, DiskSelector, FilesystemKind, User
 from installer.answers.network_check import check_network
 from installer.answers.password_hash import hash_fault
@@ -17,8 +17,6 @@ from installer.answers.problems import Path, Problem
 from installer.answers.sizes import GIB, KIB, MIB, parse_size
 from installer.answers.ssh_key import parse_ssh_key
 
-FEATURES = ("containers", "foreign-architectures", "page-sharing", "tpm", "virtiofs")
-"""Names of nix/modules/core/features.nix; a test holds the two together."""
 _PBKDF_MEMORY = (32 * KIB, 4 * GIB)
 """Bytes that LUKS2 takes for argon2id (cryptsetup(8), --pbkdf-memory)."""
 _ESP_LEAST = GIB
@@ -426,11 +424,7 @@ def _hypervisor(answers: Answers) -> Iterator[Problem]:
     for number, name in _repeated((number, name) for number, name in asked if name):
         yield Problem(("hypervisor", "passthrough", number), f"names {name} a second time", "remove one")
 
-    for name in answers.hypervisor.features:
-        if name not in FEATURES:
-            close = get_close_matches(name, FEATURES, n=1)
-            known = f"did you mean `{close[0]}`?" if close else "there are: " + ", ".join(FEATURES)
-            yield Problem(("hypervisor", "features", name), "is no feature of the catalogue", known)
+    yield from check_features(answers.hypervisor)
 
 
 def _first_run(answers: Answers) -> Iterator[Problem]:

@@ -259,8 +259,8 @@ class SwapAnswers(Frozen):
     """`none`, `partition` or `zram` (compressed memory)."""
     size: SizeText | None = Field(default=None, examples=["8GiB"])
     """Size of the partition; without it as much as the memory, at most 16 GiB and a tenth of the disk."""
-    zram_percent: int = Field(default=50, ge=1, le=200)
-    """Size of the zram device in percent of the memory."""
+    zram_percent: int | None = Field(default=None, ge=1, le=200, examples=[50])
+    """Size of the zram device in percent of the memory; without it what the tier sets."""
 
 
 class EncryptionAnswers(Frozen):
@@ -530,7 +530,7 @@ class SystemAnswers(Frozen):
 
 
 class Tier(StrEnum):
-    """How much host: sets of features with real effects, see the storage and passthrough pages."""
+    """How much host: defaults for a machine of its size, see the page on features and tiers."""
 
     minimal = "minimal"
     standard = "standard"
@@ -554,13 +554,23 @@ class HypervisorAnswers(Frozen):
     """What kind of virtualization host."""
 
     tier: Tier = Tier.standard
-    """Profile."""
+    """Defaults for a machine of this size; from 2, 4, 8, 16 and 32 GB of memory on."""
     features: dict[str, bool] = Field(default={}, examples=[{"tpm": False}])
-    """Single features on or off on top of the tier, by name: containers, foreign-architectures, page-sharing, tpm, virtiofs."""
+    """Single features on or off on top of the tier, by name, see the page on features and tiers."""
+    risk_tolerance: Literal["paranoid", "cautious", "balanced", "accepting"] = "balanced"
+    """How much risk the features may add up to, see the page on features and tiers."""
     nested: bool = False
-    """Let guests run guests."""
+    """Let guests run guests: the feature `nested-virtualization`."""
     hugepages_1g: int = Field(default=0, ge=0)
     """Number of 1 GiB pages kept for guests."""
+    hugepages_2m: int = Field(default=0, ge=0)
+    """Number of 2 MiB pages kept for guests."""
+    cpu_model: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+        Field(title="a processor model as libvirt names it", examples=["host-passthrough"]),
+    ] = "host-model"
+    """Processor of guests that run with KVM: `host-model`, `host-passthrough`, or one of libvirt's models."""
     passthrough: tuple[PassthroughDevice, ...] = ()
     """Devices for guests."""
 

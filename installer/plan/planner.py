@@ -3,6 +3,7 @@
 from hashlib import sha256
 from typing import Literal
 
+from installer.answers.catalogue import TIERS
 from installer.answers.model import Answers
 from installer.answers.select import select_disks
 from installer.answers.sizes import format_size, parse_size
@@ -36,6 +37,8 @@ from installer.plan.requirements import (
     pbkdf_memory,
     require_administrator,
     require_architecture,
+    require_features,
+    require_memory,
     require_sectors,
 )
 from installer.plan.source import system_source
@@ -68,6 +71,8 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     source = system_source(answers, medium)
     images = images_to_copy(answers, medium)
     argon_memory = pbkdf_memory(facts, answers)
+    require_memory(facts, answers)
+    require_features(facts, answers, medium)
 
     certificates = tuple(certificate_steps(answers))
     trusted = tuple(step.id for step in certificates)
@@ -210,6 +215,11 @@ def _warnings(
     if facts.firmware.secure_boot.verdict is Verdict.yes:
         found.append(
             "Secure Boot is on, and the boot loader is not signed: switch Secure Boot off before the first boot."
+        )
+    if not facts.memory.total:
+        found.append(
+            f"How much memory this machine has cannot be read; the tier {answers.hypervisor.tier.value} is for "
+            f"{format_size(TIERS[answers.hypervisor.tier].memory)} and more."
         )
     virtualization = facts.cpu.virtualization
     if virtualization.state not in (VirtualizationState.ready, VirtualizationState.nested_guest):

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
+from installer.answers.catalogue import FEATURES, TIERS, enabled
 from installer.answers.login import lockout
-from installer.answers.model import Answers, BootLoader
-from installer.answers.sizes import format_size, parse_size
+from installer.answers.model import Answers, BootLoader, Tier
+from installer.answers.sizes import GIB, MIB, format_size, parse_size
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
-from installer.facts.common import Unknown
+from installer.facts.common import Unknown, Verdict
 from installer.facts.disks import Disk
 from installer.facts.firmware import FirmwareKind
 from installer.medium import Medium
@@ -33,6 +34,79 @@ def require_architecture(facts: Facts, medium: Medium) -> None:
             f"{medium.label} is for {architecture} machines",
             why=f"this processor is {facts.cpu.architecture}",
             remedy=f"use a medium for {facts.cpu.architecture}",
+            code=Exit.unsuitable,
+        )
+
+
+def counts_as(nominal: int) -> int:
+    """Bytes that a machine sold with so much memory must show to be taken as one.
+
+    MemTotal is less than what is built in: the firmware keeps a part, graphics on the board up to some hundred MiB,
+    and the kernel a sixty-fourth to account for the rest (a `struct page` of 64 bytes for each 4096) and itself.
+    """
+    return nominal * 7 // 8
+
+
+def require_memory(facts: Facts, answers: Answers) -> None:
+    """HyperError (Exit.unsuitable) for less memory than the tier is made for, or than reserved pages leave a host.
+
+    A machine that does not tell how much it has passes; the plan warns.
+    """
+    found = facts.memory.total
+    if not found:
+        return
+    asked = answers.hypervisor
+    needed = TIERS[asked.tier].memory
+    if found < counts_as(needed):
+        fitting = [tier.value for tier, values in TIERS.items() if found >= counts_as(values.memory)]
+        raise HyperError(
+            f"hypervisor.tier = {asked.tier.value!r} does not fit this machine",
+            why=f"the tier is for {needed // GIB} GB of memory and more; the kernel finds {format_size(found)}, "
+            f"and {format_size(counts_as(needed))} would do, since firmware and kernel keep a part",
+            remedy=f'write hypervisor.tier = "{fitting[-1]}", or add memory' if fitting else "add memory",
+            code=Exit.unsuitable,
+        )
+    sizes = facts.memory.hugepage_sizes
+    for field, pages, size in (
+        ("hugepages_1g", asked.hugepages_1g, GIB),
+        ("hugepages_2m", asked.hugepages_2m, 2 * MIB),
+    ):
+        if pages and sizes and size not in sizes:
+            raise HyperError(
+                f"hypervisor.{field} = {pages} does not fit this machine",
+                why=f"its kernel has huge pages of {', '.join(map(format_size, sizes))} alone",
+                remedy="write 0, or leave it out",
+                code=Exit.unsuitable,
+            )
+    reserved = asked.hugepages_1g * GIB + asked.hugepages_2m * 2 * MIB
+    least = counts_as(TIERS[Tier.minimal].memory)
+    if reserved and found - reserved < least:
+        raise HyperError(
+            f"hypervisor.hugepages_1g = {asked.hugepages_1g} and hugepages_2m = {asked.hugepages_2m} "
+            "leave the host too little memory",
+            why=f"they reserve {format_size(reserved)} of {format_size(found)}, and the host needs "
+            f"{format_size(least)} to start and work",
+            remedy="write smaller numbers, or add memory",
+            code=Exit.unsuitable,
+        )
+
+
+def require_features(facts: Facts, answers: Answers, medium: Medium) -> None:
+    """HyperError (Exit.unsuitable) for a feature that this machine cannot have."""
+    for name in enabled(answers.hypervisor):
+        systems = FEATURES[name].systems
+        if systems and medium.system not in systems:
+            raise HyperError(
+                f"the feature {name} does not fit this machine",
+                why=f"it is for {', '.join(systems)} alone, and this will be {medium.system}",
+                remedy=f"write hypervisor.features.{name} = false, or leave it out",
+                code=Exit.unsuitable,
+            )
+    if "memory-encryption" in enabled(answers.hypervisor) and facts.cpu.sev.verdict is Verdict.no:
+        raise HyperError(
+            "the feature memory-encryption does not fit this machine",
+            why=f"the processor has no SEV: {facts.cpu.sev.because}",
+            remedy="write hypervisor.features.memory-encryption = false, or leave it out",
             code=Exit.unsuitable,
         )
 

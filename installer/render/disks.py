@@ -34,8 +34,12 @@ def disks(plan: Plan) -> dict[str, Nix]:
         "boot": boot,
         "networking": {"hostId": Commented(HOST_ID, plan.host_id)},
     }
-    if host.zram_percent is not None:
-        options["zramSwap"] = {"enable": True, "memoryPercent": host.zram_percent}
+    # Said either way: the tier has a default of its own.
+    options["zramSwap"] = (
+        {"enable": False}
+        if host.zram_percent is None
+        else {"enable": True, "memoryPercent": host.zram_percent}
+    )
     return options
 
 

@@ -1,5 +1,6 @@
 """hypervisor.nix and passthrough.nix: options of our own modules (nix/modules)."""
 
+from installer.answers.catalogue import FEATURES
 from installer.answers.model import Answers
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
@@ -8,8 +9,8 @@ from installer.plan.initrd import module_of
 from installer.plan.model import Plan
 from installer.render.nix import Nix
 
-FEATURES = ("containers", "foreign-architectures", "page-sharing", "tpm", "virtiofs")
-"""Names in nix/modules/core/features.nix; a test compares."""
+GUESTS = "/var/lib/libvirt/images"
+"""Where the modules look for guests' disks by default."""
 
 
 def hypervisor(answers: Answers) -> dict[str, Nix]:
@@ -23,10 +24,22 @@ def hypervisor(answers: Answers) -> dict[str, Nix]:
                 remedy="use one of these names, or leave the line out",
                 code=Exit.answers,
             )
-    options: dict[str, Nix] = {"enable": True, "tier": asked.tier.value}
-    if asked.features:
-        options["features"] = {name: {"enable": on} for name, on in sorted(asked.features.items())}
-    options["virtualization"] = {"nested": asked.nested, "hugepages1G": asked.hugepages_1g}
+    options: dict[str, Nix] = {
+        "enable": True,
+        "tier": asked.tier.value,
+        "riskTolerance": asked.risk_tolerance,
+    }
+    features = asked.features | ({"nested-virtualization": True} if asked.nested else {})
+    if features:
+        options["features"] = {name: {"enable": on} for name, on in sorted(features.items())}
+    folders: dict[str, Nix] = (
+        {} if answers.first_run.pool == GUESTS else {"guestFolders": [answers.first_run.pool]}
+    )
+    options["virtualization"] = {
+        "cpuModel": asked.cpu_model,
+        "hugepages": {"1G": asked.hugepages_1g, "2M": asked.hugepages_2m},
+        **folders,
+    }
     options["security"] = {"profile": answers.security.profile}
     return {"hypervisor": options}
 

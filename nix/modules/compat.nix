@@ -6,7 +6,7 @@
   ...
 }:
 {
-  config = lib.mkIf config.hypervisor.enable (
+  config = lib.mkIf (config.hypervisor.enable || config.hypervisor.passthrough.enable) (
     lib.mkMerge [
       {
         # The default since 26.05, the only one in 26.11. Written down because the units of ours in stage 1 need it.

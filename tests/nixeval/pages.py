@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from tests.nixeval.features import features_page
 from tests.nixeval.nix import REPOSITORY
 from tests.nixeval.phases import GOLDEN, STATES, Values
 
@@ -156,6 +157,7 @@ def _privileges(roles: dict[str, Any], forbidden: dict[str, str]) -> Iterator[st
 def pages() -> dict[str, str]:
     """File name below docs/reference to text."""
     return {
+        "features.md": features_page(),
         "phases.md": phases_page(json.loads(GOLDEN.read_text())),
         "privileges.md": privileges_page(json.loads(ROLES.read_text()), json.loads(FORBIDDEN.read_text())),
     }

@@ -9,6 +9,7 @@ So no kernel hides behind LUKS, and no new default of mkfs.xfs or btrfs can make
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from installer.answers.catalogue import zram_percent
 from installer.answers.model import Answers, FilesystemKind
 from installer.answers.sizes import GIB, MIB, format_size, parse_size
 from installer.errors import Exit, HyperError
@@ -86,7 +87,7 @@ def one_disk(answers: Answers, ground: Ground) -> Layout:
     table = Table(key=f"{ground.disk.key}-table", disk=ground.disk.key)
     partitions = tuple(_cut(slices, names, table.key, ground.disk.disk.size))
     upper = (_upper(each, answers, ground, names) for each in slices)
-    zram = (Zram(key="zram", percent=answers.storage.swap.zram_percent),)
+    zram = (Zram(key="zram", percent=zram_percent(answers)),)
     return Layout(
         elements=(
             ground.disk,

@@ -4,8 +4,19 @@
   lib,
   ...
 }:
+let
+  cfg = config.hypervisor;
+in
 {
-  config = lib.mkIf config.hypervisor.enable {
+  options.hypervisor.console.enable = lib.mkOption {
+    type = lib.types.bool;
+    default = cfg.enable;
+    defaultText = lib.literalExpression "config.hypervisor.enable";
+    example = false;
+    description = "Whether the login prompt says where to look first, and the keymap is loaded before the passphrase prompt.";
+  };
+
+  config = lib.mkIf cfg.console.enable {
     # The passphrase prompt of stage 1 uses the keymap, and no blank screen waits before it.
     console.earlySetup = lib.mkDefault true;
     services.getty.helpLine = lib.mkForce ''

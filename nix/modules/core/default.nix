@@ -7,7 +7,6 @@
 }:
 let
   cfg = config.hypervisor;
-  catalogue = import ./features.nix;
   administrators = lib.filterAttrs (
     _: user: user.isNormalUser && lib.elem "wheel" user.extraGroups
   ) config.users.users;
@@ -22,57 +21,27 @@ let
     || unlocked user.initialHashedPassword;
 in
 {
-  imports = [ ./first-run.nix ];
+  imports = [
+    ./features.nix
+    ./first-run.nix
+    ./tiers.nix
+  ];
 
   options.hypervisor = {
     enable = lib.mkEnableOption "the Hyper-NixOS virtualization host";
-
-    tier = lib.mkOption {
-      type = lib.types.enum [
-        "minimal"
-        "standard"
-        "enhanced"
-        "professional"
-        "enterprise"
-      ];
-      default = "standard";
-      description = ''
-        How much host. A tier switches features on that are not set otherwise; see
-        {option}`hypervisor.features`. Nothing but defaults depends on it.
-      '';
-    };
-
-    features = lib.mapAttrs (name: feature: {
-      enable = lib.mkOption {
-        type = lib.types.bool;
-        default = lib.elem cfg.tier feature.tiers;
-        defaultText = lib.literalMD "on in the tiers: ${
-          if feature.tiers == [ ] then "none" else lib.concatStringsSep ", " feature.tiers
-        }";
-        description = "${feature.summary} Risk: ${feature.risk}.";
-      };
-      risk = lib.mkOption {
-        type = lib.types.enum [
-          "low"
-          "moderate"
-          "high"
-        ];
-        default = feature.risk;
-        readOnly = true;
-        description = "How much the feature `${name}` adds to what an attacker can reach.";
-      };
-    }) catalogue;
 
     package = lib.mkOption {
       type = lib.types.package;
       default = pkgs.callPackage ../../packages/hyper-nixos.nix { };
       defaultText = lib.literalExpression "pkgs.callPackage nix/packages/hyper-nixos.nix { }";
+      example = lib.literalExpression "inputs.hyper-nixos.packages.\${pkgs.stdenv.hostPlatform.system}.hv";
       description = "The package with the program `hv`.";
     };
 
     source = lib.mkOption {
       type = lib.types.nullOr lib.types.path;
       default = null;
+      example = lib.literalExpression "inputs.hyper-nixos";
       description = ''
         The flake that these modules come from. The host keeps it at `/etc/hyper-nixos/flake`, where the live medium
         has it too, so that the host can be rebuilt without a network and without the medium.

@@ -14,14 +14,18 @@ in
 {
   options.hypervisor.firstRun.enable = lib.mkOption {
     type = lib.types.bool;
-    default = true;
+    default = cfg.enable;
+    defaultText = lib.literalExpression "config.hypervisor.enable";
+    example = false;
     description = ''
       Whether the hand-off record `/var/lib/hyper-nixos/handoff.json` is taken up at boot, if there is one. See
       {command}`hv firstrun status` for the jobs, and `journalctl -u hyper-nixos-firstrun` for what they said.
     '';
   };
 
-  config = lib.mkIf (cfg.enable && cfg.firstRun.enable) {
+  config = lib.mkIf cfg.firstRun.enable {
+    # For `hv firstrun status`.
+    environment.systemPackages = [ cfg.package ];
     systemd.services.hyper-nixos-firstrun = {
       description = "Hyper-NixOS first run";
       documentation = [ "man:hv-firstrun(1)" ];

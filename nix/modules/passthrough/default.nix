@@ -54,7 +54,7 @@ in
     };
   };
 
-  config = lib.mkIf (config.hypervisor.enable && cfg.enable) {
+  config = lib.mkIf (cfg.enable) {
     assertions = map (device: {
       assertion = builtins.match "[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\\.[0-7]" device.name != null;
       message = ''

@@ -1,4 +1,6 @@
 # libvirt and QEMU, closed where upstream's defaults are open.
+#
+# OVMF needs no option: QEMU carries it, and NixOS tells libvirt where (`virtualisation.libvirtd.qemu.ovmf` is gone).
 {
   config,
   lib,
@@ -8,39 +10,33 @@
 let
   cfg = config.hypervisor;
   inherit (cfg) features;
+  emulators = "/run/hyper-nixos/emulators";
 in
 {
-  options.hypervisor.virtualization = {
-    enable = lib.mkOption {
-      type = lib.types.bool;
-      default = true;
-      description = "Whether the host runs virtual machines with libvirt and QEMU.";
-    };
-    nested = lib.mkOption {
-      type = lib.types.bool;
-      default = false;
-      description = "Whether guests may run guests of their own. It widens what a guest can reach of KVM.";
-    };
-    hugepages1G = lib.mkOption {
-      type = lib.types.ints.unsigned;
-      default = 0;
-      example = 16;
-      description = ''
-        Number of 1 GiB pages taken from the host's memory at boot, for guests that ask for them. The processor must
-        have them (`pdpe1gb`); what is taken is lost to everything else.
-      '';
-    };
+  imports = [
+    ./containers.nix
+    ./emulation.nix
+    ./guests.nix
+    ./memory.nix
+    (lib.mkRenamedOptionModule
+      [ "hypervisor" "virtualization" "nested" ]
+      [ "hypervisor" "features" "nested-virtualization" "enable" ]
+    )
+  ];
+
+  options.hypervisor.virtualization.enable = lib.mkOption {
+    type = lib.types.bool;
+    default = cfg.enable;
+    defaultText = lib.literalExpression "config.hypervisor.enable";
+    example = true;
+    description = "Whether the host runs virtual machines with libvirt and QEMU.";
   };
 
-  config = lib.mkIf (cfg.enable && cfg.virtualization.enable) {
+  config = lib.mkIf cfg.virtualization.enable {
     virtualisation.libvirtd = {
       enable = true;
-      onBoot = "ignore"; # guests start by their autostart flag alone
-      onShutdown = "shutdown";
-      parallelShutdown = 4;
-      sshProxy = false;
+      sshProxy = lib.mkDefault false;
       qemu = {
-        package = if features.foreign-architectures.enable then pkgs.qemu else pkgs.qemu_kvm;
         runAsRoot = false;
         # NixOS's default switches the mount namespace off; QEMU's own default of one namespace a guest is kept.
         verbatimConfig = ''
@@ -48,42 +44,55 @@ in
           remember_owner = 1
           dynamic_ownership = 1
         '';
-        swtpm.enable = features.tpm.enable;
+        swtpm.enable = lib.mkDefault features.tpm.enable;
         vhostUserPackages = lib.optional features.virtiofs.enable pkgs.virtiofsd;
       };
     };
 
-    # libvirt's permissions of unix sockets do nothing under socket activation; systemd's do. The group is a way to
-    # root: it is for services, no person belongs in it.
-    systemd.sockets = {
-      libvirtd.socketConfig = {
-        SocketMode = "0660";
-        SocketGroup = "libvirtd";
+    systemd = {
+      # libvirt's permissions of unix sockets do nothing under socket activation; systemd's do. The group is a way to
+      # root: it is for services, no person belongs in it.
+      sockets = {
+        libvirtd.socketConfig = {
+          SocketMode = "0660";
+          SocketGroup = "libvirtd";
+        };
+        libvirtd-ro.socketConfig = {
+          SocketMode = "0660";
+          SocketGroup = "libvirtd";
+        };
+        libvirtd-admin.socketConfig.SocketMode = "0600";
       };
-      libvirtd-ro.socketConfig = {
-        SocketMode = "0660";
-        SocketGroup = "libvirtd";
+
+      # libvirt writes the emulator's path as it finds it into a guest's definition. Found by a name that stays, a guest
+      # starts with the QEMU that the host has then, also after the store path of today was collected as garbage.
+      tmpfiles.settings."10-hyper-nixos-emulators"."${emulators}/bin"."L+".argument =
+        "/run/libvirt/nix-emulators";
+      services.libvirtd = {
+        path = lib.mkBefore [ emulators ];
+        # As upstream's unit has it. The guests run on without libvirtd, but nothing could shut them down with the host.
+        serviceConfig.Restart = lib.mkForce "on-failure";
       };
-      libvirtd-admin.socketConfig.SocketMode = "0600";
     };
 
     boot.kernelModules = [
       "tun"
       "vhost_net"
+    ]
+    ++ lib.optionals features.passthrough.enable [
+      "vfio_iommu_type1"
+      "vfio_pci"
     ];
-    boot.kernelParams = lib.optionals (cfg.virtualization.hugepages1G > 0) [
-      "hugepagesz=1G"
-      "hugepages=${toString cfg.virtualization.hugepages1G}"
-    ];
-    boot.extraModprobeConfig =
+    # Written down when it is off as well: the kernel's own default is on.
+    boot.extraModprobeConfig = lib.mkIf pkgs.stdenv.hostPlatform.isx86_64 (
       let
-        switch = if cfg.virtualization.nested then "1" else "0";
+        switch = if features.nested-virtualization.enable then "1" else "0";
       in
       ''
         options kvm_intel nested=${switch}
         options kvm_amd nested=${switch}
-      '';
-    hardware.ksm.enable = features.page-sharing.enable;
-    virtualisation.podman.enable = features.containers.enable;
+      ''
+    );
+    hardware.cpu.amd.sev.enable = lib.mkIf features.memory-encryption.enable true;
   };
 }

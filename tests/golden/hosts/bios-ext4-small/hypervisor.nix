@@ -4,9 +4,13 @@
   hypervisor = {
     enable = true;
     tier = "standard";
+    riskTolerance = "balanced";
     virtualization = {
-      nested = false;
-      hugepages1G = 0;
+      cpuModel = "host-model";
+      hugepages = {
+        "1G" = 0;
+        "2M" = 0;
+      };
     };
     security.profile = "balanced";
   };

@@ -41,4 +41,5 @@
   };
   # Names this host to ZFS and to everything else that keys on it.
   networking.hostId = "026f296b";
+  zramSwap.enable = false;
 }

@@ -4,10 +4,14 @@
   hypervisor = {
     enable = true;
     tier = "minimal";
+    riskTolerance = "balanced";
     features.tpm.enable = true;
     virtualization = {
-      nested = false;
-      hugepages1G = 0;
+      cpuModel = "host-model";
+      hugepages = {
+        "1G" = 0;
+        "2M" = 0;
+      };
     };
     security.profile = "strict";
   };

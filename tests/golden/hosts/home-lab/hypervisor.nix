@@ -4,9 +4,14 @@
   hypervisor = {
     enable = true;
     tier = "standard";
+    riskTolerance = "balanced";
+    features.nested-virtualization.enable = true;
     virtualization = {
-      nested = true;
-      hugepages1G = 0;
+      cpuModel = "host-model";
+      hugepages = {
+        "1G" = 0;
+        "2M" = 0;
+      };
     };
     security.profile = "balanced";
   };

@@ -38,4 +38,5 @@
   };
   # Names this host to ZFS and to everything else that keys on it.
   networking.hostId = "fff14d75";
+  zramSwap.enable = false;
 }

@@ -88,4 +88,5 @@
   };
   # Names this host to ZFS and to everything else that keys on it.
   networking.hostId = "357dee46";
+  zramSwap.enable = false;
 }

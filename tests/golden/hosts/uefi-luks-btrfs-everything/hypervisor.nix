@@ -4,13 +4,18 @@
   hypervisor = {
     enable = true;
     tier = "enhanced";
+    riskTolerance = "balanced";
     features = {
       foreign-architectures.enable = true;
+      nested-virtualization.enable = true;
       tpm.enable = false;
     };
     virtualization = {
-      nested = true;
-      hugepages1G = 8;
+      cpuModel = "host-model";
+      hugepages = {
+        "1G" = 8;
+        "2M" = 0;
+      };
     };
     security.profile = "strict";
   };

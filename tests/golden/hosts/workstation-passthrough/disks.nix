@@ -46,4 +46,5 @@
   };
   # Names this host to ZFS and to everything else that keys on it.
   networking.hostId = "e7823509";
+  zramSwap.enable = false;
 }

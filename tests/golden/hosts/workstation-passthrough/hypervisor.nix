@@ -4,9 +4,13 @@
   hypervisor = {
     enable = true;
     tier = "professional";
+    riskTolerance = "balanced";
     virtualization = {
-      nested = false;
-      hugepages1G = 16;
+      cpuModel = "host-model";
+      hugepages = {
+        "1G" = 16;
+        "2M" = 0;
+      };
     };
     security.profile = "balanced";
   };
