@@ -102,21 +102,6 @@ def test_each_assertion_fires(module: str, message: str) -> None:
 
 
 @pytest.mark.nixpkgs
-@pytest.mark.parametrize("tier", ["minimal", "standard", "enhanced", "professional", "enterprise"])
-def test_tiers_switch_features_on(tier: str) -> None:
-    select = """host: {
-      features = host.pkgs.lib.filterAttrs (_: feature: feature.enable) host.config.hypervisor.features;
-      podman = host.config.virtualisation.podman.enable;
-      swtpm = host.config.virtualisation.libvirtd.qemu.swtpm.enable;
-    }"""
-    found = example(select, f'{{ hypervisor.tier = "{tier}"; }}').value
-    features = {*found["features"]}
-    assert found["podman"] is ("containers" in features) is (tier not in {"minimal", "standard"})
-    assert found["swtpm"] is ("tpm" in features) is (tier != "minimal")
-    assert "page-sharing" not in features
-
-
-@pytest.mark.nixpkgs
 def test_units_are_as_committed() -> None:
     assert units.units() == units.committed(), "if wanted: python -m tests.nixeval.units"
 
