@@ -1,5 +1,6 @@
 """libvirt, QEMU, guests' memory and Podman, as the modules evaluate them; and what libvirt makes of it."""
 
+import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -68,6 +69,8 @@ READ = """config: {
     open = config.networking.firewall.interfaces.podman0.allowedUDPPorts or [ ];
   };
   ovmf = builtins.filter (value: value != null) (builtins.attrValues config.virtualisation.libvirtd.qemu.ovmf);
+  qemuConf = config.virtualisation.libvirtd.qemu.verbatimConfig;
+  swtpm = config.users.users.swtpm.isSystemUser;
   failed = map (entry: entry.message) (builtins.filter (entry: !entry.assertion) config.assertions);
 }"""
 
@@ -96,6 +99,8 @@ def test_a_plain_host(system: str) -> None:
     assert host["binfmt"] == {}
     assert host["podman"]["enable"] is False
     assert host["ovmf"] == []
+    assert {*SWTPM} <= {*host["qemuConf"].splitlines()}
+    assert host["swtpm"] is True
     nested = [line for line in host["modprobe"].splitlines() if "nested" in line]
     intel_and_amd = ["options kvm_intel nested=0", "options kvm_amd nested=0"]
     assert nested == (intel_and_amd if system == "x86_64-linux" else [])
@@ -213,6 +218,11 @@ def test_nested_and_encrypted_guests_are_for_x86() -> None:
 
 # Real libvirt -----------------------------------------------------------------------------------------------------
 
+SWTPM = ('swtpm_user = "swtpm"', 'swtpm_group = "swtpm"')
+"""Lines of qemu.conf; this machine has no such account, so another stands in."""
+TPM = """<domain type='qemu'><name>with-tpm</name><memory unit='MiB'>64</memory>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices></domain>"""
 GUEST = """<domain type='qemu'><name>one</name><memory unit='MiB'>64</memory>
   <os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"""
 
@@ -227,7 +237,13 @@ mkdir -p /run/libvirt/nix-emulators /run/hyper-nixos/emulators
 for emulator in /usr/bin/qemu-system-*; do ln -s "$emulator" /run/libvirt/nix-emulators/; done
 ln -s /run/libvirt/nix-emulators /run/hyper-nixos/emulators/bin
 PATH=/run/hyper-nixos/emulators/bin:$PATH
+sed 's/"swtpm"/"daemon"/' > /etc/libvirt/qemu.conf <<END
+SETTINGS
+END
+install -d -m 0750 -o daemon -g daemon "$1/private/localca"
+mount --bind "$1/private/localca" /var/lib/swtpm-localca
 """
+    begin = begin.replace("SETTINGS", "\n".join(SWTPM))
     start = START.replace("mkdir /run/libvirt\n", begin)
     assert begin in start
     socket = folder / "private/run/libvirt/libvirt-sock"
@@ -256,3 +272,23 @@ def test_libvirt_writes_the_path_that_stays_into_definitions(connection: Any) ->
     emulator = ET.fromstring(domain.XMLDesc(0)).findtext("devices/emulator")
     assert emulator == "/run/hyper-nixos/emulators/bin/qemu-system-x86_64"
     domain.undefine()
+
+
+@pytest.mark.libvirt
+def test_the_tpm_of_a_guest_is_not_root(connection: Any) -> None:
+    domain = connection.createXML(TPM, libvirt.VIR_DOMAIN_START_PAUSED)
+    owners = {
+        process.stat().st_uid
+        for process in Path("/proc").glob("[0-9]*")
+        if b"with-tpm-swtpm.sock" in command_line(process)
+        and b"swtpm" in command_line(process).split(b"\0")[0]
+    }
+    domain.destroy()
+    assert owners == {pwd.getpwnam("daemon").pw_uid}
+
+
+def command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""

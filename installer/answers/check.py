@@ -23,7 +23,7 @@ _ESP_LEAST = GIB
 _ROOT_FORBIDDEN = {"ro", "noexec", "noauto", "nofail", "user", "users"}
 _MANAGED = ("/boot", "/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108
 """Mount points that the loader and systemd have for themselves."""
-_SYSTEM_USERS = {"root", "nobody", "sshd", "messagebus", "polkituser", "libvirtdbus", "hv"}
+_SYSTEM_USERS = {"root", "nobody", "sshd", "messagebus", "polkituser", "libvirtdbus", "hv", "swtpm"}
 _SYSTEM_PREFIXES = ("nixbld", "systemd-", "qemu-")
 _CACHE_SCHEMES = ("https", "http", "file", "s3", "ssh-ng")
 

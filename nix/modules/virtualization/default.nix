@@ -43,11 +43,21 @@ in
           namespaces = [ "mount" ]
           remember_owner = 1
           dynamic_ownership = 1
+          swtpm_user = "swtpm"
+          swtpm_group = "swtpm"
         '';
         swtpm.enable = lib.mkDefault features.tpm.enable;
         vhostUserPackages = lib.optional features.virtiofs.enable pkgs.virtiofsd;
       };
     };
+
+    # Where there is no account `tss`, libvirt runs the TPMs of guests as root.
+    users.users.swtpm = {
+      isSystemUser = true;
+      group = "swtpm";
+      description = "Emulated TPMs of guests";
+    };
+    users.groups.swtpm = { };
 
     systemd = {
       # libvirt's permissions of unix sockets do nothing under socket activation; systemd's do. The group is a way to
@@ -64,10 +74,23 @@ in
         libvirtd-admin.socketConfig.SocketMode = "0600";
       };
 
-      # libvirt writes the emulator's path as it finds it into a guest's definition. Found by a name that stays, a guest
-      # starts with the QEMU that the host has then, also after the store path of today was collected as garbage.
-      tmpfiles.settings."10-hyper-nixos-emulators"."${emulators}/bin"."L+".argument =
-        "/run/libvirt/nix-emulators";
+      tmpfiles.settings = {
+        # What signs the certificates of new TPMs; it may be root's from a time before the account.
+        "10-hyper-nixos-swtpm"."/var/lib/swtpm-localca" = {
+          d = {
+            user = "swtpm";
+            group = "swtpm";
+            mode = "0750";
+          };
+          Z = {
+            user = "swtpm";
+            group = "swtpm";
+          };
+        };
+        # libvirt writes the emulator's path as it finds it into a guest's definition. Found by a name that stays, a guest
+        # starts with the QEMU that the host has then, also after the store path of today was collected as garbage.
+        "10-hyper-nixos-emulators"."${emulators}/bin"."L+".argument = "/run/libvirt/nix-emulators";
+      };
       services.libvirtd = {
         path = lib.mkBefore [ emulators ];
         # As upstream's unit has it. The guests run on without libvirtd, but nothing could shut them down with the host.
