@@ -20,6 +20,7 @@ COMMANDS = {
         "installer.commands.support_bundle",
         "Write what helps to find a fault into one file",
     ),
+    "net": ("hv.commands.net", "See and confirm a change of the network, which else goes back"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),
 }
 """Name of each command: its module, which has `main(argv) -> int` and `parser()`, and its summary."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.network import machine
 from tests.nixeval import nix
 
 # A busy machine is slow, not wrong; and CI tests a change, not its luck.
@@ -41,11 +42,17 @@ def has_libvirt() -> bool:
     return has_root() and all(map(shutil.which, programs))
 
 
+def has_nspawn() -> bool:
+    """Whether this system boots in a container: systemd-nspawn with the kernel's overlayfs."""
+    return has_root() and machine.boots()
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
     "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
     "libvirt": (has_libvirt, "as root: make test"),
     "sys_resource": (lambda: has_capability(24), "as root, with CAP_SYS_RESOURCE: make test"),
+    "nspawn": (has_nspawn, "as root, where systemd-nspawn boots: make test"),
     "root": (has_root, "as root: make test"),
 }
 """Marker: whether this machine has what it needs, and how to run its tests."""

@@ -78,6 +78,7 @@ def test_nothing_that_sudo_starts_for_a_role_shows_pages() -> None:
         ("nixos-rebuild", "switch"),
         ("nixos-rebuild", "boot"),
         ("hv", "firstrun"),
+        ("hv", "net"),
     }
 
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hv.firstrun.logins import require_way_in
-from hv.firstrun.world import World, to_json, write_atomically
+from hv.firstrun.world import UNGUARDED, World, to_json, write_atomically
 from installer.errors import HyperError
 from installer.handoff import Handoff
 
@@ -136,7 +136,8 @@ def _switch(world: World, system: Path) -> None:
     booted = world.path("/run/systemd/system").is_dir()
     unit = (*TRANSIENT_UNIT, "--wait", "--unit=hyper-nixos-phase", "--") if booted else ()
     world.say(f"switching to {system.name}")
-    done = world.attempt((*unit, script, "switch"), timeout=SWITCH_TIMEOUT)
+    # Whether administrators can still log in is looked at here, before and after: nobody has to confirm it.
+    done = world.attempt((*unit, "env", f"{UNGUARDED}=off", script, "switch"), timeout=SWITCH_TIMEOUT)
     # 4: active, but units failed to start (switch-to-configuration-ng); what matters of them is looked at afterwards.
     if done.status not in (0, 4):
         raise HyperError(

@@ -19,6 +19,9 @@ LIBVIRT_URI = "qemu:///system"
 """The system instance of libvirt's QEMU driver (https://libvirt.org/drvqemu.html#connections-to-qemu-driver)."""
 COMMAND_TIMEOUT = 120.0
 """Seconds for commands that should take a moment."""
+UNGUARDED = "HV_NET_GUARD"
+"""Set to `off` in the environment of a switch that answers for itself and need not be confirmed (hv/net): raising the
+phase looks before and after whether administrators can log in."""
 LOG_LINES = 40
 """Lines of a job's log that its state keeps."""
 

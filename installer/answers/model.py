@@ -488,6 +488,8 @@ class NetworkAnswers(Frozen):
     """VLANs."""
     bridges: tuple[Bridge, ...] = ()
     """Bridges."""
+    management: tuple[InterfaceName, ...] = Field(default=(), examples=[["br0"]])
+    """Interfaces that administrators come in through: SSH is open there alone; without any, everywhere."""
     dns: tuple[IpAddress, ...] = ()
     """Name servers for the whole host."""
     ntp: tuple[str, ...] = Field(default=(), examples=[["ntp.example.org"]])

@@ -23,6 +23,7 @@ def check_network(network: NetworkAnswers) -> Iterator[Problem]:
     yield from _links(network)
     yield from _loops(network)
     yield from _addressings(network)
+    yield from _management(network)
     for number, address in enumerate(network.dns):
         yield from _address(address, ("network", "dns", number))
 
@@ -167,6 +168,40 @@ def _loops(network: NetworkAnswers) -> Iterator[Problem]:
                 "leads back to this VLAN",
                 "let it run over something else",
             )
+
+
+def _management(network: NetworkAnswers) -> Iterator[Problem]:
+    """Each is an interface of its own whose name is known, and one of them has an address: nobody is locked out."""
+    kinds = _kinds(network)
+    owners = {
+        **{member: bridge.name for bridge in network.bridges for member in bridge.members},
+        **{member: bond.name for bond in network.bonds for member in bond.members},
+    }
+    unnamed = {ethernet.name for ethernet in network.ethernets if not ethernet.match.mac}
+    for number, name in enumerate(network.management):
+        where = ("network", "management", number)
+        if name not in kinds:
+            known = ", ".join(other for other in kinds if other not in owners) or "none yet"
+            yield Problem(where, "is no interface of this file", f"add it, or name one of these: {known}")
+        elif name in owners:
+            yield Problem(
+                where,
+                f"is a member of {owners[name]}, through which its packets come in",
+                f'write "{owners[name]}"',
+            )
+        elif name in unnamed:
+            yield Problem(
+                where,
+                "is matched by a name, so the host may call it otherwise",
+                "match it by its `mac`, which `hv probe` lists",
+            )
+    addressed = {name for _, name, addressing in _entries(network) if addressing is not None}
+    if network.management and addressed.isdisjoint(network.management):
+        yield Problem(
+            ("network", "management"),
+            "has no interface with an address, so nobody could come in",
+            "give one of them `addressing`, or name another",
+        )
 
 
 def _addressings(network: NetworkAnswers) -> Iterator[Problem]:

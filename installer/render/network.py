@@ -1,4 +1,8 @@
-"""network.nix: interfaces through systemd-networkd. Keys are those of systemd.network(5), .netdev(5), .link(5)."""
+"""network.nix: interfaces through systemd-networkd. Keys are those of systemd.network(5), .netdev(5), .link(5).
+
+They are written in systemd's own terms, not as `hypervisor.network.links` and the like, so that the host's network does
+not rest on our modules; a test holds that both make the same units.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -35,7 +39,14 @@ def network(answers: Answers) -> dict[str, Nix]:
         networking["nameservers"] = [str(server) for server in asked.dns]
     if asked.ntp:
         networking["timeServers"] = list(asked.ntp)
-    return {"networking": networking, "systemd": {"network": {"enable": True, **_networkd(asked)}}}
+    options: dict[str, Nix] = {
+        "networking": networking,
+        "systemd": {"network": {"enable": True, **_networkd(asked)}},
+    }
+    if asked.management:
+        zones: Nix = {"management": {"interfaces": list(asked.management)}}
+        options["hypervisor"] = {"network": {"zones": zones}}
+    return options
 
 
 def _networkd(asked: NetworkAnswers) -> dict[str, Nix]:

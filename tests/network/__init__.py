@@ -1,0 +1,1 @@
+"""Networks of real kernels: namespaces with veth pairs and bridges, in which rulesets and daemons are tried out."""
