@@ -20,6 +20,11 @@ def password_file(user: User) -> str | None:
     return f"{PASSWORDS}/{user.name}" if user.password_hash or user.password_hash_file else None
 
 
+def groups_of(user: User) -> tuple[str, ...]:
+    """Groups of a user, beside the one that everybody has."""
+    return tuple(dict.fromkeys((*(ADMINISTRATORS if user.admin else ()), *user.groups)))
+
+
 def users(answers: Answers) -> dict[str, Nix]:
     """Accounts, sudo and the SSH server as far as it is the same in both phases."""
     options: dict[str, Nix] = {
@@ -57,8 +62,8 @@ def _account(user: User) -> dict[str, Nix]:
     account: dict[str, Nix] = {"isNormalUser": True}
     if user.full_name:
         account["description"] = user.full_name
-    if groups := list(dict.fromkeys((*(ADMINISTRATORS if user.admin else ()), *user.groups))):
-        account["extraGroups"] = groups
+    if groups := groups_of(user):
+        account["extraGroups"] = list(groups)
     if user.shell != "bash":
         account["shell"] = f"/run/current-system/sw/bin/{user.shell}"
     if file := password_file(user):
