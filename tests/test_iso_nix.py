@@ -47,6 +47,46 @@ def test_programs_of_the_flake_start_what_they_say(system: str) -> None:
     }
 
 
+TRY = """let pkgs = import NIXPKGS { system = "x86_64-linux"; }; in
+(pkgs.callPackage REPOSITORY/nix/packages/try.nix { iso = "PLACE/iso"; }).text"""
+QEMU = """#!/bin/sh
+printf '%s\\n' "$@" > "$QEMU_SAID"
+"""
+
+
+def test_try_starts_qemu_with_the_medium_and_a_disk_that_stays(tmp_path: Path) -> None:
+    """The script itself, with QEMU's place taken by a program that writes down its arguments."""
+    places = {"NIXPKGS": str(nixpkgs()), "REPOSITORY": str(REPOSITORY), "PLACE": str(tmp_path)}
+    text = require().evaluate(re.sub("|".join(places), lambda found: places[found[0]], TRY))
+    (tmp_path / "iso/iso").mkdir(parents=True)
+    medium = tmp_path / "iso/iso/hyper-nixos.iso"
+    medium.touch()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("qemu-system-x86_64", "qemu-img"):
+        (programs / name).write_text(QEMU)
+        (programs / name).chmod(0o755)
+    disk = tmp_path / "a disk.qcow2"
+    # The firmware's variables are kept too; those that a build would copy are not here.
+    Path(f"{disk}.efivars").touch()
+    done = subprocess.run(
+        ["bash", "-c", text, "try", "-display", "none"],
+        env={
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "HYPER_NIXOS_DISK": str(disk),
+            "QEMU_SAID": str(tmp_path / "said"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "said").read_text().splitlines()
+    assert f"if=none,id=medium,format=raw,media=cdrom,readonly=on,file={medium}" in said
+    assert f"if=none,id=disk,format=qcow2,discard=unmap,file={disk}" in said
+    assert said[-2:] == ["-display", "none"]
+
+
 LIVE = """own: let inherit (own.nixosConfigurations.installer-PROCESSOR) config; in {
   argument = config.boot.kernelParams;
   speech = config.specialisation.speech.configuration.boot.kernelParams;
