@@ -184,13 +184,13 @@ def _lower(situation: Situation) -> list[str]:
         lines += wrap(f"NOT TAKEN from the medium: {situation.problem}", COLUMNS)[:2]
     if situation.answers:
         lines += [
-            "To install as the answers on the medium say:",
+            "To install as the answers on the medium say: hv install --unattended, or look:",
             f"  hv install --answers /{FOLDER}/{ANSWERS} --plan",
         ]
     else:
         lines += [
             "To install: hv answers new > answers.toml, edit it,",
-            "  hv install --answers answers.toml --plan",
+            "  hv install --answers answers.toml --plan; by itself: hv install --unattended",
         ]
     return lines
 

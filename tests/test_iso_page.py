@@ -79,6 +79,7 @@ def test_it_says_how_to_get_in_and_to_know_the_machine() -> None:
     text = "\n".join(seen(page(situation(), styled=False)))
     for told in ("192.168.100.200", V6.address, "ssh root@192.168.100.200", PASSWORD, f"ED25519  {PRINT}"):
         assert told in text
+    assert "by itself: hv install --unattended" in text
     assert "Supermicro SYS-6029P-TR" in text
     assert "KVM ready, IOMMU on" in text
 
