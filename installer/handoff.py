@@ -11,14 +11,21 @@ HANDOFF_PATH = "/var/lib/hyper-nixos/handoff.json"
 class GrowRoot(Frozen):
     """The root may grow to the end of its disk (an image written to a larger disk, a grown virtual disk)."""
 
-    disk_by_id: str
+    disk_by_id: str | None
     """Disk, by its name in /dev/disk/by-id."""
+    disk_by_path: str | None = None
+    """By its name in /dev/disk/by-path, if it has none of its own."""
     partition: int
     """Number of the last partition, which holds the root."""
     luks: str | None
     """Mapper name between partition and file system."""
     filesystem: Literal["ext4", "xfs", "btrfs"]
     """What to grow."""
+
+    @property
+    def link(self) -> str:
+        """Which link below /dev/disk leads to the disk."""
+        return f"by-id/{self.disk_by_id}" if self.disk_by_id else f"by-path/{self.disk_by_path}"
 
 
 class Expectations(Frozen):

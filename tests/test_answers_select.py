@@ -118,7 +118,6 @@ def test_an_unknown_property_is_no_match() -> None:
         ({"install_medium": True}, "carries the install medium"),
         ({"read_only": True}, "is read-only"),
         ({"size": 0}, "has no medium in it"),
-        ({"in_use": ("nvme0n1p2 is mounted at /",)}, "is in use: nvme0n1p2 is mounted at /"),
     ],
     ids=str,
 )

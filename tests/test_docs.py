@@ -26,6 +26,7 @@ ELSEWHERE = {
     r"hv install --answers answers\.toml( --plan| --confirm TOKEN)?": "on the live medium; the lab runs it",
     r"hv install --unattended( --again)?": "on the live medium; tests/test_unattended.py runs it",
     r"hv support-bundle": "reads what only root may; tests/test_support_bundle.py runs it",
+    r"hv install --abort": "puts back what an interrupted installation did; tests/test_execute_abort.py runs it",
     r"hv firstrun .*": "on an installed host; the lab runs it",
     r"journalctl .*": "on an installed host",
 }

@@ -11,85 +11,29 @@ import pytest
 from installer.answers.model import Answers
 from installer.errors import Exit
 from installer.execute.journal import Journal
-from installer.plan.naming import Names
 from installer.plan.planner import make_plan
 from installer.plan.token import confirm_token
-from tests.execute.rig import (
-    LoopDisk,
-    Namespace,
-    Rig,
-    add_nix,
-    namespace,
-    prepare,
-    rig,
-    tiny_system,
-    with_closure,
-)
+from tests.execute.ready import Ready, answers_for, ready_rig
+from tests.execute.rig import add_nix, namespace, prepare, rig
 from tests.plan_cases import HASH
 
 pytestmark = [pytest.mark.root, pytest.mark.nix]
 
 
-def answers_for(disk: LoopDisk, **changes: Any) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "hostname": "loop",
-        "storage": {"disk": {"serial": disk.serial}, "destroy": "matched", "swap": {"kind": "none"}},
-        "users": [{"name": "alice", "admin": True, "password_hash": HASH}],
-        "ssh": {"enable": False},
-        "system": {"source": "closure", "closure": "tiny", "offline": True},
-    } | changes
-
-
-class Ready:
-    """A rig with a disk, a system for it, and a namespace to install in."""
-
-    def __init__(self, made: Rig, space: Namespace) -> None:
-        self.rig, self.space = made, space
-        self.disk = made.add_disk()
-        self.facts = made.facts(self.disk)
-        self.prepare()
-
-    def prepare(self, *, system: dict[str, Any] | None = None, **changes: Any) -> None:
-        made, given = self.rig, answers_for(self.disk, **changes)
-        draft = make_plan(
-            self.facts, Answers.model_validate(given), with_closure("/nix/store/" + "0" * 32 + "-x")
-        )
-        uuid = Names("loop", draft.disks[0]).uuid("root")
-        self.toplevel = tiny_system(made, self.disk, uuid, **(system or {}))
-        self.medium = with_closure(self.toplevel)
-        prepare(made, self.facts, given, self.medium)
-        self.plan = make_plan(self.facts, Answers.model_validate(given), self.medium)
-
-    @property
-    def journal(self) -> Journal:
-        return Journal(self.rig.live.journal)
-
-
 @pytest.fixture
 def ready(tmp_path: Path) -> Iterator[Ready]:
-    with rig(tmp_path) as made, namespace() as space:
-        add_nix(made)
-        yield Ready(made, space)
-
-
-def looked_at(ready: Ready, path: str) -> str:
-    """A file of the installed disk, mounted anew."""
-    ready.space.run("mount", "-o", "ro", f"{ready.disk.link}-part2", "/mnt")
-    try:
-        return ready.space.run("cat", f"/mnt{path}")
-    finally:
-        ready.space.run("umount", "/mnt")
+    with ready_rig(tmp_path) as made:
+        yield made
 
 
 def test_installs_and_proves(ready: Ready) -> None:
     done = ready.space.install(ready.rig)
     assert done.returncode == Exit.ok, done.stdout + done.stderr
     assert ready.journal.finished
-    assert looked_at(ready, "/etc/shadow").splitlines()[1].startswith(f"alice:{HASH}:")
-    record = json.loads(looked_at(ready, "/var/lib/hyper-nixos/handoff.json"))
+    assert ready.file("/etc/shadow").splitlines()[1].startswith(f"alice:{HASH}:")
+    record = json.loads(ready.file("/var/lib/hyper-nixos/handoff.json"))
     assert record["hostname"] == "loop"
-    log = looked_at(ready, "/var/log/hyper-nixos/install.log")
+    log = ready.file("/var/log/hyper-nixos/install.log")
     assert "mkfs.ext4" in log
     assert HASH not in log
     assert HASH not in ready.rig.live.log.read_text()
@@ -114,7 +58,7 @@ def test_killed_at_every_boundary_and_gone_on_with(ready: Ready) -> None:
     for step in ready.plan.steps:
         about = [event.what for event in ready.journal.events if event.step == step.id]
         assert about.count("verified") == 1, (step.id, about)
-    assert looked_at(ready, "/etc/group").splitlines()[1] == "wheel:x:1:alice"
+    assert ready.file("/etc/group").splitlines()[1] == "wheel:x:1:alice"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +82,7 @@ def test_stopped_politely_says_how_to_go_on(ready: Ready) -> None:
     stopped = ready.space.install(ready.rig, "--stop-at", r"^\$ nix copy")
     assert stopped.returncode != Exit.ok
     assert "Stopped. Disks: written and verified: wipe-main, partition-main, format-root" in stopped.stdout
-    assert "sfdisk" in stopped.stdout
+    assert "`hv install --abort` says what of it can come back" in stopped.stdout
     assert "The same command goes on from here" in stopped.stdout
     done = ready.space.install(ready.rig)
     assert done.returncode == Exit.ok, done.stdout + done.stderr
@@ -215,7 +159,7 @@ def test_what_would_not_boot_is_not_called_installed(
     assert failed.returncode == Exit.step
     assert "boot-loader" in failed.stderr
     assert words in failed.stderr
-    assert "sfdisk" in failed.stderr, "how to put the old table back"
+    assert "hv install --abort" in failed.stderr, "how to put back what can be"
 
 
 def test_without_consent_nothing_is_written(ready: Ready) -> None:

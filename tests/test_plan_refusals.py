@@ -145,7 +145,7 @@ CASES: dict[str, Case] = {
         cases.answers(),
         cases.medium(),
         Exit.busy,
-        ("is in use", "luks old is active"),
+        ("must not be touched", "luks old is active"),
     ),
     "name taken": (
         cases.machine(BLANK, cases.used_disk(holders=(HELD,))),
@@ -180,14 +180,14 @@ CASES: dict[str, Case] = {
         cases.answers(),
         cases.medium(),
         Exit.busy,
-        ("part of something larger", "partition 1", "SECOND", "member of an md array same"),
+        ("must not be touched", "member of an md array same on x1 reaches", "SECOND"),
     ),
     "btrfs on two disks": (
         mirrored("btrfs"),
         cases.answers(),
         cases.medium(),
         Exit.busy,
-        ("part of something larger", "btrfs same"),
+        ("must not be touched", "btrfs same on x1 reaches", "SECOND"),
     ),
     "UEFI asked, BIOS booted": (
         cases.machine(firmware=FirmwareKind.bios),

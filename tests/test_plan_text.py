@@ -132,7 +132,33 @@ def test_bars_are_as_wide_as_told_and_show_every_number() -> None:
 
 
 # What becomes of asking for each disk of each recorded machine: a plan, or a refusal of this kind.
+TOGETHER = {"sda": Exit.busy, "sdb": Exit.busy, "sdc": Exit.ok}
+ALIKE = {"sda": Exit.selection, "sdb": Exit.selection}
+FREE = {"sda": Exit.ok, "sdb": Exit.ok}
+USED = {"sda": Exit.busy, "sdb": Exit.ok, "sdc": Exit.ok}
 OUTCOMES: dict[str, dict[str, Exit]] = {
+    "disks-in-order": FREE,
+    "disks-reordered": FREE,
+    "usb-bridge-twins": ALIKE,
+    "raid-controller": ALIKE,  # by its serial number, which is the controller's; each volume has its WWN
+    "raid-controller-without-wwn": ALIKE,
+    "multipath-asleep": ALIKE,
+    "usb-bridge": {"sda": Exit.ok},
+    "virtio-nameless": {"vda": Exit.ok},
+    "virtio-nameless-pair": {"vda": Exit.selection, "vdb": Exit.selection},
+    "stack-lvm": TOGETHER,
+    "stack-lvm-asleep": TOGETHER,
+    "stack-md": TOGETHER,
+    "stack-md-asleep": TOGETHER,
+    "stack-zpool": TOGETHER,
+    "stack-zpool-asleep": TOGETHER,
+    "stack-btrfs": TOGETHER,
+    "stack-btrfs-asleep": TOGETHER,
+    "stack-bcache": TOGETHER,
+    "stack-bcache-asleep": TOGETHER,
+    "stack-crypt": TOGETHER,
+    "stack-swap": USED,
+    "stack-mounts": USED,
     "guest-kvm-without-hardware": {"vda": Exit.busy},
     "identical-gpus": {},
     "lab-bios": {"nvme0n1": Exit.ok, "vda": Exit.ok},
@@ -158,8 +184,9 @@ def test_recorded_machines_are_planned_for_or_refused(name: str) -> None:
 
 
 def outcome(facts: Facts, disk: Disk) -> Exit:
-    """Ask for the disk by serial, or by model where it has none; a plan must name it, and no kernel name."""
-    selector = {"serial": disk.serial} if disk.serial else {"model": disk.model}
+    """Ask for the disk by serial, or by what else it has; a plan must name it, and no kernel name."""
+    known = {"serial": disk.serial, "model": disk.model, "transport": disk.transport.value}
+    selector = dict([next((name, value) for name, value in known.items() if value)])
     system = f"{facts.cpu.architecture}-linux"
     try:
         plan = make_plan(
@@ -169,6 +196,6 @@ def outcome(facts: Facts, disk: Disk) -> Exit:
         )
     except HyperError as refusal:
         return refusal.code
-    assert str(disk.serial) in describe(plan)
+    assert str(disk.serial or disk.path) in describe(plan)
     assert all(f"/dev/{each.name}" not in plan.model_dump_json() for each in facts.disks)
     return Exit.ok

@@ -22,6 +22,7 @@ DISK_SIZE = 24 * GIB
 PASSPHRASE = b"correct horse battery"
 CHEAP = {**cases.ENCRYPTED, "pbkdf_memory": "32MiB", "pbkdf_iterations": 4}
 ENVIRONMENT = {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
+"""HOME, where wipefs keeps what it erases, is each test's own folder."""
 LUKS_HEADER = 16 * MIB
 
 
@@ -36,7 +37,10 @@ def plan_for(firmware: str, filesystem: str, encrypted: bool, hostname: str = "h
 
 
 def run(argv: tuple[str, ...], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(argv, input=stdin, capture_output=True, env=ENVIRONMENT, check=False)
+    home = str(Path(argv[-1]).parent)
+    return subprocess.run(
+        argv, input=stdin, capture_output=True, env=ENVIRONMENT | {"HOME": home}, check=False
+    )
 
 
 def probe(file: Path) -> dict[str, str]:

@@ -23,9 +23,9 @@ from installer.plan.planner import make_plan
 from installer.unattended.again import refuse_again
 from installer.unattended.console import Everywhere, open_consoles
 from installer.unattended.notice import Machine, failed, scp_address
+from tests.execute.ready import Ready, answers_for
 from tests.execute.rig import Namespace, add_nix, namespace, rig
 from tests.plan_cases import HASH, answers, machine, medium
-from tests.test_execute_whole import Ready, answers_for, looked_at
 from tests.web_servers import Answer, Request, Server, make_authority, serving
 
 SECRET = "webhook-key-that-nobody-sees"
@@ -155,7 +155,7 @@ def test_fetched_installed_told_and_not_twice(site: Site) -> None:
     done = site.run()
     assert done.returncode == Exit.ok, done.stdout + done.stderr
     assert f"kernel argument: answers from {site.server.url}/answers" in done.stdout
-    assert looked_at(site.ready, "/etc/shadow").splitlines()[1].startswith(f"alice:{HASH}:")
+    assert site.ready.file("/etc/shadow").splitlines()[1].startswith(f"alice:{HASH}:")
     events = site.events()
     assert [event["event"] for event in events][:1] == ["started"]
     assert events[-1]["event"] == "succeeded"

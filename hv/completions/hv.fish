@@ -92,6 +92,7 @@ complete -c hv -n '_shtab_hv_using install' -l json -d 'with --plan: for program
 complete -c hv -n '_shtab_hv_using install' -l render -xka "(__fish_complete_directories)" -d 'write the host'"'"'s configuration into a folder'
 complete -c hv -n '_shtab_hv_using install' -l confirm -x -d 'carry out the plan with this token'
 complete -c hv -n '_shtab_hv_using install' -l fresh -d 'forget an interrupted installation, and plan and confirm anew'
+complete -c hv -n '_shtab_hv_using install' -l abort -d 'give up an interrupted installation: release what is mounted, and put back what was on the disks, to the byte as long as no file system was made; later it says what does not come back, and puts back the rest with --confirm TOKEN'
 complete -c hv -n '_shtab_hv_using install' -l progress -xka "auto plain json" -d 'how progress is shown: live on a terminal, plain lines, or JSON lines (default: auto)'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a live -d 'What the live system does by itself, and its page'
 complete -c hv -n '_shtab_hv_using live' -s h -l help -d 'show this help message and exit'

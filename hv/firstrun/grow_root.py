@@ -134,10 +134,10 @@ class Stack:
     @classmethod
     def of(cls, world: World, target: GrowRoot) -> "Stack":
         """Look at the machine; nothing is kept from earlier steps."""
-        link = world.path(f"/dev/disk/by-id/{target.disk_by_id}")
+        link = world.path(f"/dev/disk/{target.link}")
         if not link.exists():
             raise HyperError(
-                f"The disk {target.disk_by_id} is not there.",
+                f"The disk {target.link} is not there.",
                 why=f"{link} does not exist",
                 remedy="If the disk was changed on purpose, `hv firstrun skip grow-root --reason …`.",
             )
@@ -148,7 +148,7 @@ class Stack:
         }
         if target.partition not in parts:
             raise HyperError(
-                f"The disk {target.disk_by_id} has no partition {target.partition}.",
+                f"The disk {target.link} has no partition {target.partition}.",
                 why=f"the kernel knows {sorted(parts) or 'none'}",
                 remedy="If the table was changed on purpose, `hv firstrun skip grow-root --reason …`.",
             )

@@ -1,6 +1,6 @@
 """Which disks and devices of a machine the answers mean: exactly those, or an error that shows all candidates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -34,10 +34,11 @@ def conditions(selector: DiskSelector, disk: Disk) -> tuple[Condition, ...]:
 
 
 def select_disks(selector: DiskSelector, facts: Facts) -> tuple[Disk, ...]:
-    """The disks that may be destroyed: exactly `count`, free, writable, and told apart by wwn or serial.
+    """The disks that are meant: exactly `count`, writable, and told apart from all others.
 
     The install medium, read-only media and empty card readers are not candidates. A disk in use is one, so that
-    of two disks that fit the free one is not taken by guess; chosen, it is refused.
+    of two disks that fit the free one is not taken by guess; that what uses a chosen one is freed first is for
+    `installer.plan.reach` to see, which looks at all chosen disks together.
     Raises HyperError: Exit.selection, or Exit.busy for disks that fit but must not be touched.
     """
     fitting = [
@@ -49,19 +50,65 @@ def select_disks(selector: DiskSelector, facts: Facts) -> tuple[Disk, ...]:
         raise _busy(fitting, barred)
     if len(matched) != selector.count:
         raise _wrong_count(selector, facts, matched)
-    if used := {disk.name: "is in use: " + "; ".join(disk.in_use) for disk in matched if disk.in_use}:
-        raise _busy(matched, used)
+    alike = _by_identity(facts.disks)
     for disk in matched:
-        if not disk.wwn and not disk.serial:
-            raise HyperError(
-                f"{title(disk)} cannot be told from any other disk",
-                why="it has neither a WWN nor a serial number, and kernel names such as "
-                f"{disk.name} change between boots",
-                remedy="give a virtual disk a serial (QEMU: `-device virtio-blk-pci,serial=…`; libvirt: "
-                "`<serial>…</serial>`); use another real disk, or another adapter for it",
-                code=Exit.selection,
-            )
+        _require_told_apart(disk, facts, alike)
     return tuple(matched)
+
+
+Identity = tuple[int, str | None, str | None]
+"""Size, WWN, serial number."""
+
+
+def _by_identity(disks: Iterable[Disk]) -> dict[Identity, list[Disk]]:
+    """Disks by what is read again before a write: size, WWN and serial number, each also without one of the last two."""
+    found: dict[Identity, list[Disk]] = {}
+    for disk in disks:
+        for identity in dict.fromkeys(
+            ((disk.size, disk.wwn, disk.serial), (disk.size, disk.wwn, None), (disk.size, None, disk.serial))
+        ):
+            found.setdefault(identity, []).append(disk)
+    return found
+
+
+def _require_told_apart(disk: Disk, facts: Facts, alike: Mapping[Identity, list[Disk]]) -> None:
+    """HyperError (Exit.selection) if reading its identity again before a write could take another disk for it: a
+    bridge gives every disk one serial number, a controller all its volumes, or there are two paths to one disk.
+    """
+    if disk.wwn or disk.serial:
+        same = alike[disk.size, disk.wwn or None, disk.serial or None]
+        reason = "; ".join(
+            f"{title(other)} has the same serial number, WWN and size"
+            for other in same
+            if other.name != disk.name
+        )
+    else:
+        candidates = [other for other in facts.disks if other.name != disk.name and not _barred(other)]
+        reason = _unpinned(disk, candidates)
+    if reason:
+        raise HyperError(
+            f"{title(disk)} cannot be told from any other disk",
+            why=reason,
+            remedy="give a virtual disk a serial (QEMU: `-device virtio-blk-pci,serial=…`; libvirt: "
+            "`<serial>…</serial>`); use another real disk, or another adapter for it, or take the other disks out "
+            "until the host is installed",
+            code=Exit.selection,
+        )
+
+
+def _unpinned(disk: Disk, candidates: list[Disk]) -> str:
+    """Why a disk without serial number and WWN cannot be known by place and content; empty: it can."""
+    nameless = "it has neither a WWN nor a serial number"
+    if candidates:
+        return (
+            f"{nameless}, and kernel names such as {disk.name} change between boots; without a name it is taken only "
+            f"if it is the only disk that could be meant, and there is also {', '.join(map(title, candidates))}"
+        )
+    if disk.path is None:
+        return f"{nameless}, nor a name in /dev/disk/by-path by which its place would be known"
+    if disk.ends is None:
+        return f"{nameless}, and its first and last MiB, by which it would be known again, were not read (needs root)"
+    return ""
 
 
 def may_destroy(disk: Disk) -> bool:

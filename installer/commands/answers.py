@@ -170,6 +170,7 @@ def _told(error: "AnswersError") -> dict[str, object]:
 def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[HyperError]]:
     """What the answers mean on a machine, and everything about it that does not fit them."""
     from installer.answers.select import device_title, select_disks, select_passthrough, title
+    from installer.plan.reach import require_contained
     from installer.plan.requirements import firmware_to_use, pbkdf_memory
 
     lines: list[str] = []
@@ -179,6 +180,7 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
         lines += ["  firmware:   " + firmware_to_use(facts, answers)]
     with _noting(errors):
         disks = select_disks(answers.storage.disk, facts)
+        require_contained(disks, facts.disks)
         for disk in disks:
             lines += paragraph(
                 f"{title(disk)}; everything on it would be destroyed", "  disk:       ", " " * 14

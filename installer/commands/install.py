@@ -59,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
         "--fresh", action="store_true", help="forget an interrupted installation, and plan and confirm anew"
     )
     top.add_argument(
+        "--abort",
+        action="store_true",
+        help="give up an interrupted installation: release what is mounted, and put back what was on the disks, to "
+        "the byte as long as no file system was made; later it says what does not come back, and puts back the rest "
+        "with --confirm TOKEN",
+    )
+    top.add_argument(
         "--progress",
         choices=("auto", "plain", "json"),
         default="auto",
@@ -73,6 +80,10 @@ def main(argv: list[str]) -> int:
 
     top = parser()
     options = top.parse_args(argv)
+    if options.abort:
+        if _given(options) - {"abort", "confirm"}:
+            top.error("with --abort goes --confirm TOKEN, and nothing else")
+        return _abort(options.confirm)
     if options.json and not options.plan:
         top.error("--json goes with --plan; while installing it is --progress json")
     record = options.facts or options.machine
@@ -91,6 +102,17 @@ def main(argv: list[str]) -> int:
     if record:
         top.error("a recorded machine can only be planned for: add --plan or --render")
     return _install(options, answers, medium)
+
+
+def _given(options: argparse.Namespace) -> set[str]:
+    """Names of the options that say something."""
+    return {name for name, value in vars(options).items() if value not in (None, False, "auto")}
+
+
+def _abort(confirm: str | None) -> int:
+    from installer.execute.abort import Giving, abort
+
+    return abort(Giving(confirm=confirm))
 
 
 def read_medium(path: Path | None) -> "Medium":

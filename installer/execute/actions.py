@@ -9,7 +9,7 @@ from installer.execute.configuration import write_configuration, write_handoff
 from installer.execute.context import TOPLEVEL, Context
 from installer.execute.evidence import Wrong
 from installer.execute.files import copy_file, make_directory, write_file
-from installer.execute.headers import save_headers
+from installer.execute.headers import erased_kept, save_headers
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
 from installer.execute.records import save_log
@@ -30,6 +30,7 @@ from installer.plan.actions import (
     WritePartitionTable,
     WriteSecret,
 )
+from installer.plan.model import keeps_erased
 
 _SECRET_MODE = 0o600
 
@@ -45,7 +46,10 @@ def carry_out(action: Action, context: Context) -> None:
     match action:
         case Run():
             stdin = context.secrets.value(action.stdin) if action.stdin else None
-            runner.run(action.argv, stdin=stdin, timeout=action.timeout, environment=action.environment)
+            kept = erased_kept(context.live, context.plan, action) if keeps_erased(action) else {}
+            runner.run(
+                action.argv, stdin=stdin, timeout=action.timeout, environment=action.environment | kept
+            )
         case SaveHeaders():
             save_headers(context.live, runner, context.disk(action.disk))
         case WritePartitionTable():

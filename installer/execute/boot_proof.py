@@ -251,7 +251,7 @@ def _check_grub(
         return (f"GRUB is on the ESP: {', '.join(str(path.relative_to(esp)) for path in programs)}",)
     path = os.path.realpath(disk.device)
     cores = [each for each in read_table(runner, path) if each.type_uuid == _BIOS_BOOT]
-    ensure(bool(cores), f"a BIOS boot partition on {disk.by_id}", "none")
+    ensure(bool(cores), f"a BIOS boot partition on {disk.name}", "none")
     # A partition and its disk are cached apart: what was written by one name may be read stale by the other.
     os.sync()
     with Path(path).open("rb") as device:
@@ -259,11 +259,11 @@ def _check_grub(
         boot = device.read(440)
         device.seek(cores[0].start)
         core = device.read(512)
-    ensure(b"GRUB" in boot, f"GRUB's boot code on {disk.by_id}", "other boot code, or none")
+    ensure(b"GRUB" in boot, f"GRUB's boot code on {disk.name}", "other boot code, or none")
     ensure(any(core), "GRUB's core image in the BIOS boot partition", "an empty partition")
     modules = within(root, "/boot") / "grub/i386-pc/normal.mod"
     ensure(modules.is_file(), str(modules), "no such file")
-    return (f"GRUB's boot code and core image are on {disk.by_id}, its modules and menu in /boot/grub",)
+    return (f"GRUB's boot code and core image are on {disk.name}, its modules and menu in /boot/grub",)
 
 
 def _check_file_systems(live: LiveSystem, root: Path, host: HostStorage) -> Iterator[str]:

@@ -59,7 +59,7 @@ def differences(earlier: Plan, now: Plan) -> list[str]:
         old = before.get(disk.key)
         if old is not None and old != disk:
             found.append(
-                f"the disk `{disk.key}` was {old.by_id} ({old.size} bytes), is {disk.by_id} ({disk.size} bytes)"
+                f"the disk `{disk.key}` was {old.name} ({old.size} bytes), is {disk.name} ({disk.size} bytes)"
             )
     if earlier.destroyed != now.destroyed:
         lost = "; ".join(loss for each in now.destroyed for loss in each.losses)

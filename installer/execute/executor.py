@@ -8,14 +8,16 @@ from pathlib import Path
 from installer.errors import Exit, HyperError
 from installer.execute.actions import carry_out
 from installer.execute.checks import says_absent, verify
+from installer.execute.content import expected, remember
 from installer.execute.context import Context
 from installer.execute.devices import settle
 from installer.execute.evidence import Evidence, Wrong
 from installer.execute.identity import OwnUse, check_identity
+from installer.execute.journal import Journal
 from installer.execute.records import JOURNAL
 from installer.plan.actions import SaveLog
 from installer.plan.checks import MountedAt, NotMounted
-from installer.plan.model import Plan, Step, is_destructive
+from installer.plan.model import Plan, Step, is_reversible
 from installer.plan.token import confirm_token
 
 
@@ -132,7 +134,7 @@ def _again(context: Context, number: int) -> Evidence | None:
             return None
         raise HyperError(
             f"`{step.id}` was done and verified, and is not so any more",
-            why=f"{error}. {disk_state(context.plan, context)}",
+            why=f"{error}. {disk_state(context.plan, context.journal)}",
             remedy="find out who changed it; `--fresh` forgets this installation, and plans and confirms anew",
             code=Exit.step,
         ) from error
@@ -167,13 +169,18 @@ def _afresh(context: Context, step: Step, verified: tuple[Step, ...]) -> Evidenc
         if step.writes:
             settle(context.runner)  # what the last step wrote may still be making udev rename things
         for key in step.writes:
-            for line in check_identity(context.live, context.disk(key), step, OwnUse.of(verified)):
+            disk = context.disk(key)
+            content = expected(context.plan, journal, disk)
+            for line in check_identity(context.live, disk, step, OwnUse.of(verified), content):
                 context.runner.log.write(f"# {line}")
+        if step.writes:
+            remember(context.plan, journal, context.live, step)
         journal.record("started", step.id)
         for action in step.actions:
             doing = f"its action `{action.kind}` failed"
             carry_out(action, context)
         journal.record("done", step.id, seconds=round(time.monotonic() - began, 3))
+        remember(context.plan, journal, context.live, step)
         doing = "what it should have done is not there"
         evidence = tuple(found for check in step.checks for found in verify(check, context))
     except (Wrong, HyperError, OSError) as error:
@@ -200,29 +207,47 @@ def _failed(context: Context, step: Step, doing: str, error: Exception) -> Hyper
     context.runner.log.write(f"! {step.id}: {doing}: {why}")
     return HyperError(
         f"the step `{step.id}` failed ({step.summary})",
-        why=redact(f"{doing}: {why}\n  disks: {disk_state(context.plan, context)}"),
+        why=redact(f"{doing}: {why}\n  disks: {disk_state(context.plan, context.journal)}"),
         remedy=redact(f"{remedy}; the log is {context.live.log}"),
         code=code,
     )
 
 
-def disk_state(plan: Plan, context: Context) -> str:
-    """What was written so far, and how the old partition table can be put back."""
-    destroying = [step for step in plan.steps if any(map(is_destructive, step.actions))]
-    begun = [step for step in destroying if context.journal.started(step.id)]
-    if not begun:
-        return "nothing was written to any disk."
-    done = [step.id for step in begun if context.journal.verified(step.id)]
-    part = [step.id for step in begun if step.id not in done]
-    words = [f"written and verified: {', '.join(done) or 'nothing'}"]
-    if part:
-        words.append(f"begun: {', '.join(part)}")
-    disks = dict.fromkeys(key for step in begun for key in step.writes)
-    back = [
-        f"`sfdisk {context.disk(key).device} < {context.live.headers / key}/partition-table.sfdisk`"
-        for key in disks
-    ]
-    return f"{'; '.join(words)}. The old partition table (not what mkfs overwrote) comes back with {' and '.join(back)}."
+@dataclass(frozen=True)
+class DiskState:
+    """What an installation has done to disks so far; what an interrupted step may have written counts."""
+
+    begun: tuple[Step, ...]
+    """Steps that were ever begun and write to disks."""
+    verified: tuple[Step, ...]
+    """Those of them that stand as planned."""
+    for_good: tuple[Step, ...]
+    """Those of them that nobody can take back."""
+
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """Keys of the disks."""
+        return tuple(dict.fromkeys(key for step in self.begun for key in step.writes))
+
+    def __str__(self) -> str:
+        if not self.begun:
+            return "nothing was written to any disk."
+        part = [step.id for step in self.begun if step not in self.verified]
+        words = [f"written and verified: {', '.join(step.id for step in self.verified) or 'nothing'}"]
+        if part:
+            words.append(f"begun: {', '.join(part)}")
+        back = "says what of it can come back" if self.for_good else "puts back what was there, to the byte"
+        return f"{'; '.join(words)}. `hv install --abort` {back}."
+
+
+def disk_state(plan: Plan, journal: Journal) -> DiskState:
+    """What was written so far."""
+    begun = tuple(step for step in plan.steps if step.writes and journal.begun(step.id))
+    return DiskState(
+        begun=begun,
+        verified=tuple(step for step in begun if journal.verified(step.id)),
+        for_good=tuple(step for step in begun if not is_reversible(step)),
+    )
 
 
 def _keep_mirror(context: Context, number: int) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from installer.errors import Exit, HyperError
+from installer.execute.content import Expected, content_problem, read_ends
 from installer.execute.devices import claim_problem, identity_problem, kernel_name, read_device
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import users_of
@@ -28,8 +29,17 @@ class OwnUse:
         return OwnUse(frozenset(mounts | mappers | swaps))
 
 
-def check_identity(live: LiveSystem, disk: DiskIdentity, step: Step, own: OwnUse) -> tuple[str, ...]:
+def check_identity(
+    live: LiveSystem, disk: DiskIdentity, step: Step, own: OwnUse, content: Expected | None = None
+) -> tuple[str, ...]:
     """Read the disk's identity and use again, from the kernel, right before a step writes to it.
+
+    Args:
+        live: The live system.
+        disk: Which.
+        step: Which is going to write.
+        own: What earlier steps may have in use.
+        content: What must stand at the ends of a disk that has no name of its own.
 
     Returns:
         Evidence.
@@ -47,6 +57,13 @@ def check_identity(live: LiveSystem, disk: DiskIdentity, step: Step, own: OwnUse
     if problem:
         raise _refuse(
             disk, step, f"{disk.device} leads to another disk, {name}: {problem}", "plan again and confirm"
+        )
+    if content and (problem := content_problem(content, read_ends(live, disk))):
+        raise _refuse(
+            disk,
+            step,
+            f"it has no name of its own, and {problem}",
+            "put back the disk that was confirmed, or add `--fresh`, plan again and confirm",
         )
     if device.read_only:
         raise _refuse(
@@ -70,9 +87,8 @@ def check_identity(live: LiveSystem, disk: DiskIdentity, step: Step, own: OwnUse
                 "holder seen from here, e.g. the live system itself",
                 "free it, or choose another disk",
             )
-    return (
-        f"{disk.device} is {name}: serial {disk.serial}, WWN {disk.wwn}, {device.size} bytes, not in use",
-    )
+    known = f"ends {content.ends.hash}" if content else f"serial {disk.serial}, WWN {disk.wwn}"
+    return (f"{disk.device} is {name}: {known}, {device.size} bytes, not in use",)
 
 
 def _writes_table(step: Step, disk: DiskIdentity) -> bool:
@@ -89,7 +105,7 @@ def _partitions_of(step: Step, disk: DiskIdentity) -> tuple[str, ...]:
 
 def _refuse(disk: DiskIdentity, step: Step, why: str, remedy: str) -> HyperError:
     return HyperError(
-        f"the disk `{disk.key}` ({disk.model or 'no model'}, {disk.by_id}) is not touched",
+        f"the disk `{disk.key}` ({disk.model or 'no model'}, {disk.name}) is not touched",
         why=f"before `{step.id}`: {why}; this step wrote nothing",
         remedy=f"{remedy}; `lsblk -o NAME,SERIAL,WWN,SIZE,MOUNTPOINTS` shows what is there",
         code=Exit.busy,

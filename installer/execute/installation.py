@@ -154,7 +154,7 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
         with watched.shown():
             result = execute(context)
     except KeyboardInterrupt:
-        workshop.progress.say(f"Stopped. Disks: {disk_state(plan, context)}")
+        workshop.progress.say(f"Stopped. Disks: {disk_state(plan, journal)}")
         workshop.progress.say("The same command goes on from here; --fresh forgets it.")
         raise
     for line in summary(context, result):

@@ -65,6 +65,10 @@ class Journal:
         """Whether the step was begun and not taken back since."""
         return self._last(step) not in (None, "undone")
 
+    def begun(self, step: str) -> bool:
+        """Whether the step was ever begun, even if an undo came after it: what it wrote may be there still."""
+        return any(event.step == step and event.what == "started" for event in self.events)
+
     def verified(self, step: str) -> bool:
         """Whether the step was done and verified, and nothing happened to it since."""
         return self._last(step) == "verified"

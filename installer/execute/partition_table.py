@@ -23,6 +23,7 @@ from installer.plan.model import DiskIdentity
 _BLKRRPART = 0x125F
 """_IO(0x12, 95), linux/fs.h: read the partition table again."""
 _BUSY_PATIENCE = 20.0
+_POLL = 0.1
 _SECTOR = 512
 _PARTED_ERRORS = (
     parted.PartedException,
@@ -47,20 +48,26 @@ def write_table(runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionS
         CommandError: sfdisk or udevadm failed.
     """
     path = os.path.realpath(disk.device)
-    with _locked(path):
-        untyped = _commit(path, disk, partitions)
-        for each in untyped:
-            runner.run(["sfdisk", "--no-tell-kernel", "--part-type", path, str(each.number), each.type_uuid])
+    with locked(path):
+        write_partitions(runner, path, disk, partitions)
     tell_kernel(runner, path)
     settle(runner)
     wait_for(
         tuple(disk.partition(each.number) for each in partitions),
-        f"the partition table of {disk.by_id} was written and the kernel told",
+        f"the partition table of {disk.name} was written and the kernel told",
     )
 
 
+def write_partitions(
+    runner: Runner, path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
+) -> None:
+    """Write the table to a device, or to a file that stands in for one; tells nobody. Raises HyperError."""
+    for each in _commit(path, disk, partitions):
+        runner.run(["sfdisk", "--no-tell-kernel", "--part-type", path, str(each.number), each.type_uuid])
+
+
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
+def locked(path: str) -> Iterator[None]:
     """Keep udev away while the table is half written (systemd, Locking Block Device Access)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -90,7 +97,7 @@ def _commit(path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
                 untyped.append(each)
             if partition.number != each.number:
                 raise HyperError(
-                    f"partition {each.number} of {disk.by_id} would get number {partition.number}",
+                    f"partition {each.number} of {disk.name} would get number {partition.number}",
                     why="a new GPT is filled from number 1 without gaps",
                     remedy="this is a fault of the plan: report it with the plan's JSON",
                     code=Exit.step,
@@ -98,7 +105,7 @@ def _commit(path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
         table.commitToDevice()
     except _PARTED_ERRORS as error:
         raise HyperError(
-            f"no partition table could be written to {disk.by_id}",
+            f"no partition table could be written to {disk.name}",
             why=f"libparted: {error}",
             remedy="look at the kernel's messages for errors of the disk",
             code=Exit.step,
@@ -107,17 +114,42 @@ def _commit(path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
 
 
 def tell_kernel(runner: Runner, path: str) -> None:
-    """Have the kernel read the table; where it does not scan a device by itself, tell it each partition."""
+    """Have the kernel read the table, if any; where it does not scan a device by itself, tell it each partition.
+
+    It forgets the old ones first: a new one that overlaps an old one would be left out, without a word.
+    """
+    if not _scanned(path):
+        _forget(runner, path)
+        runner.run(["partx", "--add", path], check=False)  # there may be nothing to tell
+
+
+def _forget(runner: Runner, path: str) -> None:
+    """Have the kernel forget every partition; one that udev still probes for a moment cannot be."""
+    folder, deadline = Path("/sys/class/block", Path(path).name), time.monotonic() + _BUSY_PATIENCE
+    while left := sorted(each.parent.name for each in folder.glob("*/partition")):
+        done = runner.run(["partx", "--delete", path], check=False).status == 0
+        if time.monotonic() >= deadline:
+            raise HyperError(
+                f"the kernel does not forget the old partitions of {path}",
+                why=f"{', '.join(left)} is in use",
+                remedy="find what uses it (`lsblk`, `fuser -v`), end it, and run the same command again",
+                code=Exit.busy,
+            )
+        time.sleep(0 if done else _POLL)
+
+
+def _scanned(path: str) -> bool:
+    """Have the kernel read the table; False: it does not scan such a device."""
     deadline = time.monotonic() + _BUSY_PATIENCE
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         while True:
             try:
                 fcntl.ioctl(descriptor, _BLKRRPART)
-                return
+                return True
             except OSError as error:
                 if error.errno == errno.EINVAL:  # no partition scanning, e.g. a loop device
-                    break
+                    return False
                 if error.errno != errno.EBUSY or time.monotonic() >= deadline:
                     raise HyperError(
                         f"the kernel does not read the new partition table of {path}",
@@ -125,10 +157,9 @@ def tell_kernel(runner: Runner, path: str) -> None:
                         remedy="find what uses the disk (`lsblk`, `fuser -v`), end it, and run the same command again",
                         code=Exit.busy,
                     ) from error
-                time.sleep(0.1)  # udev probes the disk for a moment after every write
+                time.sleep(_POLL)  # udev probes the disk for a moment after every write
     finally:
         os.close(descriptor)
-    runner.run(["partx", "--update", path])
 
 
 def read_table(runner: Runner, path: str) -> list[PartitionSpec]:
@@ -155,7 +186,7 @@ def check_table(
     found = read_table(runner, path)
     ensure(
         tuple(sorted(found, key=lambda each: each.number)) == partitions,
-        f"the planned table on {disk.by_id}",
+        f"the planned table on {disk.name}",
         "; ".join(f"{each.number}: {each.label} {each.type_uuid} {each.start}+{each.size}" for each in found)
         or "no partition",
     )

@@ -92,6 +92,8 @@ class Disk(Frozen):
     """What it hangs on."""
     path: str | None = None
     """Name in /dev/disk/by-path, without the folder."""
+    ends: str | None = None
+    """SHA-256 over its first and last MiB; read only of a disk that has neither a WWN nor a serial number."""
     pci_address: str | None = None
     """PCI function of its controller; giving that away would take the disk along."""
     size: int = Field(ge=0)

@@ -109,7 +109,11 @@ def _destroyed(plan: Plan) -> Iterator[str]:
         yield f"  Disk {disk.key}: {disk.model or 'unknown model'}, {format_size(disk.size)}"
         yield f"    serial  {disk.serial or 'none'}"
         yield f"    WWN     {disk.wwn or 'none'}"
-        yield f"    by id   {disk.by_id}"
+        if disk.by_id:
+            yield f"    by id   {disk.by_id}"
+        else:
+            yield f"    by path {disk.by_path}"
+            yield f"    content {disk.ends} (SHA-256 of the first and last MiB)"
         yield f"    sectors of {disk.logical_sector} bytes"
         yield "    what is lost"
         for loss in losses.get(disk.key, ()):

@@ -1,6 +1,6 @@
-"""What is on a disk now: shown before it is destroyed, and reason enough not to where it is in use."""
+"""What is on a disk now: shown before it is destroyed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from installer.answers.sizes import MIB, format_size
 from installer.errors import Exit, HyperError
@@ -9,8 +9,6 @@ from installer.facts.systems import InstalledSystem
 from installer.plan.model import Destruction, Region
 from installer.plan.storage.gpt import PartitionType
 
-SHARING = frozenset(("btrfs", "zfs_member"))
-"""Signatures whose UUID on a second disk means that both carry one thing; so does every `…_raid_member`."""
 WORDS = {
     "crypto_LUKS": "LUKS container",
     "LVM2_member": "LVM physical volume",
@@ -26,6 +24,15 @@ TYPES = {
     "e3c9e316-0b5c-4db8-817d-f92df00215ae": "Microsoft reserved",
 }
 """Partition types that explain an empty-looking partition."""
+
+
+EXTENDED = frozenset(("0x5", "0xf", "0x85"))
+"""MBR types of partitions that hold nothing but the table of others, which wipefs leaves alone as they are no disks."""
+
+
+def holding(disk: Disk) -> tuple[int, ...]:
+    """Numbers of the partitions that may hold something."""
+    return tuple(each.number for each in disk.partitions if each.type_uuid not in EXTENDED)
 
 
 def content_words(filesystem: Filesystem | None) -> str:
@@ -80,24 +87,6 @@ def picture(disk: Disk) -> tuple[Region, ...]:
     return tuple(regions)
 
 
-def require_free(disk: Disk, title: str, everyone: Sequence[Disk]) -> None:
-    """HyperError (Exit.busy) if something active stands on the disk, or it shares something with other disks."""
-    if active := [f"{holder.kind} {holder.name} is active" for holder in _holders(disk)]:
-        raise HyperError(
-            f"{title} is in use",
-            why="; ".join(dict.fromkeys((*disk.in_use, *active))),
-            remedy="unmount, swapoff, close or stop what uses it, or choose another disk in `storage.disk`",
-            code=Exit.busy,
-        )
-    if shared := _shared(disk, everyone):
-        raise HyperError(
-            f"{title} is part of something larger",
-            why="; ".join(shared),
-            remedy="choose another disk, or take that apart first (`wipefs` on every member, if its data is not needed)",
-            code=Exit.busy,
-        )
-
-
 def require_name_free(name: str, everyone: Iterable[Disk]) -> None:
     """HyperError (Exit.busy) if a mapped device of this name is active already, on whichever disk."""
     for disk in everyone:
@@ -124,35 +113,21 @@ def _all_layers(holders: Iterable[Holder]) -> Iterator[Holder]:
 
 
 def volume_group_doubt(disk: Disk, everyone: Iterable[Disk]) -> str | None:
-    """Which other disks may belong to the same volume group: an inactive physical volume does not tell blkid."""
-    if not _has_physical_volume(disk):
+    """Which other disks may belong to the same volume group: to blkid an inactive physical volume does not tell its
+    group, and there was no `pvs` to ask.
+    """
+    if not _has_unknown_group(disk):
         return None
-    others = [other for other in everyone if other.name != disk.name and _has_physical_volume(other)]
+    others = [other for other in everyone if other.name != disk.name and _has_unknown_group(other)]
     return ", ".join(f"{other.model or 'disk'} ({other.serial or other.name})" for other in others) or None
 
 
-def _has_physical_volume(disk: Disk) -> bool:
-    found = (disk.filesystem, *(partition.filesystem for partition in disk.partitions))
-    return any(each is not None and each.kind == "LVM2_member" for each in found)
-
-
-def _members(disk: Disk) -> dict[tuple[str, str], str]:
-    """What on this disk could be part of something larger: kind and UUID, with the place."""
-    found = [(f"partition {each.number}", each.filesystem) for each in disk.partitions]
-    found.append(("the whole disk", disk.filesystem))
-    return {
-        (each.kind, each.uuid): place
-        for place, each in found
-        if each and each.uuid and (each.kind in SHARING or each.kind.endswith("_raid_member"))
-    }
-
-
-def _shared(disk: Disk, everyone: Iterable[Disk]) -> list[str]:
-    mine = _members(disk)
-    return [
-        f"{mine[member]} and {other.model or 'disk'} ({other.serial or other.name}) carry the same "
-        f"{WORDS.get(member[0], member[0])} {member[1]}"
-        for other in everyone
-        if other.name != disk.name
-        for member in mine.keys() & _members(other).keys()
-    ]
+def _has_unknown_group(disk: Disk) -> bool:
+    """Whether there is a physical volume that stands for itself alone: its holder, if any, has no UUID but its own."""
+    found = ((disk.filesystem, disk.holders), *((each.filesystem, each.holders) for each in disk.partitions))
+    return any(
+        filesystem is not None
+        and filesystem.kind == "LVM2_member"
+        and not any(holder.active or holder.uuid != filesystem.uuid for holder in holders)
+        for filesystem, holders in found
+    )

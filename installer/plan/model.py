@@ -26,8 +26,12 @@ class DiskIdentity(Frozen):
     """World-wide name."""
     serial: str | None
     """Serial number."""
-    by_id: str
+    by_id: str | None
     """The name in /dev/disk/by-id that all device paths of this plan use, without the folder."""
+    by_path: str | None = None
+    """Where it hangs, for a disk that has no name of its own: the name in /dev/disk/by-path, used instead."""
+    ends: str | None = None
+    """Of such a disk: SHA-256 over its first and last MiB; what was confirmed, and must stand there still."""
     model: str | None
     """Model, for people."""
     size: int
@@ -36,9 +40,21 @@ class DiskIdentity(Frozen):
     """Bytes."""
 
     @property
+    def name(self) -> str:
+        """The name that device paths use, for messages."""
+        return self.by_id or self.by_path or self.key
+
+    @model_validator(mode="after")
+    def _found_again(self) -> Self:
+        """Refuse a disk that nothing would find again, or that nothing could be compared with."""
+        if not self.by_id and not (self.by_path and self.ends):
+            raise ValueError("a disk has neither a name in by-id, nor a place and content to know it by")
+        return self
+
+    @property
     def device(self) -> str:
         """Path of the whole disk."""
-        return f"/dev/disk/by-id/{self.by_id}"
+        return f"/dev/disk/{'by-id' if self.by_id else 'by-path'}/{self.name}"
 
     def partition(self, number: int) -> str:
         """Path of a partition (udev's `-partN` links)."""
@@ -165,6 +181,20 @@ def is_destructive(action: Action) -> bool:
             return argv[0] in FORMATTERS or argv[:2] == ("cryptsetup", "luksFormat")
         case _:
             return False
+
+
+def keeps_erased(action: Action) -> bool:
+    """Whether the action is wipefs told to keep what it erases."""
+    return isinstance(action, Run) and action.argv[0] == "wipefs" and "--backup" in action.argv
+
+
+def is_reversible(step: Step) -> bool:
+    """Whether a step can be taken back to the byte: it writes nothing, or only erases signatures, which are kept, and
+    replaces the partition table, which lies within the ends of the disk that were saved.
+    """
+    return not step.writes or all(
+        isinstance(action, WritePartitionTable) or keeps_erased(action) for action in step.actions
+    )
 
 
 class Plan(Frozen):

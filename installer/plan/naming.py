@@ -22,7 +22,10 @@ class Names:
 
     def uuid(self, role: str) -> str:
         """UUID of what plays this role."""
-        identity = [self.disk.wwn, self.disk.serial, self.disk.size, self.hostname, role]
+        # A disk without a name of its own is told from others of its size by where it hangs; not by what is on it, so
+        # that it is known again once this host is.
+        place = [] if self.disk.by_id else [self.disk.by_path]
+        identity = [self.disk.wwn, self.disk.serial, self.disk.size, *place, self.hostname, role]
         return str(uuid5(NAMESPACE, canonical_json(identity)))
 
     def volume_id(self, role: str) -> str:

@@ -16,7 +16,7 @@ from installer.handoff import Expectations, GrowRoot, Handoff
 from installer.medium import Medium
 from installer.plan.canonical import canonical_json
 from installer.plan.checks import BootProof
-from installer.plan.identity import identify
+from installer.plan.identity import identify, shared_names
 from installer.plan.initrd import controller_modules, root_modules
 from installer.plan.installation import (
     Installation,
@@ -26,11 +26,12 @@ from installer.plan.installation import (
     images_to_copy,
 )
 from installer.plan.layouts.one_disk import Ground, one_disk
-from installer.plan.losses import losses, picture, require_free, require_name_free, volume_group_doubt
+from installer.plan.losses import holding, losses, picture, require_name_free, volume_group_doubt
 from installer.plan.model import TARGET, DiskIdentity, DiskPicture, HostStorage, Plan
 from installer.plan.naming import Names
 from installer.plan.order import in_order
 from installer.plan.passthrough import kept_for_guests
+from installer.plan.reach import require_contained
 from installer.plan.requirements import (
     firmware_to_use,
     loader_to_use,
@@ -63,10 +64,10 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     require_architecture(facts, medium)
     firmware = firmware_to_use(facts, answers)
     disk = _chosen_disk(facts, answers)
-    identity = identify(disk, MAIN, facts.disks, answers.storage.disk.by_id)
+    require_contained((disk,), facts.disks)
+    identity = identify(disk, MAIN, shared_names(facts.disks), answers.storage.disk.by_id)
     title = disk_title(identity)
     require_sectors(disk, title)
-    require_free(disk, title, facts.disks)
     passthrough = kept_for_guests(facts, answers, disk)
     source = system_source(answers, medium)
     images = images_to_copy(answers, medium)
@@ -83,7 +84,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
             disk=WholeDisk(
                 key=MAIN,
                 disk=identity,
-                old_partitions=tuple(partition.number for partition in disk.partitions),
+                old_partitions=holding(disk),
             ),
             firmware=firmware,
             memory=facts.memory.total,
@@ -194,7 +195,13 @@ def _grow(layout: Layout) -> GrowRoot:
     kind = root.kind
     assert kind in ("ext4", "xfs", "btrfs")
     return GrowRoot.model_validate(
-        {"disk_by_id": disk.by_id, "partition": partition.number, "luks": luks_name, "filesystem": kind}
+        {
+            "disk_by_id": disk.by_id,
+            "disk_by_path": disk.by_path,
+            "partition": partition.number,
+            "luks": luks_name,
+            "filesystem": kind,
+        }
     )
 
 

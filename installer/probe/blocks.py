@@ -169,6 +169,46 @@ class Blocks:
         return frozenset(found)
 
     @cached_property
+    def groups(self) -> dict[str, tuple[str, str]]:
+        """UUID and name of the volume group of each LVM physical volume, where more than one disk has any."""
+        found = ((block, self.signature(block)) for block in self.all.values())
+        members = [block for block, signature in found if signature and signature.kind == "LVM2_member"]
+        if len({disk for block in members for disk in self.disks_under(block.name)}) < 2:
+            return {}
+        asked = {block.name: self.root.ask("volume group", block.name) or "" for block in members}
+        return {
+            name: (uuid, group)
+            for name, text in asked.items()
+            for uuid, _, group in [text.partition(" ")]
+            if uuid
+        }
+
+    @cached_property
+    def _by_group(self) -> dict[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for name, (uuid, _) in self.groups.items():
+            found[uuid] = found.get(uuid, frozenset()) | self.disks_under(name)
+        return found
+
+    def disks_of_group(self, block: Block) -> frozenset[str]:
+        """Whole devices of the volume group that a physical volume is of."""
+        uuid, _ = self.groups.get(block.name, ("", ""))
+        return self._by_group.get(uuid, frozenset())
+
+    @cached_property
+    def _by_signature(self) -> dict[tuple[str, str], frozenset[str]]:
+        found: dict[tuple[str, str], frozenset[str]] = {}
+        for block in self.all.values():
+            if (signature := self.signature(block)) and signature.uuid:
+                key = (signature.kind, signature.uuid)
+                found[key] = found.get(key, frozenset()) | self.disks_under(block.name)
+        return found
+
+    def disks_sharing(self, signature: Filesystem) -> frozenset[str]:
+        """Whole devices that carry a signature of the same kind and UUID."""
+        return self._by_signature.get((signature.kind, signature.uuid or ""), frozenset())
+
+    @cached_property
     def medium(self) -> frozenset[str]:
         """Whole devices that the running live system comes from.
 

@@ -48,12 +48,13 @@ def _disk(blocks: Blocks, block: Block) -> Disk:
     ]
     holders = stack(blocks, block)
     medium = block.name in blocks.medium
+    wwn, serial = _wwn(block), _serial(block)
     rotational = root.number(f"{path}/queue/rotational")
     reason = root.why(f"{path}/queue/rotational")
     return Disk(
         name=block.name,
-        wwn=_wwn(block),
-        serial=_serial(block),
+        wwn=wwn,
+        serial=serial,
         by_id=tuple(
             sorted(
                 link.removeprefix("/dev/disk/by-id/")
@@ -65,6 +66,8 @@ def _disk(blocks: Blocks, block: Block) -> Disk:
         vendor=decoded(properties.get("ID_VENDOR_ENC")) or root.text(f"{path}/device/vendor") or None,
         transport=_transport(block),
         path=min(by_path, default=None),
+        # Whoever has an identity is not read, let alone spun up, for a hash that nobody needs.
+        ends=None if wwn or serial else root.ask("disk ends", block.name),
         pci_address=address_in(path),
         size=max(0, root.number(f"{path}/size") or 0) * SECTOR,
         logical_sector=root.number(f"{path}/queue/logical_block_size") or SECTOR,

@@ -151,6 +151,8 @@ def identifiers(record: Record) -> list[str]:
             found.append(properties["ID_SERIAL"])
         found += [properties["MD_UUID"]] if "MD_UUID" in properties else []
     for path, text in record.files.items():
+        if not text:
+            continue
         if path.endswith("/serial") or (path.endswith("/wwid") and text.startswith(PREFIXES)):
             found.append(text)
         elif path.endswith("/dm/uuid") and (match := MAPPED_UUID.match(text)):
@@ -158,6 +160,10 @@ def identifiers(record: Record) -> list[str]:
         elif path.endswith(("/address", "/perm_hwaddr")) and MAC.fullmatch(text):
             found.append(text)
     for key, answer in record.answers.items():
+        if key.startswith("disk ends "):
+            found.append(answer)  # who has the disk could tell by it that the record is of this machine
+        if key.startswith("volume group "):
+            found.append(answer.partition(" ")[0])
         if key.startswith("signature "):
             pairs = (line.partition("=") for line in answer.splitlines())
             found += [value for name, _, value in pairs if name in IDENTIFYING]

@@ -40,17 +40,18 @@ def stack(blocks: Blocks, block: Block, depth: int = DEPTH) -> tuple[Holder, ...
     return (
         active
         if active == () and _single_btrfs(blocks, kind, signature, origin)
-        else (_member(blocks, signature, kind, origin, active),)
+        else (_member(blocks, block, signature, kind, origin, active),)
     )
 
 
 def _single_btrfs(blocks: Blocks, kind: HolderKind, signature: Filesystem, origin: frozenset[str]) -> bool:
     """A btrfs on one device only is a file system like any other."""
-    return kind is HolderKind.btrfs and not (_sharing(blocks, signature) - origin)
+    return kind is HolderKind.btrfs and not (blocks.disks_sharing(signature) - origin)
 
 
-def _member(
+def _member(  # noqa: PLR0917
     blocks: Blocks,
+    block: Block,
     signature: Filesystem,
     kind: HolderKind,
     origin: frozenset[str],
@@ -60,33 +61,20 @@ def _member(
     points = signature.mountpoints
     if kind is HolderKind.zfs:
         points = blocks.pool_points(signature.label or "")
-    spans = _sharing(blocks, signature) if kind in SHARED_UUID else frozenset()
+    spans = blocks.disks_sharing(signature) if kind in SHARED_UUID else blocks.disks_of_group(block)
     spans |= {name for holder in above for name in holder.spans}
-    group = next(
-        (holder.name.partition("/")[0] for holder in above if holder.kind is HolderKind.lvm_lv), None
-    )
+    volumes = (holder.name.partition("/")[0] for holder in above if holder.kind is HolderKind.lvm_lv)
+    uuid, told = blocks.groups.get(block.name, (signature.uuid, ""))
+    group = next(volumes, None) or told
     return Holder(
         kind=kind,
         name=group or signature.label or signature.kind,
-        uuid=signature.uuid,
+        uuid=uuid,
         mountpoints=points,
         spans=tuple(sorted(spans - origin)),
         active=bool(above or points),
         layers=above,
     )
-
-
-def _sharing(blocks: Blocks, signature: Filesystem) -> frozenset[str]:
-    """Whole devices that carry a signature of the same kind and UUID."""
-    found: set[str] = set()
-    if signature.uuid is None:
-        return frozenset()
-    for block in blocks.all.values():
-        if block.udev.get("ID_FS_TYPE") == signature.kind:
-            other = blocks.signature(block)
-            if other is not None and other.uuid == signature.uuid:
-                found |= blocks.disks_under(block.name)
-    return frozenset(found)
 
 
 def _layer(blocks: Blocks, block: Block, origin: frozenset[str], depth: int) -> Holder:

@@ -18,12 +18,19 @@ from installer.plan.model import DiskIdentity, Plan
 def refuse_again(facts: Facts, plan: Plan) -> None:
     """HyperError (Exit.again) if this plan was carried out here before, or begun."""
     for identity in plan.disks:
-        disk = next((each for each in facts.disks if identity.by_id in each.by_id), None)
+        disk = next(
+            (
+                each
+                for each in facts.disks
+                if (identity.by_id in each.by_id if identity.by_id else identity.by_path == each.path)
+            ),
+            None,
+        )
         found = tuple(_traces(plan, identity, disk)) if disk else ()
         if found:
             raise HyperError(
                 f"{plan.hostname} was installed on this disk before, or that was begun",
-                why=f"{identity.by_id} has {found[0]}; an installer that starts at every boot would erase it every time",
+                why=f"{identity.name} has {found[0]}; an installer that starts at every boot would erase it every time",
                 remedy="take the medium out, or put the disk first in the boot order; to install once more, boot with "
                 "the kernel argument hv.unattended=again, or run `hv install --unattended --again`",
                 code=Exit.again,

@@ -12,7 +12,7 @@ from installer.answers.load import load
 from installer.answers.model import Answers
 from installer.errors import Exit, HyperError
 from installer.execute.context import Context
-from installer.execute.executor import Result
+from installer.execute.executor import Result, disk_state
 from installer.execute.files import write_file
 from installer.execute.installation import Request, install
 from installer.execute.journal import Journal
@@ -29,7 +29,7 @@ from installer.fetch import Fetched, World, fetch
 from installer.fetch.chain import put_secrets
 from installer.fetch.source import Arguments
 from installer.medium import Medium
-from installer.plan.model import Plan, is_destructive
+from installer.plan.model import Plan
 from installer.probe.identity import identity
 from installer.probe.root import LiveRoot, Root
 from installer.support.bundle import Collector, make_bundle
@@ -253,14 +253,9 @@ class _Attempt:
             return "unknown: the journal cannot be read."
         if plan is None or journal.token is None:
             return "nothing was written to any disk."
-        begun = [
-            step
-            for step in plan.steps
-            if any(map(is_destructive, step.actions)) and journal.started(step.id)
-        ]
-        if not begun:
+        if not disk_state(plan, journal).begun:
             return "nothing was written to any disk."
-        names = ", ".join(disk.by_id for disk in plan.disks)
+        names = ", ".join(disk.name for disk in plan.disks)
         return f"{names} was written to and holds no whole system."
 
 

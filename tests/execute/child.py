@@ -11,6 +11,7 @@ from typing import Any
 from installer.answers.load import load
 from installer.errors import HyperError
 from installer.execute import journal, log
+from installer.execute.abort import Giving, abort
 from installer.execute.installation import Request, install
 from installer.facts import Facts
 from installer.medium import Medium
@@ -57,6 +58,7 @@ def main() -> int:
     parser.add_argument("--die-after", type=int)
     parser.add_argument("--die-at")
     parser.add_argument("--stop-at")
+    parser.add_argument("--abort", action="store_true")
     parser.add_argument("--progress", default="plain")
     options = parser.parse_args()
     if options.die_after:
@@ -67,6 +69,8 @@ def main() -> int:
         _die_at_line(options.stop_at, signal.SIGTERM)
     folder: Path = options.folder
     try:
+        if options.abort:
+            return abort(Giving(confirm=options.confirm, live=Rig(folder, "").live))
         return install(
             Request(
                 answers=load((folder / "answers.json").read_bytes(), "answers.json"),

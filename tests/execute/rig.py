@@ -17,14 +17,16 @@ from typing import Any
 from installer.answers.sizes import GIB, MIB
 from installer.execute.live import LiveSystem
 from installer.facts import Facts
-from installer.facts.disks import Transport
+from installer.facts.disks import Partition, Transport
 from installer.facts.firmware import FirmwareKind
 from installer.medium import Medium, ReadyClosure
+from installer.probe.questions import disk_ends
 from tests.nixeval import nix as nixeval
 from tests.plan_cases import blank_disk, machine, medium
 
 HERE = Path(__file__).parent
 PREFIX = "virtio-HVTEST"
+_BLOCK = 4096
 DISK_SIZE = 6 * GIB
 """Sparse: what a plan needs at least."""
 
@@ -46,17 +48,20 @@ class LoopDisk:
     """`/dev/loopN`."""
     by_id: str
     """Name in /dev/disk/by-id."""
-    serial: str
-    """What udev says it is."""
+    serial: str | None
+    """What udev says it is; none: a disk without a name, found by its place."""
 
     @property
     def link(self) -> Path:
         """The link that leads to it."""
-        return Path("/dev/disk/by-id", self.by_id)
+        return Path("/dev/disk", "by-id" if self.serial else "by-path", self.by_id)
 
     def digest(self) -> str:
-        """SHA-256 of everything on it but holes."""
-        found = hashlib.sha256()
+        """SHA-256 of the whole disk: of every block that is not zero, with its place, whether others are holes or not."""
+        for path in (self.device, self.file):
+            with Path(path).open("rb") as opened:
+                os.fsync(opened.fileno())
+        found = hashlib.sha256(b"%d" % self.file.stat().st_size)
         with self.file.open("rb") as file:
             end = 0
             while True:
@@ -65,10 +70,10 @@ class LoopDisk:
                 except OSError:  # no data after that
                     return found.hexdigest()
                 end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-                file.seek(start)
-                data = file.read(end - start)
-                if data.strip(b"\0"):  # reading may have filled a hole with zeros
-                    found.update(b"%d %d " % (start, end) + data)
+                for place in range(start // _BLOCK * _BLOCK, end, _BLOCK):
+                    block = os.pread(file.fileno(), _BLOCK, place)
+                    if block.strip(b"\0"):
+                        found.update(b"%d " % place + block)
 
 
 @dataclass
@@ -91,36 +96,50 @@ class Rig:
             search_path=f"{self.folder / 'bin'}:{LiveSystem.search_path}",
         )
 
-    def add_disk(self, size: int = DISK_SIZE) -> LoopDisk:
-        """Attach a blank disk."""
+    def add_disk(self, size: int = DISK_SIZE, *, named: bool = True, folder: Path | None = None) -> LoopDisk:
+        """Attach a blank disk; its file may lie in another folder than the rig's."""
         number = len(self.disks)
-        file = self.folder / f"disk{number}"
+        file = (folder or self.folder) / f"disk{number}"
         with file.open("wb") as made:
             made.truncate(size)
         device = run("losetup", "--find", "--show", file)
-        disk = LoopDisk(file, device, f"{self.prefix}_{number}", f"SERIAL-{self.prefix}-{number}")
+        disk = LoopDisk(
+            file, device, f"{self.prefix}_{number}", f"SERIAL-{self.prefix}-{number}" if named else None
+        )
+        # A loop device that was in use when it was detached may have kept what it had.
+        subprocess.run(["partx", "--delete", device], capture_output=True, check=False)
         disk.link.parent.mkdir(parents=True, exist_ok=True)
         disk.link.symlink_to(device)
         self.disks.append(disk)
         self.describe(disk, disk.serial)
         return disk
 
-    def describe(self, disk: LoopDisk, serial: str) -> None:
+    def describe(self, disk: LoopDisk, serial: str | None) -> None:
         """Write udev's record of a disk."""
         number = Path("/sys/class/block", Path(disk.device).name, "dev").read_text().strip()
         self.live.udev.mkdir(exist_ok=True)
-        (self.live.udev / f"b{number}").write_text(f"E:ID_BUS=virtio\nE:ID_SERIAL_SHORT={serial}\n")
+        (self.live.udev / f"b{number}").write_text(
+            "E:ID_BUS=virtio\n" + (f"E:ID_SERIAL_SHORT={serial}\n" if serial else "")
+        )
 
-    def facts(self, disk: LoopDisk, firmware: FirmwareKind = FirmwareKind.bios) -> Facts:
-        """The machine with that disk."""
+    def facts(
+        self,
+        disk: LoopDisk,
+        firmware: FirmwareKind = FirmwareKind.bios,
+        partitions: tuple[Partition, ...] = (),
+    ) -> Facts:
+        """The machine with that disk, with these partitions on it."""
         return machine(
             blank_disk(
                 name="vda",
                 wwn=None,
                 serial=disk.serial,
-                by_id=(disk.by_id,),
+                by_id=(disk.by_id,) if disk.serial else (),
+                path=None if disk.serial else disk.by_id,
+                ends=None if disk.serial else disk_ends(Path(disk.device).name),
                 model="test disk",
                 transport=Transport.virtio,
+                partitions=partitions,
                 size=disk.file.stat().st_size,
             ),
             firmware=firmware,

@@ -265,6 +265,14 @@ class Machine:
         self.record.udev[path] = {"DEVNAME": f"/dev/{name}", **udev}
         return path
 
+    def bcache(self, name: str, size: int, on: Iterable[str], **udev: str) -> str:
+        """A cached device on others."""
+        path = f"/sys/devices/virtual/block/{name}"
+        self._block(path, size, on)
+        self.text(f"{path}/bcache/state", "clean")
+        self.record.udev[path] = {"DEVNAME": f"/dev/{name}", **udev}
+        return path
+
     def loop(self, backing: str) -> str:
         """A loop device on this file."""
         path = "/sys/devices/virtual/block/loop0"
@@ -817,7 +825,9 @@ def multipath() -> Machine:
 
 def main() -> None:
     """Writes all machines, and for every record here the facts that the probe makes of it."""
-    for name, make in BUILT.items():
+    from tests.machines.disks import DISKS  # which is made of the machines of this module
+
+    for name, make in (BUILT | DISKS).items():
         save(make().finished(), str(MACHINES / name))
     for path in MACHINES.glob("*/machine.json"):
         facts = draft(ReplayRoot(load(str(path.parent))))

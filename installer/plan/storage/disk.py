@@ -12,8 +12,13 @@ from installer.plan.storage.element import Device, Layout
 
 def disk_title(disk: DiskIdentity) -> str:
     """A disk for a person: model, serial, size."""
-    name = (disk.serial and f"serial {disk.serial}") or (disk.wwn and f"WWN {disk.wwn}") or disk.by_id
+    name = (disk.serial and f"serial {disk.serial}") or (disk.wwn and f"WWN {disk.wwn}") or disk.name
     return f"{disk.model or 'disk'} ({name}, {format_size(disk.size)})"
+
+
+def erase(device: str) -> Run:
+    """Erase every signature on a device; wipefs keeps what it erased, so that `hv install --abort` can put it back."""
+    return Run(argv=("wipefs", "--all", "--backup", device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +28,7 @@ class WholeDisk(Device):
     disk: DiskIdentity
     """Which."""
     old_partitions: tuple[int, ...]
-    """Numbers of the partitions on it now."""
+    """Numbers of the partitions on it now that hold something: not an MBR's extended one."""
 
     def identity(self) -> DiskIdentity:
         return self.disk
@@ -52,8 +57,7 @@ class WholeDisk(Device):
             actions=(SaveHeaders(disk=self.key),),
             checks=(HeadersSaved(disk=self.key),),
         )
-        # From the last to the first, so that logical partitions go before the extended one that holds them. A step of
-        # its own: with the table these devices vanish, and a second try could not wipe them again.
+        # A step of its own: with the table these devices vanish, and a second try could not wipe them again.
         partitions = f"wipe-partitions-{self.key}"
         olds = tuple(self.disk.partition(number) for number in sorted(self.old_partitions, reverse=True))
         if olds:
@@ -62,7 +66,7 @@ class WholeDisk(Device):
                 summary=f"Erase every signature in the partitions of {self.words()}",
                 requires=(save,),
                 writes=(self.key,),
-                actions=tuple(Run(argv=("wipefs", "--all", device)) for device in olds),
+                actions=tuple(erase(device) for device in olds),
                 checks=tuple(NoSignatures(device=device) for device in olds),
             )
         yield Step(
@@ -70,6 +74,6 @@ class WholeDisk(Device):
             summary=f"Erase the partition table and every signature on {self.words()}",
             requires=(partitions if olds else save,),
             writes=(self.key,),
-            actions=(Run(argv=("wipefs", "--all", self.disk.device)),),
+            actions=(erase(self.disk.device),),
             checks=(NoSignatures(device=self.disk.device),),
         )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from installer.answers.sizes import MIB
-from installer.plan.actions import PartitionSpec, Run, WritePartitionTable
+from installer.plan.actions import PartitionSpec, WritePartitionTable
 from installer.plan.checks import NoSignatures, PartitionTableIs
 from installer.plan.model import Region, Step
-from installer.plan.storage.disk import disk_title
+from installer.plan.storage.disk import disk_title, erase
 from installer.plan.storage.element import Base, Device, Layout
 
 ALIGNMENT = MIB
@@ -114,7 +114,7 @@ class Table(Base):
             # What stood at these places before (an old LUKS header, a RAID member) would come to light again.
             actions=(
                 WritePartitionTable(disk=self.disk, partitions=specs),
-                *(Run(argv=("wipefs", "--all", device)) for device in devices),
+                *(erase(device) for device in devices),
             ),
             checks=(
                 PartitionTableIs(disk=self.disk, partitions=specs),

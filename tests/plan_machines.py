@@ -1,0 +1,169 @@
+"""Random machines and random answers, for properties that every plan has."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from installer.answers.model import Answers
+from installer.answers.sizes import GIB, MIB
+from installer.facts import Facts
+from installer.facts.common import Unknown
+from installer.facts.disks import Disk, Filesystem, Holder, HolderKind, Partition, Transport
+from installer.facts.firmware import FirmwareKind
+from tests import plan_cases as cases
+
+TIB = 1 << 40
+SECTORS = st.sampled_from((*(512,) * 12, *(4096,) * 4, 520))
+SIZES = st.one_of(
+    st.integers(min_value=0, max_value=32 * GIB),
+    *(st.integers(min_value=24 * GIB, max_value=15 * TIB) for _ in range(3)),
+    st.sampled_from((32 * GIB, 64 * GIB, 1_000_204_886_016, 2_000_398_934_016, 2 * TIB, 2 * TIB + GIB)),
+)
+KINDS = (
+    "ext4",
+    "vfat",
+    "ntfs",
+    "btrfs",
+    "crypto_LUKS",
+    "LVM2_member",
+    "linux_raid_member",
+    "zfs_member",
+    "bcache",
+    "swap",
+)
+UUIDS = st.sampled_from(("one", *map(str, range(30))))
+"""Few, so that disks share them now and then."""
+
+
+def seldom(times: int) -> st.SearchStrategy[bool]:
+    """True once in so many times."""
+    return st.integers(1, times).map(lambda drawn: drawn == times)
+
+
+@st.composite
+def _filesystem(draw: st.DrawFn) -> Filesystem | None:
+    if draw(st.booleans()):
+        return None
+    return Filesystem(
+        kind=draw(st.sampled_from(KINDS)),
+        uuid=draw(UUIDS),
+        label=draw(st.one_of(st.none(), st.text(max_size=12))),
+    )
+
+
+@st.composite
+def _holders(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[Holder, ...]:
+    if not draw(seldom(25)):
+        return ()
+    return (
+        Holder(
+            kind=draw(st.sampled_from(HolderKind)),
+            name=draw(st.sampled_from(("data", "cryptroot", "md0"))),
+            spans=tuple(draw(st.lists(st.sampled_from(names), max_size=2, unique=True))),
+            active=draw(st.booleans()),
+        ),
+    )
+
+
+@st.composite
+def disks(draw: st.DrawFn) -> tuple[Disk, ...]:
+    """Up to four disks, which may look alike, share stacks, be in use, or be what the live system runs from."""
+    names = tuple(f"sd{letter}" for letter in "abcd"[: draw(st.integers(1, 4))])
+    found = []
+    for place, name in enumerate(names):
+        size = draw(SIZES)
+        sector = draw(SECTORS)
+        size = size // sector * sector
+        partitions = []
+        start = MIB
+        for number in range(1, draw(st.integers(0, 4)) + 1):
+            length = draw(st.integers(1, 200)) * GIB // 10 // sector * sector
+            if start + length > size:
+                break
+            partitions.append(
+                Partition(
+                    number=number,
+                    name=f"{name}{number}",
+                    start=start,
+                    size=length,
+                    type_uuid=draw(st.sampled_from((None, "0x5", "0x83"))),
+                    filesystem=draw(_filesystem()),
+                    holders=draw(_holders(names)),
+                )
+            )
+            start += length
+        serial = draw(st.sampled_from((*(f"SERIAL{place}",) * 6, "TWIN", None)))
+        wwn = draw(st.sampled_from((*(f"0x500000000000000{place}",) * 4, "0x5000000000000009", None, None)))
+        found.append(
+            cases.blank_disk(
+                name=name,
+                serial=serial,
+                wwn=wwn,
+                by_id=tuple(sorted(f"ata-Model_{each}" for each in (serial, wwn) if each)),
+                path=draw(st.sampled_from((f"pci-0000:00:1f.{place}", None))),
+                ends=None if serial or wwn else draw(st.sampled_from(("e" * 64, None))),
+                model=draw(st.sampled_from(("Model", None))),
+                transport=draw(st.sampled_from((Transport.sata, Transport.usb, Transport.virtio))),
+                size=size,
+                logical_sector=sector,
+                removable=draw(st.booleans()),
+                read_only=draw(seldom(20)),
+                install_medium=draw(seldom(20)),
+                in_use=("something is mounted",) if draw(seldom(20)) else (),
+                filesystem=None if partitions else draw(_filesystem()),
+                holders=draw(_holders(names)),
+                partitions=tuple(partitions),
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Facts:
+    """A machine with such disks, any firmware, and memory from almost none to plenty."""
+    facts = cases.machine(
+        *draw(disks()),
+        firmware=draw(st.sampled_from((*FirmwareKind, *(FirmwareKind.uefi64, FirmwareKind.bios) * 4))),
+    )
+    total = draw(st.one_of(st.integers(256 * MIB, 4 * GIB), *(st.integers(4 * GIB, TIB) for _ in range(3))))
+    available = draw(
+        st.one_of(st.just(Unknown(unknown_because="not told")), st.integers(0, total), st.just(total))
+    )
+    return facts.model_copy(
+        update={"memory": facts.memory.model_copy(update={"total": total, "available": available})}
+    )
+
+
+def _size(least: int, most: int) -> st.SearchStrategy[str]:
+    return st.integers(least, most).map(lambda mebibytes: f"{mebibytes}MiB")
+
+
+@st.composite
+def answers(draw: st.DrawFn, facts: Facts) -> Answers:
+    """Answers for that machine, which ask for one of its disks by something that may fit others too."""
+    disk = draw(st.sampled_from(facts.disks))
+    selector: dict[str, Any] = {"transport": disk.transport.value}
+    if disk.serial and draw(st.integers(0, 3)):
+        selector["serial"] = disk.serial
+    if disk.wwn and draw(st.booleans()):
+        selector["wwn"] = disk.wwn
+    swap: dict[str, Any] = {"kind": draw(st.sampled_from(("none", "partition", "zram")))}
+    if swap["kind"] == "partition" and draw(st.booleans()):
+        swap["size"] = draw(_size(0, 1 << draw(st.sampled_from((14, 21)))))
+    storage = {
+        "disk": selector,
+        "filesystem": draw(st.sampled_from(("ext4", "xfs", "btrfs"))),
+        "encryption": cases.ENCRYPTED if draw(st.booleans()) else {},
+        "swap": swap,
+    }
+    boot = {"firmware": draw(st.sampled_from((*("auto",) * 8, "uefi", "bios")))}
+    if draw(st.booleans()):
+        boot["esp_size"] = draw(st.one_of(_size(1, 1023), _size(1024, 8192), _size(1024, 8192)))
+    return cases.answers(storage=storage, boot=boot)
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> tuple[Facts, Answers]:
+    """A machine with answers for it."""
+    facts = draw(machines())
+    return facts, draw(answers(facts))
