@@ -21,6 +21,8 @@ COMMANDS = {
         "Write what helps to find a fault into one file",
     ),
     "net": ("hv.commands.net", "See and confirm a change of the network, which else goes back"),
+    "esp": ("hv.commands.esp", "Keep the boot partitions of several disks alike"),
+    "pools": ("hv.commands.pools", "Make libvirt's storage pools what the host declares"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),
 }
 """Name of each command: its module, which has `main(argv) -> int` and `parser()`, and its summary."""

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     jobs = jobs_of(handoff)
     if options.verb == "status":
         return _status(handoff, jobs, states, as_json=options.json)
-    require_root()
+    require_root("Changing the host", "Run it with sudo; `hv firstrun status` needs no privilege.")
     with states.lock():
         match options.verb:
             case "retry":

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from hv.firstrun.world import TransientError, World, libvirt_module
+from hv.firstrun.world import TransientError, World
+from hv.libvirt_python import libvirt_module
 from installer.errors import HyperError
 from installer.handoff import Handoff
 

@@ -10,7 +10,8 @@ from ipaddress import IPv4Network, ip_network
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from hv.firstrun.world import World, libvirt_module
+from hv.firstrun.world import World
+from hv.libvirt_python import libvirt_module
 from installer.errors import HyperError
 from installer.handoff import Handoff
 

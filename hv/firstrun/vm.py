@@ -10,7 +10,8 @@ from hv.firstrun.guests import cpu_model, usable_models
 from hv.firstrun.image import Owner, import_image, inspect
 from hv.firstrun.network import NETWORK, find_network
 from hv.firstrun.pool import find_pool, pool_folder
-from hv.firstrun.world import TransientError, World, libvirt_module
+from hv.firstrun.world import TransientError, World
+from hv.libvirt_python import libvirt_module
 from installer.errors import HyperError
 from installer.handoff import Handoff, HandoffVm
 

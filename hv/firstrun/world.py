@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from hv.libvirt_python import libvirt_module
 from installer.errors import Exit, HyperError
 from installer.execute.runner import Finished
 from installer.facts import Facts
@@ -188,20 +189,6 @@ class World:
             connection.close()
 
 
-def libvirt_module() -> Any:
-    """libvirt-python, quiet: its default handler prints every error, also the expected ones, to standard error."""
-    try:
-        import libvirt
-    except ImportError as error:
-        raise HyperError(
-            "libvirt-python is missing.",
-            why=str(error),
-            remedy="Install the extra `host` (`pip install hyper-nixos[host]`); the NixOS package carries it.",
-        ) from error
-    libvirt.registerErrorHandler(lambda *_: None, None)
-    return libvirt
-
-
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file so that a power cut leaves the old or the new content, never a part (rename(2), fsync(2))."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,12 +216,12 @@ def to_json(value: object) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def require_root() -> None:
-    """Raise unless the effective user is root."""
+def require_root(doing: str, remedy: str = "Run it with sudo.") -> None:
+    """Raise unless the effective user is root. `doing` begins the sentence "… needs root."."""
     if os.geteuid() != 0:
         raise HyperError(
-            "The first run changes the host and needs root.",
+            f"{doing} needs root.",
             why=f"the effective user id is {os.geteuid()}",
-            remedy="Run it with sudo; `hv firstrun status` needs no privilege.",
+            remedy=remedy,
             code=Exit.privilege,
         )

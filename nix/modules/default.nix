@@ -8,6 +8,7 @@
     ./passthrough
     ./privileges
     ./security
+    ./storage
     ./virtualization
   ];
 }
