@@ -22,6 +22,10 @@ COMMANDS = {
     ),
     "net": ("hv.commands.net", "See and confirm a change of the network, which else goes back"),
     "esp": ("hv.commands.esp", "Keep the boot partitions of several disks alike"),
+    "devices": (
+        "hv.commands.devices",
+        "Make the virtual functions and mediated devices that are declared",
+    ),
     "pools": ("hv.commands.pools", "Make libvirt's storage pools what the host declares"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),
 }

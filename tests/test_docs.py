@@ -28,6 +28,7 @@ ELSEWHERE = {
     r"hv support-bundle": "reads what only root may; tests/test_support_bundle.py runs it",
     r"hv install --abort": "puts back what an interrupted installation did; tests/test_execute_abort.py runs it",
     r"hv firstrun .*": "on an installed host; the lab runs it",
+    r"hv (esp|pools|devices) \w+": "on an installed host; test_esp, test_pools and test_nix_passthrough run them",
     r"journalctl .*": "on an installed host",
 }
 """Commands, as regular expressions, that a test of a page does not run, and why."""

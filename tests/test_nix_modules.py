@@ -53,27 +53,6 @@ def test_libvirt_is_closed() -> None:
     assert "iifname virbr0 udp dport { 53, 67 } accept" in found["rules"]
 
 
-@pytest.mark.nixpkgs
-def test_passthrough_claims_in_stage_1_and_rescue_claims_nothing() -> None:
-    select = """host: let
-      initrd = config: config.boot.initrd.systemd.services ? hyper-nixos-vfio;
-      rescue = host.config.specialisation.rescue.configuration;
-    in {
-      inherit (host.config.boot) extraModprobeConfig;
-      modules = host.config.boot.initrd.kernelModules;
-      claims = [ (initrd host.config) (initrd rescue) ];
-      phase = rescue.hypervisor.phase;
-    }"""
-    host = example(select, units.PASSTHROUGH)
-    assert (host.failed_assertions, host.warnings) == ((), ())
-    assert host.value["claims"] == [True, False]
-    assert host.value["phase"] == "setup"
-    assert "softdep nouveau pre: vfio-pci" in host.value["extraModprobeConfig"]
-    modules = {*host.value["modules"]}
-    assert {"vfio", "vfio_iommu_type1", "vfio_pci"} <= modules
-    assert "vfio_virqfd" not in modules
-
-
 LOCKED = """{ lib, ... }: {
   users.users.alice.openssh.authorizedKeys.keys = lib.mkForce [ ];
   users.users.alice.hashedPassword = "!$6$locked";
@@ -89,12 +68,8 @@ LOCKED = """{ lib, ... }: {
             LOCKED,
             "Nobody could log in",
         ),
-        (
-            '{ hypervisor.passthrough.devices."01:00.0" = { vendor = "10de"; device = "2204"; }; }',
-            "is no PCI address",
-        ),
     ],
-    ids=["no administrator", "no key and a locked password", "no PCI address"],
+    ids=["no administrator", "no key and a locked password"],
 )
 def test_each_assertion_fires(module: str, message: str) -> None:
     failed = example("host: null", module).failed_assertions
@@ -121,42 +96,6 @@ def test_systemd_accepts_the_first_run_unit(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = [line for line in done.stderr.splitlines() if unit.name in line]
     assert (done.returncode, said) == (0, []), done.stderr
-
-
-VENDOR_AND_DEVICE = ("10de", "2204")
-"""What the golden script expects at 0000:01:00.0."""
-
-
-@pytest.mark.parametrize(
-    ("found", "driver", "override", "unbound"),
-    [
-        (VENDOR_AND_DEVICE, False, "vfio-pci\n", ""),
-        (VENDOR_AND_DEVICE, True, "vfio-pci\n", "0000:01:00.0\n"),
-        (("144d", "a808"), True, "", ""),
-        (None, False, "", ""),
-    ],
-    ids=["free", "bound to a built-in driver", "another device sits there", "nothing sits there"],
-)
-def test_stage_1_claims_only_what_was_declared(
-    tmp_path: Path, found: tuple[str, str] | None, driver: bool, override: str, unbound: str
-) -> None:
-    folder = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
-    if found:
-        folder.mkdir(parents=True)
-        for name, content in zip(("vendor", "device"), found, strict=True):
-            (folder / name).write_text(f"0x{content}\n")
-        (folder / "driver_override").write_text("")
-    if driver:
-        (folder / "driver").mkdir()
-        (folder / "driver/unbind").write_text("")
-    script = units.committed()["initrd/hyper-nixos-vfio.sh"].replace("/sys/bus", f"{tmp_path}/sys/bus")
-    done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert bool(done.stderr) is (found != VENDOR_AND_DEVICE)
-    if found:
-        assert (folder / "driver_override").read_text() == override
-    if driver:
-        assert (folder / "driver/unbind").read_text() == unbound
 
 
 def test_the_nix_package_lists_the_dependencies_of_the_project() -> None:

@@ -1,6 +1,7 @@
 """nix/modules/storage, evaluated with a real nixpkgs: what each option does, and what is refused."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,6 @@ def test_every_kind_of_storage_at_once(system: str) -> None:
       hook = config.boot.loader.systemd-boot.extraInstallCommands;
       mounts = config.systemd.services.hyper-nixos-pools.unitConfig.RequiresMountsFor;
       exec = [ (unit "hyper-nixos-pools").ExecStart (unit "hyper-nixos-esp-check").ExecStart ];
-      esp = config.environment.etc."hyper-nixos/esp.json".source.value or null;
     }""".replace("TOPLEVEL", TOPLEVEL)
     host = example(select, EVERYTHING, system=system)
     assert (host.failed_assertions, host.warnings) == ((), ())
@@ -97,9 +97,7 @@ def test_every_kind_of_storage_at_once(system: str) -> None:
 @pytest.mark.nixpkgs
 def test_the_files_are_what_the_commands_read() -> None:
     select = """host: let
-      text = name: (builtins.head (builtins.filter (value: value != null) [
-        (host.config.environment.etc."hyper-nixos/${name}.json".source.value or null)
-      ]));
+      text = name: host.config.environment.etc."hyper-nixos/${name}.json".text;
     in { pools = text "pools"; esp = text "esp"; }"""
     found = example(select, EVERYTHING).value
     pools = {pool.name: pool for pool in Declared.model_validate(json.loads(found["pools"])).pools}
@@ -223,25 +221,41 @@ def test_each_assertion_fires_and_only_then() -> None:
 
 
 @pytest.mark.nixpkgs
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("zfs.hostId", '"8425E349"'),
-        ("zfs.arcMax", '"8GB"'),
-        ("esp.mirrors", '[ "/boot 2" ]'),
-        ("pools.a.path", '"/a\\"b"'),
-        ("maintenance.scrubInterval", '"monthly\\nOnBootSec=1"'),
-    ],
-)
-def test_each_type_refuses(option: str, value: str) -> None:
-    select = f"""host: (builtins.tryEval (builtins.deepSeq
-      (host.extendModules {{ modules = [ {{ hypervisor.storage.{option} = {value}; }} ]; }})
-        .config.hypervisor.storage.{option} true)).success"""
-    assert example(select).value is False
+def test_each_type_refuses() -> None:
+    bad = {
+        "zfs.hostId": '"8425E349"',
+        "zfs.arcMax": '"8GB"',
+        "esp.mirrors": '[ "/boot 2" ]',
+        "esp.checkInterval": '"daily\\nOnBootSec=1"',
+        "pools.a.path": '"/a\\"b"',
+        "maintenance.scrubInterval": '"monthly\\nOnBootSec=1"',
+    }
+    tried = " ".join(
+        f"""(builtins.tryEval (builtins.deepSeq
+          (host.extendModules {{ modules = [ {{ hypervisor.storage.{option} = {value}; }} ]; }})
+            .config.hypervisor.storage.{option} true)).success"""
+        for option, value in bad.items()
+    )
+    assert example(f"host: [ {tried} ]").value == [False] * len(bad)
+
+
+@pytest.mark.nixpkgs
+def test_the_options_in_the_documents_evaluate() -> None:
+    blocks = [
+        block
+        for name in ("storage", "passthrough")
+        for block in re.findall(
+            r"^```nix\n(.*?)^```$", (REPOSITORY / f"docs/{name}.md").read_text(), re.M | re.S
+        )
+    ]
+    assert len(blocks) == 5
+    host = example(TOPLEVEL, *(f"{{ {block} }}" for block in blocks))
+    assert (host.failed_assertions, host.warnings) == ((), ())
+    assert host.value.endswith(".drv")
 
 
 def check(sysfs: Path) -> str:
-    command = ["bash", "-e", MD_CHECK]
+    command = ["bash", "-e", str(MD_CHECK)]
     done = subprocess.run(command, env={"SYSFS": str(sysfs)}, capture_output=True, text=True, check=True)
     return done.stdout
 

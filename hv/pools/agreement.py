@@ -41,7 +41,9 @@ def ensure(connection: Any, pool: Pool, run: Run, say: Say) -> None:
             prepare(Path(pool.path), pool, run, say)
         if existing is None:
             say(f"{pool.name}: defining it, {wanted}")
-            existing = connection.storagePoolDefineXML(pool_xml(pool), 0)
+            existing = connection.storagePoolDefineXML(
+                pool_xml(pool), libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
+            )
         if pool.autostart and not existing.isActive():
             existing.create(0)
             say(f"{pool.name}: started")

@@ -31,12 +31,8 @@ class Run(Protocol):
 def prepare(folder: Path, pool: FolderPool, run: Run, say: Callable[[str], None]) -> None:
     """Make the folder what the pool needs. What is in it stays as it is. Raises HyperError."""
     try:
-        if not folder.exists() and pool.kind == "btrfs":
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            if kind_of(folder.parent, run) == "btrfs":
-                run(("btrfs", "subvolume", "create", str(folder)))
-                folder.chmod(MODE)
-        folder.mkdir(mode=MODE, parents=True, exist_ok=True)
+        if not folder.exists():
+            _make(folder, pool, run)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
         kind = kind_of(folder, run)
@@ -54,6 +50,19 @@ def prepare(folder: Path, pool: FolderPool, run: Run, say: Callable[[str], None]
             why=f"{type(error).__name__}: {error.strerror}",
             remedy=f"See `findmnt -T {folder}` and `lsattr -d {folder}`, mend it, then run it again.",
         ) from error
+
+
+def _make(folder: Path, pool: FolderPool, run: Run) -> None:
+    """Modes are set afterwards: a service's umask would take from them what QEMU's user needs."""
+    for parent in reversed(folder.parents):
+        if not parent.exists():
+            parent.mkdir()
+            parent.chmod(0o755)
+    if pool.kind == "btrfs" and kind_of(folder.parent, run) == "btrfs":
+        run(("btrfs", "subvolume", "create", str(folder)))
+    else:
+        folder.mkdir()
+    folder.chmod(MODE)
 
 
 def kind_of(folder: Path, run: Run) -> str:

@@ -48,7 +48,9 @@ def kernel_params(facts: Facts, answers: Answers) -> list[str]:
     the screen keeps its messages and its login.
     """
     params = []
-    if facts.iommu.state is not IommuState.absent:
+    if facts.iommu.state is not IommuState.absent and facts.cpu.architecture == "aarch64":
+        params.append("iommu.passthrough=1")  # the others are x86's (admin-guide/kernel-parameters)
+    elif facts.iommu.state is not IommuState.absent:
         amd = any(unit.startswith("ivhd") for unit in facts.iommu.units)
         known = bool(facts.iommu.units)
         if not amd and (known or VENDORS.get(facts.cpu.vendor) != "amd"):

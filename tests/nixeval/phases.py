@@ -23,7 +23,15 @@ PROFILES = ("development", "balanced", "strict", "paranoid")
 STATES = ("setup", *PROFILES)
 """Phase setup, then phase hardened with each profile."""
 BROKER = '{ hypervisor.privileges.broker = { enable = true; program = "/run/current-system/sw/bin/hvd"; }; }'
-SELECT = """
+HELPERS = """{
+  boot.swraid = { enable = true; mdadmConf = "MAILADDR root"; };
+  fileSystems."/boot2" = { device = "/dev/disk/by-partuuid/b"; fsType = "vfat"; };
+  hypervisor.storage = { esp.mirrors = [ "/boot2" ]; pools.default.path = "/var/lib/libvirt/images"; };
+  hypervisor.passthrough.virtualFunctions."0000:05:00.0".count = 4;
+}"""
+"""What makes every helper of storage and passthrough a unit."""
+SELECT = (
+    """
 host:
 let
   inherit (host.pkgs) lib;
@@ -77,9 +85,12 @@ in
   plain = of (variant [ { hypervisor.security.enable = lib.mkForce false; } ]);
   states = lib.mapAttrs (_: of) states;
   files = lib.mapAttrs (_: files) states;
-  units = ours (variant [ BROKER { hypervisor.phase = "hardened"; hypervisor.security.profile = "strict"; } ]);
+  units = ours (variant [ BROKER HELPERS { hypervisor.phase = "hardened"; hypervisor.security.profile = "strict"; } ]);
 }
-""".replace("PROFILES", "[ " + " ".join(f'"{name}"' for name in PROFILES) + " ]").replace("BROKER", BROKER)
+""".replace("PROFILES", "[ " + " ".join(f'"{name}"' for name in PROFILES) + " ]")
+    .replace("BROKER", BROKER)
+    .replace("HELPERS", HELPERS)
+)
 
 Values = dict[str, dict[str, Any]]
 

@@ -12,7 +12,7 @@ let
   loader = config.boot.loader;
   source = loader.efi.efiSysMountPoint;
   all = [ source ] ++ cfg.mirrors;
-  settings = (pkgs.formats.json { }).generate "esp.json" {
+  settings = builtins.toJSON {
     inherit source;
     inherit (cfg) mirrors;
     variables = loader.efi.canTouchEfiVariables;
@@ -49,12 +49,12 @@ in
   };
 
   config = lib.mkIf (storage.enable && cfg.mirrors != [ ]) {
-    environment.etc."hyper-nixos/esp.json".source = settings;
+    environment.etc."hyper-nixos/esp.json".text = settings;
 
     # The new generation's own program and settings: /etc is still the old one's when this runs. A mirror that is gone
     # must not keep the host from being rebuilt: it is said here, and again by the check.
     boot.loader.systemd-boot.extraInstallCommands = ''
-      ${hv} esp --config ${settings} sync || echo "hv esp sync: not every boot partition is up to date" >&2
+      ${hv} esp --config ${pkgs.writeText "esp.json" settings} sync || echo "hv esp sync: not every boot partition is up to date" >&2
     '';
 
     fileSystems = lib.genAttrs all (_: {
@@ -70,7 +70,7 @@ in
       documentation = [ "man:hv-esp(1)" ];
       startAt = cfg.checkInterval;
       # It reads partitions and the firmware's menu; it writes the notice for the login prompt.
-      serviceConfig = import ./sandbox.nix // {
+      serviceConfig = import ../core/sandbox.nix // {
         Type = "oneshot";
         ExecStart = "${hv} esp status --notice";
         CapabilityBoundingSet = "CAP_DAC_READ_SEARCH";

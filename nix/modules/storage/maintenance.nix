@@ -69,7 +69,7 @@ in
       startAt = cfg.scrubInterval;
       script = builtins.readFile ./md-check.sh;
       # It writes a word into files of sysfs, and that is all.
-      serviceConfig = import ./sandbox.nix // {
+      serviceConfig = import ../core/sandbox.nix // {
         Type = "oneshot";
         CapabilityBoundingSet = "";
         PrivateDevices = true;

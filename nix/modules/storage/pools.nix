@@ -5,7 +5,6 @@
 {
   config,
   lib,
-  pkgs,
   ...
 }:
 let
@@ -118,9 +117,7 @@ in
   };
 
   config = lib.mkIf (storage.enable && cfg != { }) {
-    environment.etc."hyper-nixos/pools.json".source = (pkgs.formats.json { }).generate "pools.json" {
-      pools = map entry pools;
-    };
+    environment.etc."hyper-nixos/pools.json".text = builtins.toJSON { pools = map entry pools; };
 
     systemd.services.hyper-nixos-pools = {
       description = "libvirt's storage pools as declared";
@@ -133,9 +130,9 @@ in
       ];
       # A folder below a mount point that is not mounted would be made on the wrong disk.
       unitConfig.RequiresMountsFor = folders;
-      restartTriggers = [ config.environment.etc."hyper-nixos/pools.json".source ];
+      restartTriggers = [ config.environment.etc."hyper-nixos/pools.json".text ];
       # It makes folders wherever pools are declared, and asks libvirt for the rest.
-      serviceConfig = import ./sandbox.nix // {
+      serviceConfig = import ../core/sandbox.nix // {
         Type = "oneshot";
         RemainAfterExit = true;
         ExecStart = "${config.hypervisor.package}/bin/hv pools apply";

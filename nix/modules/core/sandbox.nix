@@ -1,4 +1,4 @@
-# What no helper of storage needs. Each unit adds what it can do without besides.
+# What no helper of ours needs. Each unit adds what it can do without besides.
 {
   IPAddressDeny = "any";
   KeyringMode = "private";
