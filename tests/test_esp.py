@@ -167,7 +167,11 @@ class Esps:
 def esps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Esps]:
     monkeypatch.setattr(partition, "FILE_SYSTEMS", {*partition.FILE_SYSTEMS, "fusefat"})
     monkeypatch.setattr(writing, "CHUNK", 4 * 1024)
-    images = (tmp_path / "a.img", tmp_path / "b.img")
+    # In memory: what is slow on a busy disk is each fsync of the image, which proves nothing here.
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "tmpfs", memory), check=True)
+    images = (memory / "a.img", memory / "b.img")
     folders = (tmp_path / "boot", tmp_path / "boot2")
     mounted = []
     try:
@@ -180,6 +184,8 @@ def esps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Esps]:
         for folder in mounted:
             if folder.is_mount():
                 unmount(folder)
+        # fusefat lets go of its image a moment after its mount is gone.
+        subprocess.run(("umount", "--lazy", memory), check=True)
 
 
 @pytest.fixture
@@ -322,8 +328,10 @@ def test_killed_at_every_write_the_mirror_boots_and_the_next_run_completes(esps:
     fork = multiprocessing.get_context("fork")
     seen = set()
     for at in range(counter.steps):
-        empty(esps.mirror)
-        write(esps.mirror, BEFORE)
+        for path in AFTER.keys() | BEFORE.keys():
+            if AFTER.get(path) != BEFORE.get(path):
+                (esps.mirror / path).unlink(missing_ok=True)
+        write(esps.mirror, {path: text for path, text in BEFORE.items() if AFTER.get(path) != text})
         child = fork.Process(target=_sync_until, args=(esps, at))
         child.start()
         child.join(60)
@@ -441,10 +449,12 @@ class PessimisticDisk:
         return made
 
 
-def crash_states(steps: Sequence[Step], before: Files) -> Iterator[tuple[int, Files]]:
+def crash_states(steps: Sequence[Step], before: Files, first: int = 0) -> Iterator[tuple[int, Files]]:
     disk = PessimisticDisk(before)
     for number, step in enumerate(steps):
         disk.apply(step)
+        if number < first:
+            continue
         for state in disk.states():
             yield number, state
 
@@ -478,15 +488,15 @@ def test_the_proof_would_notice_carelessness(recorded: list[Step], careless: str
         steps = [*recorded[at:], *recorded[:at]]
     else:
         # Of the folders' flushes one kind is enough, and keeps the states few.
-        lost = {"flush": None, "sync": KERNEL["c"]}[careless]
         steps = [
             step
             for step in recorded
-            if step[0] != careless or (lost is not None and step[1] != str(Path(lost).parent))
+            if step[0] != careless or (careless == "sync" and step[1] != str(Path(KERNEL["c"]).parent))
         ]
-    assert any(
-        boots(state, (BEFORE, AFTER)) for _, state in itertools.islice(crash_states(steps, BEFORE), 20000)
-    )
+    entries = next(i for i, step in enumerate(steps) if step[:2] == ("sync", "loader/entries"))
+    first = entries if careless == "sync" else 0
+    states = itertools.islice(crash_states(steps, BEFORE, first), 20000)
+    assert any(boots(state, (BEFORE, AFTER)) for _, state in states)
 
 
 # What is refused, and how it is said.
