@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' install firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --config --confirm --connect --facter --facts --machine --medium --mirror --progress --reason --record --render --root --source
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' install live 'live prepare' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --config --confirm --connect --facter --facts --machine --medium --mirror --output --progress --reason --record --render --root --source
 
 complete -c hv -e
 complete -c hv -f
@@ -82,6 +82,8 @@ complete -c hv -n '_shtab_hv_using answers reference' -s h -l help -d 'show this
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a install -d 'Install as an answer file says, or show what would be done'
 complete -c hv -n '_shtab_hv_using install' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using install' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'answer file, TOML or JSON'
+complete -c hv -n '_shtab_hv_using install' -l unattended -d 'ask nobody: fetch the answers (without --answers), install if they consent, and say on every console how it ended'
+complete -c hv -n '_shtab_hv_using install' -l again -d 'with --unattended: also on a disk where this host was installed before'
 complete -c hv -n '_shtab_hv_using install' -l facts -xka "(__fish_complete_path (commandline -ct))" -d 'plan for the machine in this output of `hv probe --json`'
 complete -c hv -n '_shtab_hv_using install' -l machine -xka "(__fish_complete_path (commandline -ct))" -d 'plan for a machine that `hv probe --record` wrote'
 complete -c hv -n '_shtab_hv_using install' -l medium -xka "(__fish_complete_path (commandline -ct))" -d 'description of the medium, instead of the live system'"'"'s own'
@@ -92,6 +94,14 @@ complete -c hv -n '_shtab_hv_using install' -l confirm -x -d 'carry out the plan
 complete -c hv -n '_shtab_hv_using install' -l fresh -d 'forget an interrupted installation, and plan and confirm anew'
 complete -c hv -n '_shtab_hv_using install' -l abort -d 'give up an interrupted installation: release what is mounted, and put back what was on the disks, to the byte as long as no file system was made; later it says what does not come back, and puts back the rest with --confirm TOKEN'
 complete -c hv -n '_shtab_hv_using install' -l progress -xka "auto plain json" -d 'how progress is shown: live on a terminal, plain lines, or JSON lines (default: auto)'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a live -d 'What the live system does by itself, and its page'
+complete -c hv -n '_shtab_hv_using live' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a prepare -d 'take what was embedded into the medium, and open a way in over SSH'
+complete -c hv -n '_shtab_hv_using live prepare' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a show -d 'print the page with addresses and the way in'
+complete -c hv -n '_shtab_hv_using live show' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a screen -d 'keep that page on this terminal, and up to date'
+complete -c hv -n '_shtab_hv_using live screen' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a firstrun -d 'See and steer what an installed host does at its first boot'
 complete -c hv -n '_shtab_hv_using firstrun' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using firstrun' -l root -xka "(__fish_complete_directories)" -d 'look up the host'"'"'s files below DIR'
@@ -108,6 +118,10 @@ complete -c hv -n '_shtab_hv_using firstrun; and test $_shtab_hv_npos -eq 0' -a 
 complete -c hv -n '_shtab_hv_using firstrun skip' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using firstrun skip' -l reason -x -d 'kept, and shown by status'
 complete -c hv -n '_shtab_hv_using firstrun skip; and test $_shtab_hv_npos -eq 0' -ka "(hv completion --jobs)" -d JOB
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a support-bundle -d 'Write what helps to find a fault into one file'
+complete -c hv -n '_shtab_hv_using support-bundle' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using support-bundle' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'where to (default: /run/hyper-nixos/support-TIME.tar.zst)'
+complete -c hv -n '_shtab_hv_using support-bundle' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'answer file of the installation: what its secret files hold is taken out too'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a esp -d 'Keep the boot partitions of several disks alike'
 complete -c hv -n '_shtab_hv_using esp' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using esp' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'which partitions there are (default: /etc/hyper-nixos/esp.json)'

@@ -18,6 +18,10 @@
           lib.mkForce [ ]
         );
       })
+      # It would ask every network card of its report for an address; the host's network is declared.
+      (lib.optionalAttrs (options.hardware ? facter && options.hardware.facter.detected ? dhcp) {
+        hardware.facter.detected.dhcp.enable = lib.mkDefault false;
+      })
     ]
   );
 }
