@@ -24,7 +24,7 @@ COMMANDS = {
     "esp": ("hv.commands.esp", "Keep the boot partitions of several disks alike"),
     "devices": (
         "hv.commands.devices",
-        "Make the virtual functions and mediated devices that are declared",
+        "Make the virtual functions and shares that are declared",
     ),
     "pools": ("hv.commands.pools", "Make libvirt's storage pools what the host declares"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),

@@ -134,7 +134,7 @@ complete -c hv -n '_shtab_hv_using esp; and test $_shtab_hv_npos -eq 0' -a statu
 complete -c hv -n '_shtab_hv_using esp status' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using esp status' -l json -d 'for programs'
 complete -c hv -n '_shtab_hv_using esp status' -l notice -d 'also put a notice on the login prompts, or take it away'
-complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a devices -d 'Make the virtual functions and mediated devices that are declared'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a devices -d 'Make the virtual functions and shares that are declared'
 complete -c hv -n '_shtab_hv_using devices' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using devices' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'what is declared (default: /etc/hyper-nixos/devices.json)'
 complete -c hv -n '_shtab_hv_using devices; and test $_shtab_hv_npos -eq 0' -a apply -d 'make what is declared; the service hyper-nixos-devices does this'
