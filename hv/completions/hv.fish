@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' install live 'live prepare' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --config --confirm --connect --facter --facts --machine --medium --mirror --output --progress --reason --record --render --root --source
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' install live 'live prepare' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --config --confirm --connect --facter --facts --machine --medium --mirror --output --program --progress --reason --record --render --root --seconds --source --when
 
 complete -c hv -e
 complete -c hv -f
@@ -122,6 +122,24 @@ complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a support-b
 complete -c hv -n '_shtab_hv_using support-bundle' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using support-bundle' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'where to (default: /run/hyper-nixos/support-TIME.tar.zst)'
 complete -c hv -n '_shtab_hv_using support-bundle' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'answer file of the installation: what its secret files hold is taken out too'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a net -d 'See and confirm a change of the network, which else goes back'
+complete -c hv -n '_shtab_hv_using net' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using net' -l root -xka "(__fish_complete_directories)" -d 'look up the host'"'"'s files below DIR'
+complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a status -d 'show whether a change waits to be confirmed, and how the last one ended'
+complete -c hv -n '_shtab_hv_using net status' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using net status' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a confirm -d 'keep the new network; from an SSH connection made since, or from a console'
+complete -c hv -n '_shtab_hv_using net confirm' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a guard -d 'for nixos-rebuild: arm the timer when a switch changes the network'
+complete -c hv -n '_shtab_hv_using net guard' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using net guard' -l when -xka "remote always never" -d 'what has to be confirmed'
+complete -c hv -n '_shtab_hv_using net guard' -l seconds -x -d 'how long a change has'
+complete -c hv -n '_shtab_hv_using net guard' -l program -xka "(__fish_complete_path (commandline -ct))" -d 'the hv that the timer runs'
+complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a applied -d 'for the unit hyper-nixos-network: the network is in force'
+complete -c hv -n '_shtab_hv_using net applied' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using net applied' -l program -xka "(__fish_complete_path (commandline -ct))" -d 'the hv that the timer runs'
+complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a revert -d 'for the timer: go back'
+complete -c hv -n '_shtab_hv_using net revert' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a esp -d 'Keep the boot partitions of several disks alike'
 complete -c hv -n '_shtab_hv_using esp' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using esp' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'which partitions there are (default: /etc/hyper-nixos/esp.json)'
