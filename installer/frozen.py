@@ -1,6 +1,8 @@
 """The base of every value that travels the road: facts, answers, plans, hand-off."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 
 class Frozen(BaseModel):
@@ -14,3 +16,16 @@ class Frozen(BaseModel):
         # Validators are built when first used: a command pays only for the values it handles.
         defer_build=True,
     )
+
+
+class Sparse(Frozen):
+    """Values some of whose fields are written only where they say something: what a later release adds changes neither
+    the text nor the token of what does not use it.
+    """
+
+    sparse: ClassVar[frozenset[str]] = frozenset()
+    """Names of these fields; each is empty by default."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value or name not in self.sparse}

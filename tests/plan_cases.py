@@ -243,3 +243,40 @@ def medium(**changes: Any) -> Medium:
         }
         | changes
     )
+
+
+def disks(count: int, **changes: Any) -> tuple[Disk, ...]:
+    """Equal NVMe disks, told apart by serial and WWN."""
+    return tuple(
+        blank_disk(
+            **{
+                "name": f"nvme{number}n1",
+                "serial": f"S{number}",
+                "wwn": f"eui.000000000000000{number}",
+                "by_id": (f"nvme-EXAMPLE_S{number}", f"nvme-eui.000000000000000{number}"),
+                "model": "EXAMPLE",
+                "pci_address": "0000:01:00.0",
+            }
+            | changes
+        )
+        for number in range(1, count + 1)
+    )
+
+
+def turning(count: int) -> tuple[Disk, ...]:
+    """Equal SATA disks that turn."""
+    return tuple(
+        blank_disk(
+            name=f"sd{letter}",
+            serial=f"T{number}",
+            wwn=f"0x500000000000000{number}",
+            by_id=(f"ata-BIG_T{number}", f"wwn-0x500000000000000{number}"),
+            model="BIG",
+            transport=Transport.sata,
+            pci_address="0000:00:17.0",
+            size=8_001_563_222_016,
+            physical_sector=4096,
+            rotational=True,
+        )
+        for number, letter in enumerate("abcdefgh"[:count], start=1)
+    )

@@ -138,7 +138,7 @@ def test_a_new_file_lacks_only_a_disk_and_a_key(capsys: Captured) -> None:
     disk, login = _problems(text)
     assert "no condition" in disk
     assert "nobody could log in" in login
-    filled = text.replace("ssh_keys = []", f'ssh_keys = ["{KEY}"]').replace("#serial = ", "serial = ")
+    filled = text.replace("ssh_keys = []", f'ssh_keys = ["{KEY}"]').replace("#serial = ", "serial = ", 1)
     assert _problems(filled) == []
 
 

@@ -23,7 +23,7 @@ def test_plan_is_as_read(name: str) -> None:
 
 
 def test_no_golden_is_left_over() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == GOLDEN.keys()
+    assert {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.*")} == GOLDEN.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in GOLDEN if name.endswith(".json")])

@@ -84,7 +84,7 @@ def test_partitions_fit_any_disk(  # noqa: PLR0917
 
 @given(hostname=HOSTNAMES)
 def test_labels_keep_within_every_limit(hostname: str) -> None:
-    names = Names(hostname, identity())
+    names = Names(hostname, (identity(),))
     for role in ("esp", "boot", "root", "swap", "luks", "grub"):
         for limit in (12, 15, 16, 36, 47, 255):
             label = names.label(role, limit)
@@ -98,15 +98,15 @@ def identity(**changes: Any) -> DiskIdentity:
 
 
 def test_names_follow_from_identity_host_and_role_alone() -> None:
-    base = Names("hv1", identity())
-    assert base.uuid("root") == Names("hv1", identity(model="renamed", by_id="wwn-1")).uuid("root")
+    base = Names("hv1", (identity(),))
+    assert base.uuid("root") == Names("hv1", (identity(model="renamed", by_id="wwn-1"),)).uuid("root")
     others = {
         base.uuid("root"),
         base.uuid("boot"),
-        Names("hv2", identity()).uuid("root"),
-        Names("hv1", identity(serial="T")).uuid("root"),
-        Names("hv1", identity(wwn="0x5")).uuid("root"),
-        Names("hv1", identity(size=65 * GIB)).uuid("root"),
+        Names("hv2", (identity(),)).uuid("root"),
+        Names("hv1", (identity(serial="T"),)).uuid("root"),
+        Names("hv1", (identity(wwn="0x5"),)).uuid("root"),
+        Names("hv1", (identity(size=65 * GIB),)).uuid("root"),
     }
     assert len(others) == 6
 

@@ -93,7 +93,7 @@ CASES: dict[str, Case] = {
         cases.answers(storage={"disk": {"transport": "nvme", "count": 2}}),
         cases.medium(),
         Exit.answers,
-        ("storage.disk.count = 2", "one-disk"),
+        ("storage.disk.count must be 1", "one-disk"),
     ),
     "no lasting name": (
         cases.machine(cases.blank_disk(by_id=("lvm-pv-uuid-x",))),

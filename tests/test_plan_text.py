@@ -164,6 +164,10 @@ OUTCOMES: dict[str, dict[str, Exit]] = {
     "lab-bios": {"nvme0n1": Exit.ok, "vda": Exit.ok},
     "lab-uefi": {"nvme0n1": Exit.ok, "vda": Exit.ok},
     "laptop-bitlocker": {"nvme0n1": Exit.ok, "sdz": Exit.busy},
+    "many-disks": {
+        **dict.fromkeys(("nvme0n1", "nvme1n1", "sda", "sdb", "sdc", "sdd"), Exit.ok),
+        "sdz": Exit.busy,
+    },
     "mini-pc-all-off": {"sda": Exit.selection},
     "multipath-btrfs-pair": {
         "sda": Exit.selection,

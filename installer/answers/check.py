@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from installer.answers.feature_check import check_features
-from installer.answers.model import Answers, DiskSelector, FilesystemKind, User
+from installer.answers.model import Answers, FilesystemKind, User
 from installer.answers.network_check import check_network
 from installer.answers.password_hash import hash_fault
 from installer.answers.problems import Path, Problem
 from installer.answers.sizes import GIB, KIB, MIB, parse_size
 from installer.answers.ssh_key import parse_ssh_key
+from installer.answers.storage_check import check_storage, selectors
 
 _PBKDF_MEMORY = (32 * KIB, 4 * GIB)
 """Bytes that LUKS2 takes for argon2id (cryptsetup(8), --pbkdf-memory)."""
@@ -34,7 +35,7 @@ def check(answers: Answers) -> list[Problem]:
         _texts(answers, ()),
         _sizes(answers),
         _names(answers),
-        _selector(answers.storage.disk),
+        check_storage(answers.storage),
         _filesystem(answers),
         _swap(answers),
         _encryption(answers),
@@ -78,12 +79,13 @@ def _texts(value: object, path: Path) -> Iterator[Problem]:
 def _sizes(answers: Answers) -> Iterator[Problem]:
     storage = answers.storage
     sizes: dict[Path, str | None] = {
-        ("storage", "disk", "size_min"): storage.disk.size_min,
-        ("storage", "disk", "size_max"): storage.disk.size_max,
+        ("storage", "root_size"): storage.root_size,
         ("storage", "swap", "size"): storage.swap.size,
         ("storage", "encryption", "pbkdf_memory"): storage.encryption.pbkdf_memory,
         ("boot", "esp_size"): answers.boot.esp_size,
     }
+    for path, disk in selectors(storage):
+        sizes |= {(*path, "size_min"): disk.size_min, (*path, "size_max"): disk.size_max}
     for number, vm in enumerate(answers.first_run.vms):
         sizes["first_run", "vms", number, "memory"] = vm.memory
         sizes["first_run", "vms", number, "disk_size"] = vm.disk_size
@@ -97,27 +99,6 @@ def _names(answers: Answers) -> Iterator[Problem]:
         yield Problem(("hostname",), "is the name of every machine", "give this host a name of its own")
     if answers.timezone.startswith("/") or ".." in answers.timezone:
         yield Problem(("timezone",), "is a path, must be a name", "write for example `Europe/Zurich`")
-
-
-def _selector(disk: DiskSelector) -> Iterator[Problem]:
-    path = ("storage", "disk")
-    conditions = disk.model_dump(exclude={"count"}, exclude_none=True)
-    find = "`hv probe` lists the disks with their serials; `hv answers new --machine` fills them in"
-    if not conditions:
-        yield Problem(path, "has no condition, so it would match any disk", f'add `serial = "…"`; {find}')
-    elif set(conditions) == {"model"} and not conditions["model"].strip("*?"):
-        yield Problem((*path, "model"), "matches any disk", f'write `serial = "…"` instead; {find}')
-    for name, value in conditions.items():
-        if isinstance(value, str) and not value.strip():
-            yield Problem(
-                (*path, name), "is empty, which no disk's property is", f"remove it or fill it in; {find}"
-            )
-    if disk.by_id and "-part" in disk.by_id:
-        yield Problem((*path, "by_id"), "names a partition", "name the whole disk, without `-part…`")
-    if disk.size_min and disk.size_max and parse_size(disk.size_min) > parse_size(disk.size_max):
-        yield Problem((*path, "size_min"), "is larger than size_max", "swap the two, or remove one")
-    if disk.count != 1:
-        yield Problem((*path, "count"), "must be 1 with layout `one-disk`", "remove it")
 
 
 def _within(path: str, folders: Iterable[str]) -> bool:
@@ -180,12 +161,12 @@ def _subvolumes(subvolumes: dict[str, str], path: Path) -> Iterator[Problem]:
 
 def _swap(answers: Answers) -> Iterator[Problem]:
     swap = answers.storage.swap
-    for field, kind in (("size", "partition"), ("zram_percent", "zram")):
-        if field in _said(swap) and swap.kind != kind:
+    for field, kinds in (("size", ("partition", "file")), ("zram_percent", ("zram",))):
+        if field in _said(swap) and swap.kind not in kinds:
             yield Problem(
                 ("storage", "swap", field),
                 f"means nothing with kind `{swap.kind}`",
-                f'remove it, or write `kind = "{kind}"`',
+                f'remove it, or write `kind = "{kinds[0]}"`',
             )
 
 
@@ -228,7 +209,7 @@ def _boot(answers: Answers) -> Iterator[Problem]:
             "systemd-boot starts under UEFI only, and firmware is `bios`",
             'write `loader = "auto"` or `"grub"`',
         )
-    if parse_size(boot.esp_size) < _ESP_LEAST:
+    if boot.esp_size is not None and parse_size(boot.esp_size) < _ESP_LEAST:
         yield Problem(
             ("boot", "esp_size"),
             "is less than 1 GiB; kernel and initrd of every generation go there",

@@ -250,15 +250,63 @@ class FilesystemKind(StrEnum):
     ext4 = "ext4"
     xfs = "xfs"
     btrfs = "btrfs"
+    zfs = "zfs"
+
+
+class LayoutKind(StrEnum):
+    """How the system's disks are put together."""
+
+    one_disk = "one-disk"
+    """Everything on one disk."""
+    mirror = "mirror"
+    """The same on two or more disks; the host starts with any one of them."""
+    array = "array"
+    """Many disks together, as `redundancy` says."""
+    auto = "auto"
+    """Chosen from the disks that match; the plan says what and why."""
+
+
+class Redundancy(StrEnum):
+    """What stays readable when disks fail."""
+
+    none = "none"
+    """Nothing: every disk is needed."""
+    mirror = "mirror"
+    """Two disks or more carry the same."""
+    raid10 = "raid10"
+    """Mirrored pairs, spread."""
+    raid5 = "raid5"
+    """One disk may fail; md only."""
+    raid6 = "raid6"
+    """Two disks may fail; md only."""
+    raidz1 = "raidz1"
+    """One disk may fail; ZFS only."""
+    raidz2 = "raidz2"
+    """Two disks may fail; ZFS only."""
+    raidz3 = "raidz3"
+    """Three disks may fail; ZFS only."""
+
+
+class VolumesKind(StrEnum):
+    """What divides the space between the disks and the file systems."""
+
+    none = "none"
+    """Nothing."""
+    lvm = "lvm"
+    """LVM: the root is a logical volume."""
+    lvm_thin = "lvm-thin"
+    """LVM with a thin pool: the root is a thin volume, which takes only the space that it uses."""
 
 
 class SwapAnswers(Frozen):
     """Swap."""
 
-    kind: Literal["none", "partition", "zram"] = "zram"
-    """`none`, `partition` or `zram` (compressed memory)."""
+    kind: Literal["none", "partition", "file", "zram"] = "zram"
+    """`none`, `partition` (a logical volume with LVM, mirrored where the system is), `file` or `zram` (compressed memory)."""
     size: SizeText | None = Field(default=None, examples=["8GiB"])
-    """Size of the partition; without it as much as the memory, at most 16 GiB and a tenth of the disk."""
+    """Size of the partition or file; without it as much as the memory, at most 16 GiB and a tenth of the disk."""
+    hibernate: Annotated[bool, BeforeValidator(_bool)] = False
+    """Hibernation; not possible on these hosts so far, `true` is refused with the reason."""
     zram_percent: int | None = Field(default=None, ge=1, le=200, examples=[50])
     """Size of the zram device in percent of the memory; without it what the tier sets."""
 
@@ -269,7 +317,7 @@ class EncryptionAnswers(Frozen):
     enable: bool = False
     """Whether to encrypt."""
     passphrase: Secret | None = None
-    """The passphrase that opens the disk at boot; at least 8 characters."""
+    """The passphrase that opens the disks at boot; at least 8 characters."""
     pbkdf_memory: SizeText | None = Field(default=None, examples=["1GiB"])
     """Memory of argon2id; without it fitted to the machine's memory."""
     pbkdf_iterations: int | None = Field(default=None, ge=4)
@@ -294,8 +342,9 @@ class BootAnswers(Frozen):
     """Which loader."""
     firmware: Literal["auto", "uefi", "bios"] = "auto"
     """What to install for; `auto` is what the live system was booted with. A mismatch is refused."""
-    esp_size: SizeText = "2GiB"
-    """Size of the EFI system partition; at least 1 GiB, since every generation's kernel and initrd go there."""
+    esp_size: SizeText | None = Field(default=None, examples=["2GiB"])
+    """Size of the EFI system partition; at least 1 GiB, since every generation's kernel and initrd go there. Without it
+    what the kept generations and the one being written take, at least 2 GiB."""
     generations: int = Field(default=10, ge=2, le=50)
     """How many generations the boot menu keeps."""
     serial_console: (
@@ -318,15 +367,45 @@ class BootAnswers(Frozen):
     """Further kernel parameters, one an element."""
 
 
+class PoolAnswers(Frozen):
+    """Storage for VMs apart from the root."""
+
+    kind: Literal["dir", "lvm-thin", "zfs"] = "dir"
+    """`dir`: a file system at `first_run.pool`; `lvm-thin`: a thin pool of LVM; `zfs`: a ZFS dataset there."""
+    disk: DiskSelector | None = None
+    """Which disk or, with `count`, which disks; without any the system's own."""
+    disks: tuple[DiskSelector, ...] = ()
+    """The same as a list, each found by conditions of its own."""
+    filesystem: Literal[FilesystemKind.ext4, FilesystemKind.xfs, FilesystemKind.btrfs] = FilesystemKind.xfs
+    """`dir` on disks of its own: file system."""
+    redundancy: Redundancy | None = None
+    """What stays readable when disks fail; without it what suits the number of disks."""
+    nodatacow: bool | None = None
+    """btrfs: write images in place, which is fast and has no checksums; without it where nothing is mirrored, since
+    copies without checksums can differ unnoticed."""
+    record_size: SizeText = "64KiB"
+    """ZFS: largest block of an image; a power of two from 4 KiB to 1 MiB."""
+
+
 class StorageAnswers(Frozen):
     """Disks and layout."""
 
-    layout: Literal["one-disk"] = "one-disk"
-    """`one-disk`: GPT with ESP (or BIOS boot partition), optional swap, and the root over the rest."""
-    disk: DiskSelector
-    """Which disk; must match exactly one."""
+    layout: LayoutKind = LayoutKind.one_disk
+    """How the system's disks are put together: `one-disk`, `mirror`, `array`, or `auto`."""
+    disk: DiskSelector | None = None
+    """Which disk or, with `count`, which disks; must match exactly as many."""
+    disks: tuple[DiskSelector, ...] = ()
+    """The same as a list, each disk found by conditions of its own; the first is the one that boots."""
     filesystem: FilesystemKind = FilesystemKind.ext4
     """File system of the root."""
+    redundancy: Redundancy | None = None
+    """What stays readable when disks fail; without it what suits the layout and the number of disks."""
+    volumes: VolumesKind = VolumesKind.none
+    """LVM between disks and file systems: `none`, `lvm`, `lvm-thin`."""
+    root_size: SizeText | None = Field(default=None, examples=["64GiB"])
+    """LVM only: size of the root; without it all of the space, or 64 GiB where a pool takes the rest."""
+    pool: PoolAnswers | None = None
+    """Storage for VMs apart from the root."""
     subvolumes: dict[str, str] = Field(
         default={
             "@": "/",
@@ -344,7 +423,19 @@ class StorageAnswers(Frozen):
     encryption: EncryptionAnswers = EncryptionAnswers()
     """LUKS2."""
     destroy: Literal["matched"] | None = None
-    """`matched`: consent to destroy everything on the matched disk, for unattended installation."""
+    """`matched`: consent to destroy everything on the matched disks, for unattended installation."""
+
+    @property
+    def selectors(self) -> tuple[DiskSelector, ...]:
+        """Which disks the system goes to, one selector after the other."""
+        return (*((self.disk,) if self.disk else ()), *self.disks)
+
+    @property
+    def pool_selectors(self) -> tuple[DiskSelector, ...]:
+        """Which disks the pool has for itself."""
+        if self.pool is None:
+            return ()
+        return (*((self.pool.disk,) if self.pool.disk else ()), *self.pool.disks)
 
 
 class User(Frozen):

@@ -169,7 +169,9 @@ def _told(error: "AnswersError") -> dict[str, object]:
 
 def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[HyperError]]:
     """What the answers mean on a machine, and everything about it that does not fit them."""
+    from installer.answers.presets import proposed
     from installer.answers.select import device_title, select_disks, select_passthrough, title
+    from installer.answers.storage_shape import luks_devices
     from installer.plan.reach import require_contained
     from installer.plan.requirements import firmware_to_use, pbkdf_memory
 
@@ -179,7 +181,11 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
     with _noting(errors):
         lines += ["  firmware:   " + firmware_to_use(facts, answers)]
     with _noting(errors):
-        disks = select_disks(answers.storage.disk, facts)
+        answers, because = proposed(facts, answers)
+        if because:
+            lines += paragraph(because, "  layout:     ", " " * 14)
+        selectors = (*answers.storage.selectors, *answers.storage.pool_selectors)
+        disks = tuple(disk for selector in selectors for disk in select_disks(selector, facts))
         require_contained(disks, facts.disks)
         for disk in disks:
             lines += paragraph(
@@ -187,7 +193,7 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
             )
     with _noting(errors):
         if answers.storage.encryption.enable:
-            pbkdf_memory(facts, answers)
+            pbkdf_memory(facts, answers, luks_devices(answers.storage))
     with _noting(errors):
         for choice in select_passthrough(answers, facts, disks):
             for device in choice.functions:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import assert_never
 
+from installer.execute.arrays import assemble
+from installer.execute.boot_entries import write_boot_entry
 from installer.execute.bootloader import install_boot_loader
 from installer.execute.certificates import write_certificates
 from installer.execute.configuration import write_configuration, write_handoff
@@ -10,13 +12,17 @@ from installer.execute.context import TOPLEVEL, Context
 from installer.execute.evidence import Wrong
 from installer.execute.files import copy_file, make_directory, write_file
 from installer.execute.headers import erased_kept, save_headers
+from installer.execute.keys import write_key
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
 from installer.execute.records import save_log
+from installer.execute.zfs import import_pool
 from installer.plan.actions import (
     Action,
+    AssembleArray,
     CopyClosure,
     CopyFile,
+    ImportPool,
     InstallBootLoader,
     MakeDirectory,
     RealiseFlake,
@@ -24,9 +30,11 @@ from installer.plan.actions import (
     SaveHeaders,
     SaveLog,
     SetProfile,
+    WriteBootEntry,
     WriteCertificates,
     WriteConfiguration,
     WriteHandoff,
+    WriteKey,
     WritePartitionTable,
     WriteSecret,
 )
@@ -52,6 +60,14 @@ def carry_out(action: Action, context: Context) -> None:
             )
         case SaveHeaders():
             save_headers(context.live, runner, context.disk(action.disk))
+        case AssembleArray():
+            assemble(runner, action)
+        case ImportPool():
+            import_pool(runner, action)
+        case WriteKey():
+            write_key(Path(action.path))
+        case WriteBootEntry():
+            write_boot_entry(context.live, runner, action, context.disk(action.disk))
         case WritePartitionTable():
             write_table(runner, context.disk(action.disk), action.partitions)
         case MakeDirectory():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from installer.execute.boot_entries import readable
 from installer.execute.devices import kernel_name, settle
 from installer.execute.evidence import Evidence, Wrong, ensure
 from installer.execute.files import within
@@ -19,6 +20,7 @@ from installer.execute.mounts import mounted_at, read_mounts
 from installer.execute.nix_store import profile_toplevel
 from installer.execute.partition_table import read_table
 from installer.execute.runner import Runner
+from installer.execute.signatures import probe_signature
 from installer.plan.checks import BootProof
 from installer.plan.model import DiskIdentity, HostStorage
 
@@ -85,9 +87,16 @@ def _specs(document: dict[str, Any], name: str) -> Iterator[BootSpec]:
 
 
 def prove_boot(
-    live: LiveSystem, runner: Runner, check: BootProof, disk: DiskIdentity, host: HostStorage
+    live: LiveSystem, runner: Runner, check: BootProof, disks: tuple[DiskIdentity, ...], host: HostStorage
 ) -> Evidence:
-    """Every boot entry, the loader, the file systems and the initrd's modules.
+    """Every boot entry, the loader, the file systems and the initrd's modules; entries and loader on every disk.
+
+    Args:
+        live: The live system.
+        runner: Runs programs.
+        check: What must hold.
+        disks: Each must boot the host alone; in the order of the host's boot file systems.
+        host: What was planned for it.
 
     Raises:
         Wrong: the first thing that would keep the disk from booting.
@@ -95,19 +104,21 @@ def prove_boot(
     root = Path(check.root)
     specs = boot_specs(root)
     settle(runner)  # the links by UUID that the host's fstab goes by
-    if host.loader == "systemd-boot":
-        esp = within(root, host.esp_mountpoint or "/boot")
-        entries = tuple(_boot_loader_entries(esp))
-        loader = _check_systemd_boot(esp, entries, specs)
-    else:
-        entries = tuple(_grub_entries(root))
-        loader = _check_grub(runner, root, disk, check.firmware, host)
-    found = [_check_entry(root, spec, entries) for spec in specs]
+    places = (host.esp_mountpoint or "/boot", *(each.mountpoint for each in host.mirrors))
+    found: list[str] = []
+    for disk, place in zip(disks, places, strict=True):
+        boot = within(root, place)
+        if host.loader == "systemd-boot":
+            entries = tuple(_boot_loader_entries(boot))
+            found += _check_systemd_boot(boot, entries, specs)
+        else:
+            entries = tuple(_grub_entries(root, boot))
+            found += _check_grub(runner, boot, disk, check.firmware)
+        found += [_check_entry(root, spec, entries) for spec in specs]
+        found += _firmware_entry(live, runner, disk) if check.firmware == "uefi" else ()
     return (
-        *loader,
         *found,
-        *(_firmware_entry(live, runner, disk) if check.firmware == "uefi" else ()),
-        *_check_file_systems(live, root, host),
+        *_check_file_systems(live, runner, root, host),
         *_check_modules(runner, root, specs, check.initrd_modules),
     )
 
@@ -189,8 +200,7 @@ def _same_content(expected: Path, found: Path, *, appended: bool) -> None:
 
 def _firmware_entry(live: LiveSystem, runner: Runner, disk: DiskIdentity) -> Evidence:
     """What the firmware's own boot menu says; without an entry it starts EFI/BOOT of the disk."""
-    variables = live.sysfs / "firmware/efi/efivars"
-    if not variables.is_dir() or not any(variables.iterdir()):
+    if not readable(live):
         return ("firmware variables cannot be read here: the firmware starts EFI/BOOT",)
     listed = runner.run(["efibootmgr", "--verbose"], check=False).text
     path = os.path.realpath(disk.device)
@@ -205,50 +215,46 @@ def _firmware_entry(live: LiveSystem, runner: Runner, disk: DiskIdentity) -> Evi
     return tuple(f"firmware entry: {line.split(chr(9))[0].strip()}" for line in entries)
 
 
-def _grub_entries(root: Path) -> Iterator[LoaderEntry]:
+def _grub_entries(root: Path, boot: Path) -> Iterator[LoaderEntry]:
     """`linux` and `initrd` lines of grub.cfg, in pairs; `($drive1)` and where /boot lies are taken off their paths."""
-    text = _grub_configuration(root).read_text()
+    text = _grub_configuration(boot).read_text()
     kernel: tuple[Path, tuple[str, ...]] | None = None
     for match in _GRUB_LINE.finditer(text):
         words = match.group(2).split()
         if match.group(1) == "linux":
-            kernel = (_grub_file(root, words[0]), tuple(words[1:]))
+            kernel = (_grub_file(root, boot, words[0]), tuple(words[1:]))
         elif kernel:
-            yield LoaderEntry(
-                "grub.cfg", kernel[0], tuple(_grub_file(root, word) for word in words), kernel[1]
-            )
+            initrds = tuple(_grub_file(root, boot, word) for word in words)
+            yield LoaderEntry("grub.cfg", kernel[0], initrds, kernel[1])
             kernel = None
 
 
-def _grub_configuration(root: Path) -> Path:
-    path = within(root, "/boot") / "grub/grub.cfg"
+def _grub_configuration(boot: Path) -> Path:
+    path = boot / "grub/grub.cfg"
     ensure(path.is_file(), str(path), "no such file")
     return path
 
 
-def _grub_file(root: Path, word: str) -> Path:
+def _grub_file(root: Path, boot: Path, word: str) -> Path:
     """A path as GRUB sees it, from the top of its own file system, to where that is mounted here."""
     path = re.sub(r"^\([^)]*\)", "", word)
     if "/nix/store/" in path:
         return root / path[path.index("/nix/store/") + 1 :]
     if "/kernels/" in path:
-        return within(root, "/boot") / path[path.index("/kernels/") + 1 :]
-    return within(root, "/boot") / path.removeprefix("/boot").lstrip("/")
+        return boot / path[path.index("/kernels/") + 1 :]
+    return boot / path.removeprefix("/boot").lstrip("/")
 
 
-def _check_grub(
-    runner: Runner, root: Path, disk: DiskIdentity, firmware: str, host: HostStorage
-) -> Evidence:
-    _grub_configuration(root)
+def _check_grub(runner: Runner, boot: Path, disk: DiskIdentity, firmware: str) -> Evidence:
+    _grub_configuration(boot)
     if firmware == "uefi":
-        esp = within(root, host.esp_mountpoint or "/boot")
-        programs = [path for path in esp.glob("EFI/*/*") if path.suffix.lower() == ".efi"]
+        programs = [path for path in boot.glob("EFI/*/*") if path.suffix.lower() == ".efi"]
         ensure(
             any(path.read_bytes()[:2] == b"MZ" for path in programs),
-            f"GRUB below {esp}/EFI",
+            f"GRUB below {boot}/EFI",
             "no EFI program",
         )
-        return (f"GRUB is on the ESP: {', '.join(str(path.relative_to(esp)) for path in programs)}",)
+        return (f"GRUB is on the ESP: {', '.join(str(path.relative_to(boot)) for path in programs)}",)
     path = os.path.realpath(disk.device)
     cores = [each for each in read_table(runner, path) if each.type_uuid == _BIOS_BOOT]
     ensure(bool(cores), f"a BIOS boot partition on {disk.name}", "none")
@@ -256,17 +262,17 @@ def _check_grub(
     os.sync()
     with Path(path).open("rb") as device:
         fcntl.ioctl(device.fileno(), _BLKFLSBUF)
-        boot = device.read(440)
+        code = device.read(440)
         device.seek(cores[0].start)
         core = device.read(512)
-    ensure(b"GRUB" in boot, f"GRUB's boot code on {disk.name}", "other boot code, or none")
+    ensure(b"GRUB" in code, f"GRUB's boot code on {disk.name}", "other boot code, or none")
     ensure(any(core), "GRUB's core image in the BIOS boot partition", "an empty partition")
-    modules = within(root, "/boot") / "grub/i386-pc/normal.mod"
+    modules = boot / "grub/i386-pc/normal.mod"
     ensure(modules.is_file(), str(modules), "no such file")
-    return (f"GRUB's boot code and core image are on {disk.name}, its modules and menu in /boot/grub",)
+    return (f"GRUB's boot code and core image are on {disk.name}, its modules and menu in {boot.name}/grub",)
 
 
-def _check_file_systems(live: LiveSystem, root: Path, host: HostStorage) -> Iterator[str]:
+def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: HostStorage) -> Iterator[str]:
     """Every line of the closure's fstab resolves, to the very device that is mounted there now."""
     table = within(root, f"{profile_toplevel(root)}/etc/fstab")
     ensure(table.is_file(), f"{table}", "no such file: the host would not know its file systems")
@@ -279,9 +285,17 @@ def _check_file_systems(live: LiveSystem, root: Path, host: HostStorage) -> Iter
     ensure(not missing, f"{', '.join(sorted(missing))} in the host's fstab", "no such line")
     planned = {each.mountpoint for each in host.filesystems}
     for device, place, kind in rows:
+        if kind == "zfs":
+            mount = mounted_at(mounts, str(root) + (place if place != "/" else ""))
+            ensure(mount is not None and mount.source == device, f"{device} mounted at {place}", str(mount))
+            yield f"{place}: {device}, mounted here"
+            continue
         if kind in _NO_DEVICE or not (device.startswith("/dev/") or "=" in device):
             continue
-        if kind == "swap" and (device.startswith("/dev/mapper/") or device in host.random_swap_devices):
+        if kind == "swap" and (
+            device in host.random_swap_devices
+            or (device.startswith("/dev/mapper/") and device not in host.swap_devices)
+        ):
             continue  # made anew at every boot
         name = kernel_name(_device_path(device))
         ensure(name is not None, f"{device} of the host's fstab ({place})", "no such device")
@@ -291,14 +305,26 @@ def _check_file_systems(live: LiveSystem, root: Path, host: HostStorage) -> Iter
         target = str(root) + (place if place != "/" else "")
         mount = mounted_at(mounts, target)
         ensure(
-            mount is not None and kernel_name(mount.source) == name,
+            mount is not None and _same(runner, kind, kernel_name(mount.source), str(name)),
             f"{device} ({name}) mounted at {target}, where the host's fstab has it",
             mount.source if mount else "nothing mounted there",
         )
         yield f"{place}: {device} is {name}, mounted here"
-    for each in host.luks:
-        ensure(kernel_name(each.device) is not None, f"{each.device} of {each.name}", "no such device")
-        yield f"{each.name}: {each.device} is {kernel_name(each.device)}"
+    crypts = {each.name: each.device for each in host.luks} | {
+        each.name: each.device for each in host.key_luks
+    }
+    for title, path in crypts.items():
+        ensure(kernel_name(path) is not None, f"{path} of {title}", "no such device")
+        yield f"{title}: {path} is {kernel_name(path)}"
+
+
+def _same(runner: Runner, kind: str, mounted: str | None, named: str) -> bool:
+    """Whether two devices are one, or carry one btrfs, which the mount table knows by any of its devices."""
+    if mounted is None or mounted == named or kind != "btrfs":
+        return mounted == named
+    signatures = [probe_signature(runner, f"/dev/{name}") for name in (mounted, named)]
+    uuids = {signature.uuid for signature in signatures if signature}
+    return len(uuids) == 1 and None not in uuids
 
 
 def _device_path(device: str) -> str:

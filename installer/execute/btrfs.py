@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from installer.execute.devices import settle
+from installer.execute.devices import kernel_name, settle
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import read_mounts
@@ -11,6 +11,7 @@ from installer.execute.runner import Runner
 from installer.execute.signatures import probe_signature
 
 _SUBVOLUME = re.compile(r"^ID (\d+) gen \d+ top level (\d+) path (.+)$")
+_PATH = re.compile(r"^\s*devid\s.*\spath (/\S+)", re.MULTILINE)
 _TOP = "5"
 """Id of the top level (btrfs-subvolume(8))."""
 
@@ -35,6 +36,24 @@ def check_subvolumes(live: LiveSystem, runner: Runner, uuid: str, names: tuple[s
     missing = set(names) - found
     ensure(not missing, f"subvolumes {', '.join(names)}", f"without {', '.join(sorted(missing))}")
     return (f"btrfs {uuid} has {', '.join(sorted(found))}",)
+
+
+def check_devices(runner: Runner, uuid: str, devices: tuple[str, ...]) -> Evidence:
+    """It stands on these devices, none missing (`btrfs filesystem show`)."""
+    settle(runner)
+    text = runner.run(["btrfs", "filesystem", "show", "--raw", uuid]).text
+    ensure("missing" not in text.lower(), f"btrfs {uuid} whole", text.strip())
+    found = {kernel_name(match.group(1)) for match in _PATH.finditer(text)}
+    wanted = {kernel_name(path) for path in devices}
+    ensure(found == wanted, f"btrfs {uuid} on {sorted(map(str, wanted))}", str(sorted(map(str, found))))
+    return (f"btrfs {uuid} stands on {', '.join(sorted(map(str, found)))}",)
+
+
+def check_in_place(runner: Runner, path: str) -> Evidence:
+    """The folder has the attribute C."""
+    flags = runner.run(["lsattr", "-d", path]).text.split()[0]
+    ensure("C" in flags, f"the attribute C of {path}", flags)
+    return (f"{path}: files are written in place ({flags})",)
 
 
 def _is(runner: Runner, source: str, uuid: str) -> bool:

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import assert_never
 
+from installer.execute.arrays import check_array, check_members, check_stopped
+from installer.execute.boot_entries import check_boot_entry
 from installer.execute.boot_proof import prove_boot
-from installer.execute.btrfs import check_subvolumes
+from installer.execute.btrfs import check_devices, check_in_place, check_subvolumes
 from installer.execute.configuration import check_configuration, check_handoff
 from installer.execute.context import Context
 from installer.execute.evidence import Evidence
 from installer.execute.files import check_file
 from installer.execute.headers import check_saved
+from installer.execute.keys import check_key
 from installer.execute.login_proof import prove_login
 from installer.execute.mounts import (
     check_mapper,
@@ -23,13 +26,22 @@ from installer.execute.nix_store import check_profile, check_realised
 from installer.execute.partition_table import check_table
 from installer.execute.records import check_log
 from installer.execute.signatures import check_none, check_signature, probe_signature
+from installer.execute.volumes import check_active, check_volumes
+from installer.execute.zfs import check_dataset_mounted, check_datasets, check_exported, check_pool
 from installer.plan.checks import (
+    ArrayIs,
+    ArrayMembersAre,
+    BootEntryIs,
     BootProof,
     Check,
     ConfigurationIs,
+    DatasetMounted,
+    DatasetsAre,
+    DevicesOf,
     FileIs,
     HandoffIs,
     HeadersSaved,
+    KeyOpens,
     LoginProof,
     LogSaved,
     MapperIs,
@@ -37,11 +49,15 @@ from installer.plan.checks import (
     NoSignatures,
     NotMounted,
     PartitionTableIs,
+    PoolIs,
     ProfileIs,
     SignatureIs,
     SubvolumesAre,
     SwapActive,
     SystemRealised,
+    VolumesActive,
+    VolumesAre,
+    WrittenInPlace,
 )
 
 
@@ -70,6 +86,28 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_table(live, runner, context.disk(check.disk), check.partitions)
         case SignatureIs():
             return check_signature(runner, check.device, check.type, check.uuid, check.label)
+        case ArrayMembersAre():
+            return check_members(runner, check)
+        case ArrayIs():
+            return check_array(runner, check)
+        case VolumesAre():
+            return check_volumes(runner, check)
+        case VolumesActive():
+            return check_active(runner, check)
+        case DevicesOf():
+            return check_devices(runner, check.uuid, check.devices)
+        case PoolIs():
+            return check_pool(runner, check)
+        case DatasetsAre():
+            return check_datasets(runner, check)
+        case DatasetMounted():
+            return check_dataset_mounted(live, check)
+        case KeyOpens():
+            return check_key(runner, check.device, Path(check.path))
+        case WrittenInPlace():
+            return check_in_place(runner, check.path)
+        case BootEntryIs():
+            return check_boot_entry(live, runner, context.disk(check.disk), check.partition)
         case MapperIs():
             return check_mapper(live, check.name, check.uuid)
         case SubvolumesAre():
@@ -93,11 +131,16 @@ def verify(check: Check, context: Context) -> Evidence:
         case ProfileIs():
             return check_profile(check.store, context.toplevel)
         case BootProof():
-            return prove_boot(live, runner, check, context.disk(check.disk), context.plan.host)
+            disks = tuple(context.disk(key) for key in (check.disk, *check.mirrors))
+            return prove_boot(live, runner, check, disks, context.plan.host)
         case LoginProof():
             return prove_login(runner, check)
         case NotMounted():
-            return check_not_mounted(live, check.target, check.mappers)
+            return (
+                *check_not_mounted(live, check.target, check.mappers),
+                *(found for uuid in check.arrays for found in check_stopped(live, uuid)),
+                *(found for name in check.pools for found in check_exported(runner, name)),
+            )
         case LogSaved():
             return check_log(Path(check.path), context)
         case _:

@@ -16,7 +16,7 @@ from installer.execute.identity import OwnUse, check_identity
 from installer.execute.journal import Journal
 from installer.execute.records import JOURNAL
 from installer.plan.actions import SaveLog
-from installer.plan.checks import MountedAt, NotMounted
+from installer.plan.checks import DatasetMounted, MountedAt, NotMounted
 from installer.plan.model import Plan, Step, is_reversible
 from installer.plan.token import confirm_token
 
@@ -255,7 +255,9 @@ def _keep_mirror(context: Context, number: int) -> None:
     steps, journal = context.plan.steps, context.journal
     logs = next((a.path for step in steps for a in step.actions if isinstance(a, SaveLog)), None)
     mounting = [
-        n for n, step in enumerate(steps) if any(isinstance(check, MountedAt) for check in step.checks)
+        n
+        for n, step in enumerate(steps)
+        if any(isinstance(check, MountedAt | DatasetMounted) for check in step.checks)
     ]
     leaving = any(isinstance(check, NotMounted) for check in steps[number].checks)
     if leaving:

@@ -8,7 +8,7 @@ from installer.execute.devices import claim_problem, identity_problem, kernel_na
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import users_of
 from installer.plan.actions import Run, WritePartitionTable
-from installer.plan.checks import MapperIs, MountedAt, SwapActive
+from installer.plan.checks import ArrayIs, MapperIs, MountedAt, SwapActive, VolumesAre
 from installer.plan.model import DiskIdentity, Step
 
 
@@ -18,15 +18,25 @@ class OwnUse:
 
     users: frozenset[str]
     """As `users_of` names them."""
+    groups: tuple[str, ...] = ()
+    """Beginnings of holders: volumes of a group, some of which (a thin pool's parts) no plan names."""
 
     @staticmethod
     def of(verified: tuple[Step, ...]) -> "OwnUse":
         """From the checks of steps that were verified."""
         checks = [check for step in verified for check in step.checks]
         mounts = {f"mount {check.target}" for check in checks if isinstance(check, MountedAt)}
+        arrays = {f"holder {kernel_name(check.device)}" for check in checks if isinstance(check, ArrayIs)}
         mappers = {f"holder {check.name}" for check in checks if isinstance(check, MapperIs)}
         swaps = {f"swap {kernel_name(check.device)}" for check in checks if isinstance(check, SwapActive)}
-        return OwnUse(frozenset(mounts | mappers | swaps))
+        groups = tuple(
+            f"holder {check.group.replace('-', '--')}-" for check in checks if isinstance(check, VolumesAre)
+        )
+        return OwnUse(frozenset(mounts | mappers | swaps | arrays), groups)
+
+    def includes(self, user: str) -> bool:
+        """Whether it is ours."""
+        return user in self.users or user.startswith(self.groups)
 
 
 def check_identity(
@@ -71,7 +81,7 @@ def check_identity(
         )
     in_use = {part: users_of(live, part) for part in (name, *device.partitions)}
     foreign = [
-        f"{part}: {user}" for part, users in in_use.items() for user in users if user not in own.users
+        f"{part}: {user}" for part, users in in_use.items() for user in users if not own.includes(user)
     ]
     if foreign:
         raise _refuse(disk, step, f"it is in use ({', '.join(foreign)})", "free it, or choose another disk")

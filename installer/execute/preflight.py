@@ -13,8 +13,17 @@ from installer.execute.live import LiveSystem
 from installer.execute.mounts import below, read_mounts
 from installer.execute.runner import CommandError, Runner, find_program
 from installer.medium import Medium
-from installer.plan.actions import CopyClosure, InstallBootLoader, RealiseFlake, Run, WritePartitionTable
-from installer.plan.checks import SubvolumesAre
+from installer.plan.actions import (
+    AssembleArray,
+    CopyClosure,
+    ImportPool,
+    InstallBootLoader,
+    RealiseFlake,
+    Run,
+    WriteBootEntry,
+    WritePartitionTable,
+)
+from installer.plan.checks import DevicesOf, SubvolumesAre, VolumesAre, WrittenInPlace
 from installer.plan.model import TARGET, Plan
 
 _LEAST_MEMORY = 256 * MIB
@@ -46,12 +55,28 @@ def needed_programs(plan: Plan) -> dict[str, str]:
                         "sh": "prepares the target for entering it",
                         "zstd": "looks into the initrd",
                     }
+                case AssembleArray():
+                    needed.setdefault("mdadm", step.summary)
+                case ImportPool():
+                    needed |= {"zpool": step.summary, "zfs": step.summary}
+                case WriteBootEntry():
+                    needed["efibootmgr"] = step.summary
                 case WritePartitionTable():
                     needed |= {"wipefs": step.summary}
                 case _:
                     pass
-        if any(isinstance(check, SubvolumesAre) for check in step.checks):
-            needed |= {"btrfs": "lists subvolumes", "mount": "looks into the btrfs"}
+        for check in step.checks:
+            match check:
+                case SubvolumesAre():
+                    needed |= {"btrfs": "lists subvolumes", "mount": "looks into the btrfs"}
+                case DevicesOf():
+                    needed["btrfs"] = "lists a file system's devices"
+                case VolumesAre():
+                    needed |= {"vgs": "reads the volume group back", "lvs": "reads its volumes back"}
+                case WrittenInPlace():
+                    needed["lsattr"] = "reads a folder's attributes back"
+                case _:
+                    pass
     if plan.host.firmware == "uefi":
         needed["efibootmgr"] = "reads the firmware's boot menu back"
     return needed

@@ -66,6 +66,56 @@ class SaveHeaders(Frozen):
     """Key of the disk in the plan."""
 
 
+class AssembleArray(Frozen):
+    """Bring up an md array that exists, unless it is up."""
+
+    kind: Literal["assemble-array"] = "assemble-array"
+    """Discriminator."""
+    name: str
+    """Name below /dev/md."""
+    uuid: str
+    """As md writes it."""
+    devices: tuple[str, ...]
+    """Members."""
+
+
+class ImportPool(Frozen):
+    """Bring up a ZFS pool that exists, unless it is up; nothing of it is mounted by that."""
+
+    kind: Literal["import-pool"] = "import-pool"
+    """Discriminator."""
+    name: str
+    """Name."""
+    nodes: str
+    """Folder in which its devices are looked for."""
+
+
+class WriteKey(Frozen):
+    """Write a new random key of 64 bytes into a file of the target that only root can read."""
+
+    kind: Literal["write-key"] = "write-key"
+    """Discriminator."""
+    path: str
+    """Absolute path."""
+
+
+class WriteBootEntry(Frozen):
+    """Write the firmware's boot entry for one disk's loader, in place of one for the same partition; none where the
+    firmware's variables cannot be written: it starts the disk's `EFI/BOOT` then.
+    """
+
+    kind: Literal["write-boot-entry"] = "write-boot-entry"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    partition: int
+    """Number of the EFI system partition."""
+    label: str
+    """What the firmware's menu shows."""
+    loader: str
+    """Path on the partition, as firmware writes it; `ARCH` stands for the architecture's part of the name."""
+
+
 class MakeDirectory(Frozen):
     """Make a folder and its parents."""
 
@@ -195,6 +245,10 @@ Action = Annotated[
     Run
     | WritePartitionTable
     | SaveHeaders
+    | AssembleArray
+    | ImportPool
+    | WriteKey
+    | WriteBootEntry
     | MakeDirectory
     | WriteSecret
     | WriteConfiguration

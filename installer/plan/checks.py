@@ -1,10 +1,10 @@
 """How a step is verified: by reading back what is there, never by trusting an exit status."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from installer.frozen import Frozen
+from installer.frozen import Frozen, Sparse
 from installer.plan.actions import PartitionSpec
 
 
@@ -61,6 +61,131 @@ class MapperIs(Frozen):
     """Name in /dev/mapper."""
     uuid: str
     """LUKS UUID."""
+
+
+class ArrayMembersAre(Frozen):
+    """Each device carries the metadata of this md array (`mdadm --examine --export`)."""
+
+    kind: Literal["array-members-are"] = "array-members-are"
+    """Discriminator."""
+    uuid: str
+    """As md writes it."""
+    level: str
+    """`raid1`…"""
+    devices: tuple[str, ...]
+    """Members."""
+
+
+class ArrayIs(Frozen):
+    """The md array is up with all its members in it (`mdadm --detail --export`)."""
+
+    kind: Literal["array-is"] = "array-is"
+    """Discriminator."""
+    device: str
+    """Device path of the array."""
+    uuid: str
+    """As md writes it."""
+    level: str
+    """`raid1`…"""
+    devices: tuple[str, ...]
+    """Members."""
+
+
+class VolumesAre(Frozen):
+    """The volume group stands on these devices and has these volumes (`vgs`, `pvs` and `lvs` as JSON)."""
+
+    kind: Literal["volumes-are"] = "volumes-are"
+    """Discriminator."""
+    group: str
+    """Name of the volume group."""
+    devices: tuple[str, ...]
+    """Physical volumes."""
+    volumes: dict[str, str]
+    """Names, each with its segment type."""
+
+
+class VolumesActive(Frozen):
+    """The volumes' devices are there."""
+
+    kind: Literal["volumes-active"] = "volumes-active"
+    """Discriminator."""
+    devices: tuple[str, ...]
+    """Paths in /dev/mapper."""
+
+
+class DevicesOf(Frozen):
+    """The btrfs stands on these devices, none missing, with these profiles (`btrfs filesystem show`)."""
+
+    kind: Literal["devices-of"] = "devices-of"
+    """Discriminator."""
+    uuid: str
+    """UUID of the file system."""
+    devices: tuple[str, ...]
+    """Device paths."""
+
+
+class PoolIs(Frozen):
+    """The ZFS pool is up and healthy, on these devices, joined like this (`zpool list`, `zpool status`)."""
+
+    kind: Literal["pool-is"] = "pool-is"
+    """Discriminator."""
+    name: str
+    """Name."""
+    devices: tuple[str, ...]
+    """Device paths."""
+    redundancy: str
+    """As the answers write it."""
+
+
+class DatasetsAre(Frozen):
+    """The ZFS datasets are there (`zfs list`)."""
+
+    kind: Literal["datasets-are"] = "datasets-are"
+    """Discriminator."""
+    names: tuple[str, ...]
+    """Whole names."""
+
+
+class DatasetMounted(Frozen):
+    """The mount table has this ZFS dataset there."""
+
+    kind: Literal["dataset-mounted"] = "dataset-mounted"
+    """Discriminator."""
+    target: str
+    """Mount point."""
+    dataset: str
+    """Whole name."""
+
+
+class KeyOpens(Frozen):
+    """The key file opens the LUKS device (`cryptsetup open --test-passphrase`), and only root reads it."""
+
+    kind: Literal["key-opens"] = "key-opens"
+    """Discriminator."""
+    device: str
+    """Device path."""
+    path: str
+    """Absolute path of the key file."""
+
+
+class WrittenInPlace(Frozen):
+    """The folder has the attribute C: new files in it are written in place (`lsattr`)."""
+
+    kind: Literal["written-in-place"] = "written-in-place"
+    """Discriminator."""
+    path: str
+    """Absolute path."""
+
+
+class BootEntryIs(Frozen):
+    """The firmware has an entry for this partition, or no variables that could be read."""
+
+    kind: Literal["boot-entry-is"] = "boot-entry-is"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    partition: int
+    """Number of the EFI system partition."""
 
 
 class SubvolumesAre(Frozen):
@@ -145,11 +270,13 @@ class ProfileIs(Frozen):
     """Root of the target's store."""
 
 
-class BootProof(Frozen):
+class BootProof(Sparse):
     """The disk will boot: every boot entry's kernel and initrd are on the boot file system with the closure's content,
     the loader's own files are in place, every file system of the target resolves, the initrd has the modules that
     the root needs.
     """
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("mirrors",))
 
     kind: Literal["boot-proof"] = "boot-proof"
     """Discriminator."""
@@ -159,6 +286,8 @@ class BootProof(Frozen):
     """What to look for."""
     disk: str
     """Key of the boot disk."""
+    mirrors: tuple[str, ...] = ()
+    """Keys of further disks, each of which must boot alone, in the order of the host's further boot file systems."""
     initrd_modules: tuple[str, ...]
     """Kernel modules that must be in the initrd or built in."""
 
@@ -176,8 +305,10 @@ class LoginProof(Frozen):
     """Accounts of which at least one must be able to log in."""
 
 
-class NotMounted(Frozen):
+class NotMounted(Sparse):
     """Nothing is mounted at or below the folder any more, and no mapped device of ours is open."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("arrays", "pools"))
 
     kind: Literal["not-mounted"] = "not-mounted"
     """Discriminator."""
@@ -185,6 +316,10 @@ class NotMounted(Frozen):
     """Folder."""
     mappers: tuple[str, ...] = ()
     """Names in /dev/mapper that must be gone."""
+    arrays: tuple[str, ...] = ()
+    """md arrays, by UUID, that must be stopped."""
+    pools: tuple[str, ...] = ()
+    """ZFS pools that must be exported."""
 
 
 class LogSaved(Frozen):
@@ -202,6 +337,17 @@ Check = Annotated[
     | PartitionTableIs
     | SignatureIs
     | MapperIs
+    | ArrayMembersAre
+    | ArrayIs
+    | VolumesAre
+    | VolumesActive
+    | DevicesOf
+    | PoolIs
+    | DatasetsAre
+    | DatasetMounted
+    | KeyOpens
+    | WrittenInPlace
+    | BootEntryIs
     | SubvolumesAre
     | MountedAt
     | SwapActive

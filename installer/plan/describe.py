@@ -8,8 +8,10 @@ from installer.answers.sizes import format_size
 from installer.handoff import Handoff
 from installer.plan.actions import (
     Action,
+    AssembleArray,
     CopyClosure,
     CopyFile,
+    ImportPool,
     InstallBootLoader,
     MakeDirectory,
     RealiseFlake,
@@ -18,19 +20,28 @@ from installer.plan.actions import (
     SaveLog,
     SecretReference,
     SetProfile,
+    WriteBootEntry,
     WriteCertificates,
     WriteConfiguration,
     WriteHandoff,
+    WriteKey,
     WritePartitionTable,
     WriteSecret,
 )
 from installer.plan.checks import (
+    ArrayIs,
+    ArrayMembersAre,
+    BootEntryIs,
     BootProof,
     Check,
     ConfigurationIs,
+    DatasetMounted,
+    DatasetsAre,
+    DevicesOf,
     FileIs,
     HandoffIs,
     HeadersSaved,
+    KeyOpens,
     LoginProof,
     LogSaved,
     MapperIs,
@@ -38,11 +49,15 @@ from installer.plan.checks import (
     NoSignatures,
     NotMounted,
     PartitionTableIs,
+    PoolIs,
     ProfileIs,
     SignatureIs,
     SubvolumesAre,
     SwapActive,
     SystemRealised,
+    VolumesActive,
+    VolumesAre,
+    WrittenInPlace,
 )
 from installer.plan.commands import build_command, copy_command, profile_command
 from installer.plan.model import Plan, Region, Step
@@ -58,6 +73,9 @@ TYPE_NAMES = {
     PartitionType.luks: "LUKS",
     PartitionType.plain_crypt: "plain dm-crypt",
     PartitionType.swap: "swap",
+    PartitionType.raid: "Linux RAID",
+    PartitionType.lvm: "Linux LVM",
+    PartitionType.zfs: "ZFS",
 }
 
 
@@ -74,7 +92,7 @@ def describe(plan: Plan, answers_file: str = "ANSWERS") -> str:
         title,
         "=" * len(title),
         *_section("What is destroyed", _destroyed(plan)),
-        *_section("Layout", _pictures(plan)),
+        *_section("Layout", (*_because(plan), *_pictures(plan))),
         *_section("Warnings", (line for text in plan.warnings for line in _paragraph(text, "  * ", "    "))),
         *_section("Afterwards", _afterwards(plan)),
         *_section(f"Steps ({len(plan.steps)})", _steps(plan)),
@@ -120,6 +138,12 @@ def _destroyed(plan: Plan) -> Iterator[str]:
             yield from _paragraph(loss, "      - ", "        ")
 
 
+def _because(plan: Plan) -> Iterator[str]:
+    if plan.because:
+        yield from _paragraph(f"Chosen for these disks: {plan.because}.", "  ", "  ")
+        yield ""
+
+
 def _pictures(plan: Plan) -> Iterator[str]:
     for picture in plan.pictures:
         for name, regions in (("before", picture.before), ("after", picture.after)):
@@ -131,6 +155,8 @@ def _pictures(plan: Plan) -> Iterator[str]:
                     region.content, f"  {number:>4}  {format_size(region.size):>10}  ", " " * 20
                 )
             yield ""
+    for file in plan.host.swap_files:
+        yield f"  Swap: {format_size(file.size)} in {file.path}, made at the first boot"
     swap = f"zram, {plan.host.zram_percent} % of the memory" if plan.host.zram_percent else None
     if swap:
         yield f"  Swap: {swap}"
@@ -160,6 +186,9 @@ def _afterwards(plan: Plan) -> Iterator[str]:
         "  ",
         "  ",
     )
+    if host.mirrors:
+        places = ", ".join(each.mountpoint for each in host.mirrors)
+        yield from _paragraph(f"starts from any of its disks: beside /boot there is {places}", "  ", "    ")
     yield from _paragraph(f"administrators: {', '.join(handoff.administrators)}", "  ", "    ")
     if handoff.expectations.passthrough:
         kept = ", ".join(handoff.expectations.passthrough)
@@ -276,6 +305,10 @@ def _environment(variables: dict[str, str], indent: str) -> Iterator[str]:
 
 def _plain_words(
     action: SaveHeaders
+    | AssembleArray
+    | ImportPool
+    | WriteKey
+    | WriteBootEntry
     | MakeDirectory
     | WriteSecret
     | WriteConfiguration
@@ -287,6 +320,17 @@ def _plain_words(
     match action:
         case SaveHeaders():
             return f"read the table, the first and last MiB and all LUKS headers of disk {action.disk} into files"
+        case AssembleArray():
+            return f"have md bring up {action.name} ({action.uuid}), unless it is up: mdadm --assemble"
+        case ImportPool():
+            return f"import the pool {action.name} from {action.nodes}, unless it is up: zpool import -N"
+        case WriteKey():
+            return f"write 64 random bytes to {action.path} (mode 0600)"
+        case WriteBootEntry():
+            return (
+                f"write the firmware's boot entry {action.label!r} for {action.loader} on partition "
+                f"{action.partition} of disk {action.disk}, if its variables can be written: efibootmgr"
+            )
         case MakeDirectory():
             return f"make folder {action.path} (mode {action.mode:04o})"
         case WriteSecret():
@@ -315,6 +359,29 @@ def check_words(check: Check) -> str:
         case SignatureIs():
             label = f" with label {check.label}" if check.label else ""
             return f"blkid finds {check.type} {check.uuid}{label} on {check.device}"
+        case ArrayMembersAre():
+            return f"each of {len(check.devices)} members carries the metadata of the {check.level} {check.uuid}"
+        case ArrayIs():
+            return f"{check.device} is up as {check.level} with all its {len(check.devices)} members"
+        case VolumesAre():
+            volumes = ", ".join(f"{name} ({kind})" for name, kind in check.volumes.items())
+            return f"the volume group {check.group} stands on {', '.join(check.devices)} and has {volumes}"
+        case VolumesActive():
+            return f"{', '.join(check.devices) or 'no device'} is there"
+        case DevicesOf():
+            return f"btrfs {check.uuid} stands on {', '.join(check.devices)}, none missing"
+        case PoolIs():
+            return f"the pool {check.name} is healthy ({check.redundancy}) on {', '.join(check.devices)}"
+        case DatasetsAre():
+            return f"ZFS has {', '.join(check.names)}"
+        case DatasetMounted():
+            return f"{check.dataset} is mounted at {check.target}"
+        case KeyOpens():
+            return f"{check.path} opens {check.device}, and only root reads it"
+        case WrittenInPlace():
+            return f"{check.path} has the attribute C"
+        case BootEntryIs():
+            return f"the firmware has an entry for partition {check.partition} of disk {check.disk}"
         case MapperIs():
             return f"/dev/mapper/{check.name} is active and stands on LUKS {check.uuid}"
         case SubvolumesAre():
@@ -336,15 +403,17 @@ def check_words(check: Check) -> str:
         case ProfileIs():
             return f"the system profile in {check.store} points to the system"
         case BootProof():
+            disks = " and each of ".join(filter(None, (f"disk {check.disk}", ", ".join(check.mirrors))))
             return (
-                f"{check.firmware.upper()} will boot disk {check.disk}: kernel and initrd of every entry are in "
+                f"{check.firmware.upper()} will boot {disks}: kernel and initrd of every entry are in "
                 "place with the system's content, the loader is, all file systems resolve, and the initrd has "
                 f"{', '.join(check.initrd_modules)}"
             )
         case LoginProof():
             return f"one of {', '.join(check.administrators)} can log in at the console or by SSH, in each phase"
         case NotMounted():
-            closed = f", and {', '.join(check.mappers)} is closed" if check.mappers else ""
+            ended = (*check.mappers, *check.arrays, *check.pools)
+            closed = f", and {', '.join(ended)} is closed" if ended else ""
             return f"nothing is mounted at {check.target} or below{closed}"
         case LogSaved():
             return f"plan, journal and log are in {check.path}"

@@ -16,12 +16,14 @@ from installer.plan.actions import (
     SaveLog,
     SecretReference,
     SetProfile,
+    WriteBootEntry,
     WriteCertificates,
     WriteConfiguration,
     WriteHandoff,
     WriteSecret,
 )
 from installer.plan.checks import (
+    BootEntryIs,
     BootProof,
     ConfigurationIs,
     FileIs,
@@ -34,10 +36,17 @@ from installer.plan.checks import (
 )
 from installer.plan.model import TARGET, Step
 from installer.plan.source import CERTIFICATES, CONFIGURATION, SystemSource, environment
-from installer.plan.storage.element import Layout
-from installer.plan.storage.filesystem import all_mounts
+from installer.plan.storage.array import Array
+from installer.plan.storage.disk import disk_title
+from installer.plan.storage.element import Element, Layout
+from installer.plan.storage.filesystem import Mounted, all_mounts
+from installer.plan.storage.gpt import Partition
+from installer.plan.storage.in_place import InPlace
 from installer.plan.storage.luks import Luks
+from installer.plan.storage.lvm import VolumeGroup
 from installer.plan.storage.swap import Swap
+from installer.plan.storage.vfat import EfiSystem
+from installer.plan.storage.zfs import ZfsPool
 
 SECRETS = "/var/lib/hyper-nixos/secrets"
 """On the host; not below /etc/nixos, since a flake's folder is copied into the store that everyone can read."""
@@ -47,6 +56,8 @@ IMAGES = "/var/lib/hyper-nixos/images"
 """On the host; the first run makes each VM's own disk in the pool from here."""
 IMAGE_MODE = 0o600
 """An image may hold anyone's secrets."""
+SYSTEMD_BOOT = "\\EFI\\systemd\\systemd-bootARCH.efi"
+"""Where bootctl puts the loader on an ESP."""
 COPY_WEIGHT = 5
 SYSTEM_WEIGHT = 60
 
@@ -111,6 +122,8 @@ class Installation:
     """Guest images to be copied."""
     proof: BootProof
     """What must hold before anyone reboots."""
+    loader: str
+    """`systemd-boot` or `grub`."""
     administrators: tuple[str, ...]
     """Accounts of which one must be able to log in."""
     ready: tuple[str, ...]
@@ -155,6 +168,8 @@ class Installation:
             checks=(self.proof,),
             weight=8,
         )
+        entries = tuple(self._boot_entries())
+        yield from entries
         images = tuple(self._images(mounted))
         yield from images
         yield Step(
@@ -164,7 +179,8 @@ class Installation:
             actions=(WriteHandoff(path=TARGET + HANDOFF_PATH),),
             checks=(HandoffIs(path=TARGET + HANDOFF_PATH),),
         )
-        complete = ("boot-loader", *(each.id for each in images), "write-handoff")
+        complete = ("boot-loader", *(each.id for each in (*entries, *images)), "write-handoff")
+        complete += tuple(each for each in self._storage_ends())
         hooks = tuple(hook_steps(self.answers, "after-install", complete))
         yield from hooks
         yield Step(
@@ -194,9 +210,58 @@ class Installation:
                 NotMounted(
                     target=TARGET,
                     mappers=tuple(each.key for each in self.layout.elements if isinstance(each, Luks)),
+                    arrays=tuple(each.uuid for each in self.layout.elements if isinstance(each, Array)),
+                    pools=tuple(each.name for each in self.layout.elements if isinstance(each, ZfsPool)),
                 ),
             ),
         )
+
+    def _storage_ends(self) -> Iterator[str]:
+        """Steps of storage on which no mount waits."""
+        for element in self.layout.elements:
+            match element:
+                case Luks(key_file=str()):
+                    yield f"add-key-{element.key}"
+                case InPlace():
+                    yield f"in-place-{element.key}"
+                case VolumeGroup() if not any(isinstance(each, Mounted) for each in self._standing(element)):
+                    yield element.ready(self.layout)
+                case _:
+                    pass
+
+    def _standing(self, element: Element) -> Iterator[Element]:
+        """Everything that stands on an element, directly or not."""
+        for each in self.layout.above(element.key):
+            yield each
+            yield from self._standing(each)
+
+    def _boot_entries(self) -> Iterator[Step]:
+        """One entry a disk in the firmware's menu: systemd-boot registers its first ESP alone, GRUB each by itself."""
+        esps = [each for each in self.layout.elements if isinstance(each, EfiSystem)]
+        if self.loader != "systemd-boot" or len(esps) < 2:
+            return
+        after = "boot-loader"
+        for number, esp in enumerate(esps[1:], start=2):
+            partition = self.layout[esp.on]
+            assert isinstance(partition, Partition)
+            (disk,) = self.layout.disks(esp.key)
+            step = f"boot-entry-{number}"
+            yield Step(
+                id=step,
+                summary=f"Have the firmware's menu name {disk_title(disk)}",
+                requires=(after,),
+                actions=(
+                    WriteBootEntry(
+                        disk=disk.key,
+                        partition=partition.number,
+                        label=f"Linux Boot Manager, disk {number}",
+                        loader=SYSTEMD_BOOT,
+                    ),
+                ),
+                checks=(BootEntryIs(disk=disk.key, partition=partition.number),),
+                weight=0.2,
+            )
+            after = step
 
     def _secrets(self, mounted: tuple[str, ...]) -> Iterator[Step]:
         """Password hashes, wherever the answers have them: files of the target, never part of the configuration."""

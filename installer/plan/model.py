@@ -1,10 +1,10 @@
 """A plan as values: identified disks, what is destroyed, the steps, and what the host's configuration must say."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from installer.frozen import Frozen
+from installer.frozen import Frozen, Sparse
 from installer.handoff import Handoff
 from installer.plan.actions import Action, Run, WritePartitionTable
 from installer.plan.checks import Check
@@ -13,8 +13,24 @@ TARGET = "/mnt"
 """Where the target is mounted while it is installed."""
 
 
-FORMATTERS = frozenset(("wipefs", "mkfs.fat", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mkswap"))
+FORMATTERS = frozenset(
+    (
+        "wipefs",
+        "mkfs.fat",
+        "mkfs.ext4",
+        "mkfs.xfs",
+        "mkfs.btrfs",
+        "mkswap",
+        "pvcreate",
+        "vgcreate",
+        "lvcreate",
+    )
+)
 """Programs whose every use destroys what was there."""
+
+
+CREATORS = frozenset((("cryptsetup", "luksFormat"), ("mdadm", "--create"), ("zpool", "create")))
+"""The same of programs that do other things as well."""
 
 
 class DiskIdentity(Frozen):
@@ -132,8 +148,10 @@ class HostFilesystem(Frozen):
     """Whether stage 1 mounts it."""
 
 
-class HostLuks(Frozen):
+class HostLuks(Sparse):
     """One entry of the host's `boot.initrd.luks.devices`."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("dispensable",))
 
     name: str
     """Mapper name."""
@@ -141,10 +159,67 @@ class HostLuks(Frozen):
     """`/dev/disk/by-uuid/…` of the LUKS header."""
     allow_discards: bool
     """TRIM passes through."""
+    dispensable: bool = False
+    """The root can do without it, as with a mirror's other half: nobody waits for it for ever."""
 
 
-class HostStorage(Frozen):
+class HostKeyLuks(Frozen):
+    """One line of the host's crypttab: a data device, opened in stage 2 with a key file that the root holds."""
+
+    name: str
+    """Mapper name."""
+    device: str
+    """`/dev/disk/by-uuid/…` of the LUKS header."""
+    key_file: str
+    """Absolute path on the host."""
+    allow_discards: bool
+    """TRIM passes through."""
+
+
+class HostArray(Frozen):
+    """One line of the host's mdadm.conf."""
+
+    name: str
+    """Name below /dev/md."""
+    uuid: str
+    """As md writes it."""
+
+
+class HostBootMirror(Frozen):
+    """A further boot file system, on a disk of its own."""
+
+    mountpoint: str
+    """Where it is mounted: `/boot2`."""
+    grub_device: str | None = None
+    """BIOS: the whole disk for GRUB's code, by id."""
+
+
+class HostSwapFile(Frozen):
+    """A swap file that the host makes at its first boot."""
+
+    path: str
+    """Where."""
+    size: int
+    """Bytes."""
+
+
+class HostZfs(Frozen):
+    """ZFS on the host."""
+
+    pools: tuple[str, ...]
+    """Names."""
+    nodes: str
+    """Folder in which the pools' devices are looked for."""
+    cache: int
+    """Bytes of memory that the ARC may take: guests need the rest."""
+
+
+class HostStorage(Sparse):
     """What the host's configuration must say about storage and booting, for rendering."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(
+        ("mirrors", "arrays", "lvm", "zfs", "key_luks", "swap_files", "in_place", "degraded")
+    )
 
     filesystems: tuple[HostFilesystem, ...]
     """In mount order."""
@@ -170,6 +245,22 @@ class HostStorage(Frozen):
     """`boot.initrd.availableKernelModules`: what reaches the root, from facts."""
     supported_filesystems: tuple[str, ...]
     """`boot.supportedFilesystems`/initrd: kinds in use."""
+    mirrors: tuple[HostBootMirror, ...] = ()
+    """Boot file systems of the other disks, each of which starts the host alone."""
+    arrays: tuple[HostArray, ...] = ()
+    """md arrays."""
+    lvm: Literal["plain", "thin"] | None = None
+    """Whether there are volume groups, and thin pools in them."""
+    zfs: HostZfs | None = None
+    """ZFS pools."""
+    key_luks: tuple[HostKeyLuks, ...] = ()
+    """Data devices that a key file opens."""
+    swap_files: tuple[HostSwapFile, ...] = ()
+    """Swap files."""
+    in_place: tuple[str, ...] = ()
+    """Folders of a btrfs whose files are written in place (attribute C)."""
+    degraded: tuple[str, ...] = ()
+    """UUIDs of btrfs file systems that the host starts with although a disk is missing."""
 
 
 def is_destructive(action: Action) -> bool:
@@ -178,7 +269,7 @@ def is_destructive(action: Action) -> bool:
         case WritePartitionTable():
             return True
         case Run(argv=argv):
-            return argv[0] in FORMATTERS or argv[:2] == ("cryptsetup", "luksFormat")
+            return argv[0] in FORMATTERS or argv[:2] in CREATORS
         case _:
             return False
 
@@ -197,8 +288,10 @@ def is_reversible(step: Step) -> bool:
     )
 
 
-class Plan(Frozen):
+class Plan(Sparse):
     """Everything that will be done. Same facts, answers and medium: same plan, byte for byte."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("because",))
 
     version: Literal[1] = 1
     """Format of the plan."""
@@ -216,6 +309,8 @@ class Plan(Frozen):
     """The same disks as they are and as they will be, for drawing."""
     warnings: tuple[str, ...] = ()
     """What a person should know before confirming."""
+    because: str | None = None
+    """Why the layout was chosen, where the answers left that to the plan."""
     host: HostStorage
     """What rendering says about storage."""
     handoff: Handoff

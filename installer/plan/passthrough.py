@@ -7,13 +7,13 @@ from installer.facts import Facts
 from installer.facts.disks import Disk
 
 
-def kept_for_guests(facts: Facts, answers: Answers, disk: Disk) -> tuple[str, ...]:
+def kept_for_guests(facts: Facts, answers: Answers, disks: tuple[Disk, ...]) -> tuple[str, ...]:
     """Addresses of all functions to be bound to vfio-pci, in order: what the answers name, and its IOMMU groups.
 
     Raises:
         HyperError: no such device (Exit.selection), or one that the host needs or cannot give (Exit.unsuitable).
     """
-    choices = select_passthrough(answers, facts, (disk,))
+    choices = select_passthrough(answers, facts, disks)
     kept = {function.address: function for choice in choices for function in choice.functions}
     names = {
         ethernet.match.mac.lower(): ethernet.name

@@ -1,12 +1,17 @@
 """From facts, answers and medium to a plan: pure, so that the same three always give the same plan, byte for byte."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from re import fullmatch
 from typing import Literal
 
 from installer.answers.catalogue import TIERS
-from installer.answers.model import Answers
-from installer.answers.select import select_disks
-from installer.answers.sizes import format_size, parse_size
+from installer.answers.model import Answers, Redundancy
+from installer.answers.presets import proposed
+from installer.answers.select import select_disks, title
+from installer.answers.sizes import GIB, format_size, parse_size
+from installer.answers.storage_shape import luks_devices, pool_redundancy, system_redundancy
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from installer.facts.common import Verdict
@@ -25,9 +30,18 @@ from installer.plan.installation import (
     hook_steps,
     images_to_copy,
 )
-from installer.plan.layouts.one_disk import Ground, one_disk
+from installer.plan.layouts.ground import Ground, usable
+from installer.plan.layouts.system import system
 from installer.plan.losses import holding, losses, picture, require_name_free, volume_group_doubt
-from installer.plan.model import TARGET, DiskIdentity, DiskPicture, HostStorage, Plan
+from installer.plan.model import (
+    TARGET,
+    DiskIdentity,
+    DiskPicture,
+    HostBootMirror,
+    HostStorage,
+    HostZfs,
+    Plan,
+)
 from installer.plan.naming import Names
 from installer.plan.order import in_order
 from installer.plan.passthrough import kept_for_guests
@@ -44,14 +58,44 @@ from installer.plan.requirements import (
 )
 from installer.plan.source import system_source
 from installer.plan.storage import luks
+from installer.plan.storage.btrfs import Btrfs
 from installer.plan.storage.disk import WholeDisk, disk_title
 from installer.plan.storage.element import Layout
-from installer.plan.storage.filesystem import Filesystem
+from installer.plan.storage.filesystem import Mounted
 from installer.plan.storage.gpt import Partition
+from installer.plan.storage.in_place import InPlace
 from installer.plan.storage.luks import Luks
 
 MAIN = "main"
-"""Key of the disk that the host boots from."""
+"""Key of the disk that the host boots from; several are numbered."""
+POOL = "pool"
+"""Key of a disk that the pool has for itself."""
+ARC_SHARE, ARC_FLOOR, ARC_CEILING = 8, GIB, 16 * GIB
+"""ZFS's cache takes an eighth of the memory, within these bounds: the rest is the guests'."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A disk of the plan, and what the machine says about it."""
+
+    disk: Disk
+    """As probed."""
+    identity: DiskIdentity
+    """As planned."""
+
+    @property
+    def title(self) -> str:
+        """For a person."""
+        return disk_title(self.identity)
+
+    @property
+    def whole(self) -> WholeDisk:
+        """As an element of the layout."""
+        return WholeDisk(
+            key=self.identity.key,
+            disk=self.identity,
+            old_partitions=holding(self.disk),
+        )
 
 
 def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
@@ -63,29 +107,32 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     require_administrator(answers)
     require_architecture(facts, medium)
     firmware = firmware_to_use(facts, answers)
-    disk = _chosen_disk(facts, answers)
-    require_contained((disk,), facts.disks)
-    identity = identify(disk, MAIN, shared_names(facts.disks), answers.storage.disk.by_id)
-    title = disk_title(identity)
-    require_sectors(disk, title)
-    passthrough = kept_for_guests(facts, answers, disk)
+    inputs = {
+        # Without defaults: a field that a later release adds changes no plan that does not use it.
+        "answers": answers.model_dump(mode="json", exclude_defaults=True),
+        "medium": medium.model_dump(mode="json"),
+    }
+    answers, because = proposed(facts, answers)
+    chosen, for_pool = _chosen(facts, answers)
+    every = (*chosen, *for_pool)
+    disks = tuple(each.disk for each in every)
+    for each in every:
+        require_sectors(each.disk, each.title)
+    passthrough = kept_for_guests(facts, answers, disks)
     source = system_source(answers, medium)
     images = images_to_copy(answers, medium)
-    argon_memory = pbkdf_memory(facts, answers)
+    argon_memory = pbkdf_memory(facts, answers, luks_devices(answers.storage))
     require_memory(facts, answers)
     require_features(facts, answers, medium)
 
     certificates = tuple(certificate_steps(answers))
     trusted = tuple(step.id for step in certificates)
     hooks = tuple(hook_steps(answers, "before-write", trusted))
-    layout = one_disk(
+    layout = system(
         answers,
         Ground(
-            disk=WholeDisk(
-                key=MAIN,
-                disk=identity,
-                old_partitions=holding(disk),
-            ),
+            disks=tuple(each.whole for each in chosen),
+            pool=tuple(each.whole for each in for_pool),
             firmware=firmware,
             memory=facts.memory.total,
             pbkdf_memory=argon_memory,
@@ -96,7 +143,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     for element in layout.elements:
         if isinstance(element, Luks):
             require_name_free(element.key, facts.disks)
-    host = _host(facts, answers, disk, layout, firmware)
+    host = _host(facts, answers, disks, layout, firmware)
     handoff = Handoff(
         hostname=answers.hostname,
         grow=_grow(layout),
@@ -118,57 +165,101 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         proof=BootProof(
             root=TARGET,
             firmware=firmware,
-            disk=MAIN,
-            initrd_modules=_modules(root_modules(facts, disk), layout),
+            disk=chosen[0].identity.key,
+            mirrors=tuple(each.identity.key for each in chosen[1 : 1 + len(host.mirrors)]),
+            initrd_modules=_modules(_reaching(facts, tuple(each.disk for each in chosen)), layout),
         ),
+        loader=host.loader,
         administrators=handoff.administrators,
         ready=trusted,
     )
-    inputs = {"answers": answers.model_dump(mode="json"), "medium": medium.model_dump(mode="json")}
     return Plan(
         hostname=answers.hostname,
-        host_id=Names(answers.hostname, identity).host_id(),
+        host_id=Names(answers.hostname, (chosen[0].identity,)).host_id(),
         inputs_digest=sha256(canonical_json(inputs).encode()).hexdigest(),
-        disks=(identity,),
-        destroyed=(losses(disk, MAIN, facts.systems),),
-        pictures=(DiskPicture(disk=MAIN, before=picture(disk), after=layout.regions(MAIN)),),
-        warnings=_warnings(facts, answers, disk, identity, layout),
+        disks=tuple(each.identity for each in every),
+        destroyed=tuple(losses(each.disk, each.identity.key, facts.systems) for each in every),
+        pictures=tuple(
+            DiskPicture(
+                disk=each.identity.key,
+                before=picture(each.disk),
+                after=layout.regions(each.identity.key),
+            )
+            for each in every
+        ),
+        warnings=tuple(_warnings(facts, answers, chosen, for_pool, layout)),
+        because=because,
         host=host,
         handoff=handoff,
         steps=in_order((*certificates, *hooks, *layout.steps(), *installation.steps())),
     )
 
 
-def _chosen_disk(facts: Facts, answers: Answers) -> Disk:
-    if answers.storage.disk.count != 1:
-        raise HyperError(
-            f"storage.disk.count = {answers.storage.disk.count} does not fit storage.layout = 'one-disk'",
-            why="this layout takes exactly one disk",
-            remedy="leave count out",
-            code=Exit.answers,
+def _chosen(facts: Facts, answers: Answers) -> tuple[tuple[Chosen, ...], tuple[Chosen, ...]]:
+    """The system's disks and the pool's own, each once, and nothing on them that reaches any other."""
+    storage = answers.storage
+    selected = {
+        key: [
+            (disk, selector.by_id)
+            for selector in selectors
+            # One selector's disks in an order that no reordering of kernel names changes.
+            for disk in sorted(select_disks(selector, facts), key=lambda disk: min(disk.by_id, default=""))
+        ]
+        for selectors, key in ((storage.selectors, MAIN), (storage.pool_selectors, POOL))
+    }
+    everything = [disk for disks in selected.values() for disk, _ in disks]
+    _require_once(everything)
+    require_contained(everything, facts.disks)
+    shared = shared_names(facts.disks)
+    system, pool = (
+        tuple(
+            Chosen(disk, identify(disk, f"{key}-{number}" if several else key, shared, named))
+            for number, (disk, named) in enumerate(disks, start=1)
         )
-    (disk,) = select_disks(answers.storage.disk, facts)
-    return disk
+        for key, disks in selected.items()
+        for several in (len(disks) > 1 or key == POOL,)
+    )
+    return system, pool
 
 
-def _root(layout: Layout) -> Filesystem:
+def _require_once(disks: Sequence[Disk]) -> None:
+    names = [disk.name for disk in disks]
+    if twice := next((disk for disk in disks if names.count(disk.name) > 1), None):
+        raise HyperError(
+            f"{title(twice)} is meant twice",
+            why="two selectors of the answers match it",
+            remedy="let every selector in `storage` match other disks; a serial number fits exactly one",
+            code=Exit.selection,
+        )
+
+
+def _root(layout: Layout) -> Mounted:
     return next(
         element
         for element in layout.elements
-        if isinstance(element, Filesystem) and any(mount.mountpoint == "/" for mount in element.mounts)
+        if isinstance(element, Mounted) and any(mount.mountpoint == "/" for mount in element.mounts)
     )
+
+
+def _reaching(facts: Facts, disks: tuple[Disk, ...]) -> tuple[str, ...]:
+    """Modules without which some of the disks are not reached, sorted."""
+    return tuple(sorted({module for disk in disks for module in root_modules(facts, disk)}))
 
 
 def _modules(reaching: tuple[str, ...], layout: Layout) -> tuple[str, ...]:
     """What reaches the root, from the controller up to its file system."""
-    return tuple(dict.fromkeys((*reaching, *layout.host().initrd_modules, _root(layout).kind)))
+    return tuple(dict.fromkeys((*reaching, *layout.host().initrd_modules, _root(layout).type)))
 
 
 def _host(
-    facts: Facts, answers: Answers, disk: Disk, layout: Layout, firmware: Literal["uefi", "bios"]
+    facts: Facts,
+    answers: Answers,
+    disks: tuple[Disk, ...],
+    layout: Layout,
+    firmware: Literal["uefi", "bios"],
 ) -> HostStorage:
     part = layout.host()
-    reaching = (*root_modules(facts, disk), *controller_modules(facts))
+    reaching = (*_reaching(facts, disks), *controller_modules(facts))
     return HostStorage(
         filesystems=tuple(sorted(part.filesystems, key=lambda each: each.mountpoint.rstrip("/").split("/"))),
         luks=part.luks,
@@ -182,77 +273,168 @@ def _host(
         generations=answers.boot.generations,
         initrd_modules=_modules(tuple(sorted({*reaching})), layout),
         supported_filesystems=tuple(sorted({*part.supported_filesystems})),
+        mirrors=_mirrors(layout),
+        arrays=part.arrays,
+        lvm=("thin" if part.thin_pools else "plain") if part.volume_groups else None,
+        zfs=_zfs(facts, layout),
+        key_luks=part.key_luks,
+        swap_files=part.swap_files,
+        in_place=part.in_place,
+        degraded=part.degraded,
     )
 
 
-def _grow(layout: Layout) -> GrowRoot:
+def _mirrors(layout: Layout) -> tuple[HostBootMirror, ...]:
+    """Boot file systems beside the first, with what GRUB needs under BIOS."""
+    part = layout.host()
+    mountpoints = sorted(
+        mount.mountpoint
+        for element in layout.elements
+        if isinstance(element, Mounted)
+        for mount in element.mounts
+        if fullmatch("/boot[0-9]+", mount.mountpoint)
+    )
+    ordered = sorted(mountpoints, key=lambda place: int(place.removeprefix("/boot")))
+    grub = part.grub_devices[1:] or (None,) * len(ordered)
+    return tuple(
+        HostBootMirror(mountpoint=mountpoint, grub_device=device)
+        for mountpoint, device in zip(ordered, grub, strict=True)
+    )
+
+
+def _zfs(facts: Facts, layout: Layout) -> HostZfs | None:
+    part = layout.host()
+    if not part.zfs_pools:
+        return None
+    nodes = {*part.zfs_nodes}
+    return HostZfs(
+        pools=part.zfs_pools,
+        nodes=nodes.pop() if len(nodes) == 1 else "/dev",
+        cache=max(ARC_FLOOR, min(facts.memory.total // ARC_SHARE, ARC_CEILING)),
+    )
+
+
+def _grow(layout: Layout) -> GrowRoot | None:
+    """What can grow when the disk does: a root that has one partition, and nothing beside LUKS between."""
     root = _root(layout)
-    below = layout[root.on]
-    luks_name = below.key if isinstance(below, Luks) else None
-    partition = layout[below.on] if isinstance(below, Luks) else below
-    assert isinstance(partition, Partition)
+    below = [layout[key] for key in root.below()]
+    luks_name = below[0].key if isinstance(below[0], Luks) else None
+    if len(below) != 1 or root.type not in ("ext4", "xfs", "btrfs"):
+        return None
+    partition = layout[below[0].on] if isinstance(below[0], Luks) else below[0]
+    if not isinstance(partition, Partition):
+        return None
     (disk,) = layout.disks(root.key)
-    kind = root.kind
-    assert kind in ("ext4", "xfs", "btrfs")
     return GrowRoot.model_validate(
         {
             "disk_by_id": disk.by_id,
             "disk_by_path": disk.by_path,
             "partition": partition.number,
             "luks": luks_name,
-            "filesystem": kind,
+            "filesystem": root.type,
         }
     )
 
 
 def _warnings(
-    facts: Facts, answers: Answers, disk: Disk, identity: DiskIdentity, layout: Layout
-) -> tuple[str, ...]:
+    facts: Facts,
+    answers: Answers,
+    chosen: tuple[Chosen, ...],
+    for_pool: tuple[Chosen, ...],
+    layout: Layout,
+) -> Iterator[str]:
     """What does not forbid the plan, and should be known before it is confirmed."""
-    found = []
-    title = disk_title(identity)
-    if isinstance(disk.health, Health) and disk.health.failing:
-        found.append(f"{title} reports that it is failing: {disk.health.summary}.")
-    if doubt := volume_group_doubt(disk, facts.disks):
-        found.append(
-            f"{title} holds an LVM physical volume, and so does {doubt}: if they form one volume group, all of it is lost."
-        )
-    if disk.removable or disk.transport is Transport.usb:
-        found.append(f"{title} is removable or hangs on USB: the host stops when it is pulled.")
+    others = [each for each in facts.disks if each not in [one.disk for one in (*chosen, *for_pool)]]
+    for each in (*chosen, *for_pool):
+        yield from _disk_warnings(each, others)
     if facts.firmware.secure_boot.verdict is Verdict.yes:
-        found.append(
-            "Secure Boot is on, and the boot loader is not signed: switch Secure Boot off before the first boot."
-        )
+        yield "Secure Boot is on, and the boot loader is not signed: switch Secure Boot off before the first boot."
     if not facts.memory.total:
-        found.append(
+        yield (
             f"How much memory this machine has cannot be read; the tier {answers.hypervisor.tier.value} is for "
             f"{format_size(TIERS[answers.hypervisor.tier].memory)} and more."
         )
     virtualization = facts.cpu.virtualization
     if virtualization.state not in (VirtualizationState.ready, VirtualizationState.nested_guest):
         evidence = "; ".join(virtualization.evidence)
-        found.append(f"KVM cannot be used as it is: virtualization is {virtualization.state} ({evidence}).")
-    if layout.host().grub_devices and disk.logical_sector != 512:
-        found.append(
-            f"{title} has sectors of {disk.logical_sector} bytes, from which most BIOSes cannot boot."
-        )
+        yield f"KVM cannot be used as it is: virtualization is {virtualization.state} ({evidence})."
+    for each in chosen if layout.host().grub_devices else ():
+        if each.disk.logical_sector != 512:
+            yield f"{each.title} has sectors of {each.disk.logical_sector} bytes, from which most BIOSes cannot boot."
+    yield from _encryption_warnings(facts, answers, layout)
+    yield from _joined_warnings(answers, chosen, for_pool, layout)
+    yield from _room_warnings(answers, layout)
+
+
+def _disk_warnings(chosen: Chosen, others: list[Disk]) -> Iterator[str]:
+    disk, title = chosen.disk, chosen.title
+    if isinstance(disk.health, Health) and disk.health.failing:
+        yield f"{title} reports that it is failing: {disk.health.summary}."
+    if doubt := volume_group_doubt(disk, others):
+        yield f"{title} holds an LVM physical volume, and so does {doubt}: if they form one volume group, all of it is lost."
+    if disk.removable or disk.transport is Transport.usb:
+        yield f"{title} is removable or hangs on USB: the host stops when it is pulled."
+
+
+def _encryption_warnings(facts: Facts, answers: Answers, layout: Layout) -> Iterator[str]:
     encryption = answers.storage.encryption
     usual = min(luks.MOST_MEMORY, facts.memory.total // 2)
-    for element in layout.elements:
-        if isinstance(element, Luks) and element.memory < usual:
-            found.append(
-                f"argon2id gets {format_size(element.memory)} of memory instead of {format_size(usual)}: "
-                "guessing the passphrase is cheaper."
-            )
+    memories = {
+        element.memory for element in layout.elements if isinstance(element, Luks) and element.memory < usual
+    }
+    for memory in sorted(memories):
+        yield (
+            f"argon2id gets {format_size(memory)} of memory instead of {format_size(usual)}: "
+            "guessing the passphrase is cheaper."
+        )
     if encryption.enable and encryption.pbkdf_iterations:
-        found.append(
+        yield (
             f"argon2id is held to {encryption.pbkdf_iterations} iterations instead of what takes two seconds: "
             "for tests only."
         )
-    root = next(region for region in reversed(layout.regions(MAIN)))
+
+
+def _joined_warnings(
+    answers: Answers, chosen: tuple[Chosen, ...], for_pool: tuple[Chosen, ...], layout: Layout
+) -> Iterator[str]:
+    """What disks lose or risk by being joined."""
+    storage = answers.storage
+    kinds = [(chosen, system_redundancy(storage) if len(chosen) > 1 else Redundancy.none)]
+    if for_pool:
+        kinds.append((for_pool, pool_redundancy(storage) if len(for_pool) > 1 else Redundancy.none))
+    for disks, redundancy in kinds:
+        smallest = min(each.disk.size for each in disks)
+        for each in disks if redundancy is not Redundancy.none else ():
+            if rest := (each.disk.size - smallest) // GIB:
+                yield f"{each.title} is larger than the smallest beside it: {rest} GiB of it stay unused."
+        if redundancy is Redundancy.none and len(disks) > 1:
+            yield f"Nothing is mirrored: when one of {len(disks)} disks fails, all that they hold is lost."
+    for element in layout.elements:
+        if isinstance(element, InPlace):
+            below = layout[element.on]
+            if isinstance(below, Btrfs) and below.redundancy is not Redundancy.none:
+                yield (
+                    f"Files in {element.path} are written in place and so have no checksums: after a disk was missing "
+                    "for a while, copies can differ, and nothing tells which is right."
+                )
+
+
+def _room_warnings(answers: Answers, layout: Layout) -> Iterator[str]:
     guests = sum(parse_size(vm.disk_size) for vm in answers.first_run.vms if vm.disk_size)
-    if guests > root.size:
-        found.append(
-            f"the VMs' disks may grow to {format_size(guests)}, the root has {format_size(root.size)}."
-        )
-    return tuple(found)
+    holders = [
+        element
+        for element in layout.elements
+        if isinstance(element, Mounted)
+        and any(mount.mountpoint in ("/", answers.first_run.pool) for mount in element.mounts)
+    ]
+    where = holders[-1]
+    disks = layout.disks(where.key)
+    size = sum(layout.regions(disk.key)[-1].size for disk in disks)
+    redundancy = Redundancy.none
+    if len(disks) > 1:
+        pool = where is not holders[0]
+        redundancy = pool_redundancy(answers.storage) if pool else system_redundancy(answers.storage)
+    room = usable(size // len(disks), len(disks), redundancy)
+    if guests > room:
+        name = "root" if where is holders[0] else "pool"
+        yield f"the VMs' disks may grow to {format_size(guests)}, the {name} has {format_size(room)}."

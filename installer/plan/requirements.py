@@ -166,8 +166,8 @@ def require_sectors(disk: Disk, title: str) -> None:
         )
 
 
-def pbkdf_memory(facts: Facts, answers: Answers) -> int:
-    """Bytes for argon2id; what the answers say, or what fits.
+def pbkdf_memory(facts: Facts, answers: Answers, devices: int) -> int:
+    """Bytes for argon2id; what the answers say, or what fits, for as many devices as stage 1 opens at once.
 
     Raises:
         HyperError: too little memory (Exit.unsuitable), or a size outside cryptsetup's limits (Exit.answers).
@@ -177,12 +177,12 @@ def pbkdf_memory(facts: Facts, answers: Answers) -> int:
         return 0
     available = None if isinstance(facts.memory.available, Unknown) else facts.memory.available
     if not encryption.pbkdf_memory:
-        if fitted := luks.fitted_memory(facts.memory.total, available):
+        if fitted := luks.fitted_memory(facts.memory.total, available, devices):
             return fitted
         free = "an unknown part" if available is None else format_size(available)
         raise HyperError(
             "too little memory for encryption",
-            why=f"argon2id needs {format_size(luks.LEAST_MEMORY)}, now and at every boot; "
+            why=f"argon2id needs {format_size(luks.LEAST_MEMORY * devices)}, now and at every boot; "
             f"of {format_size(facts.memory.total)} {free} is free",
             remedy="add memory, or write storage.encryption.enable = false",
             code=Exit.unsuitable,
@@ -196,14 +196,15 @@ def pbkdf_memory(facts: Facts, answers: Answers) -> int:
             remedy="leave it out to have it fitted, or write a size within these bounds",
             code=Exit.answers,
         )
-    if asked > (facts.memory.total // 2 if available is None else available):
+    if asked * devices > (facts.memory.total // 2 if available is None else available):
         free = (
             "half of it is counted on" if available is None else f"{format_size(available)} of it are free"
         )
         raise HyperError(
             f"storage.encryption.pbkdf_memory = {encryption.pbkdf_memory!r} does not fit this machine",
             why=f"it has {format_size(facts.memory.total)} of memory, {free}, "
-            "and every boot needs that much again",
+            "and every boot needs that much again"
+            + (f", for {devices} disks at once" if devices > 1 else ""),
             remedy="leave it out to have it fitted, or add memory",
             code=Exit.unsuitable,
         )

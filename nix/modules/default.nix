@@ -4,6 +4,7 @@
     ./compat.nix
     ./console
     ./core
+    ./degraded
     ./network
     ./passthrough
     ./privileges

@@ -66,7 +66,7 @@ class Ready:
         draft = make_plan(
             self.facts, Answers.model_validate(given), with_closure("/nix/store/" + "0" * 32 + "-x")
         )
-        uuid = Names("loop", draft.disks[0]).uuid("root")
+        uuid = Names("loop", (draft.disks[0],)).uuid("root")
         self.toplevel = tiny_system(made, self.disk, uuid, **(system or {}))
         self.medium = with_closure(self.toplevel)
         prepare(made, self.facts, given, self.medium)

@@ -224,7 +224,7 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
         disk: Where its boot loader goes.
         root_uuid: UUID of the root file system, for its fstab.
         size: Bytes of ballast, so that copying takes a moment.
-        spoil: `modules`: what the initrd has instead; `fstab`: another one.
+        spoil: `modules`: what the initrd has instead; `fstab`: another one; `mirrors`: further disks that boot.
     """
     build = made.folder / f"system-{secrets.token_hex(2)}"
     (build / "bin").mkdir(parents=True)
@@ -236,7 +236,8 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
     (build / "initrd").write_bytes(archive)
     (build / "ballast").write_bytes(os.urandom(size))
     program = made.folder / "tiny"
-    run("cc", "-static", "-O1", f'-DDISK="{disk.link}"', "-o", program, HERE / "tiny_system.c")
+    disks = ", ".join(f'"{each.link}"' for each in (disk, *spoil.get("mirrors", ())))
+    run("cc", "-static", "-O1", f"-DDISKS={disks}", "-o", program, HERE / "tiny_system.c")
     shutil.copy(program, build / "activate")
     shutil.copy(program, build / "bin/switch-to-configuration")
     shutil.copy(program, build / "sw/bin/shell")

@@ -1,5 +1,5 @@
 /* Both programs of a system so small that it needs no shell: `activate` and `switch-to-configuration boot`.
- * DISK, TOPLEVEL_KERNEL and TOPLEVEL_INITRD are given when compiling. What GRUB would write to the disk is marked
+ * DISKS, the quoted paths of the disks that boot, is given when compiling. What GRUB would write to the disk is marked
  * only, since nothing boots it here. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #define PROFILE "/nix/var/nix/profiles/system"
+
+static const char *disks[] = {DISKS};
 
 static void put(const char *path, const char *text, mode_t mode) {
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
@@ -33,6 +35,33 @@ static void copy(const char *from, const char *to) {
     close(out);
 }
 
+/* What one disk boots from: its own folder of kernels, and marks where GRUB's code goes. */
+static int install(const char *disk, size_t number) {
+    char boot[32] = "/boot", path[512];
+    if (number) snprintf(boot, sizeof boot, "/boot%zu", number + 1);
+    const char *folders[] = {"", "/grub", "/grub/i386-pc", "/kernels"};
+    for (size_t each = 0; each < sizeof folders / sizeof *folders; each++) {
+        snprintf(path, sizeof path, "%s%s", boot, folders[each]);
+        mkdir(path, 0755);
+    }
+    snprintf(path, sizeof path, "%s/kernels/kernel", boot);
+    copy(PROFILE "/kernel", path);
+    snprintf(path, sizeof path, "%s/kernels/initrd", boot);
+    copy(PROFILE "/initrd", path);
+    snprintf(path, sizeof path, "%s/grub/i386-pc/normal.mod", boot);
+    put(path, "module", 0644);
+    snprintf(path, sizeof path, "%s/grub/grub.cfg", boot);
+    copy(PROFILE "/grub.cfg", path);
+    snprintf(path, sizeof path, "%s-part1", disk);
+    int whole = open(disk, O_WRONLY), core = open(path, O_WRONLY);
+    if (whole < 0 || core < 0 || pwrite(whole, "GRUB", 4, 384) != 4 || pwrite(core, "GRUB core", 9, 0) != 9) {
+        perror(disk);
+        return 1;
+    }
+    fsync(whole);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (strstr(argv[0], "activate")) {
         char hash[512] = "", line[1024];
@@ -47,19 +76,7 @@ int main(int argc, char **argv) {
     }
     if (argc < 2 || strcmp(argv[1], "boot") || !getenv("NIXOS_INSTALL_BOOTLOADER") || access("/etc/NIXOS", F_OK))
         return 64;
-    mkdir("/boot", 0755);
-    mkdir("/boot/grub", 0755);
-    mkdir("/boot/grub/i386-pc", 0755);
-    mkdir("/boot/kernels", 0755);
-    copy(PROFILE "/kernel", "/boot/kernels/kernel");
-    copy(PROFILE "/initrd", "/boot/kernels/initrd");
-    put("/boot/grub/i386-pc/normal.mod", "module", 0644);
-    copy(PROFILE "/grub.cfg", "/boot/grub/grub.cfg");
-    int disk = open(DISK, O_WRONLY), core = open(DISK "-part1", O_WRONLY);
-    if (disk < 0 || core < 0 || pwrite(disk, "GRUB", 4, 384) != 4 || pwrite(core, "GRUB core", 9, 0) != 9) {
-        perror(DISK);
-        return 1;
-    }
-    fsync(disk);
+    for (size_t number = 0; number < sizeof disks / sizeof *disks; number++)
+        if (install(disks[number], number)) return 1;
     return 0;
 }

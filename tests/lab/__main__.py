@@ -9,9 +9,10 @@ from tests.lab.command import remove_tree
 from tests.lab.paths import STATE
 from tests.lab.play import build, play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import SCENARIOS
+from tests.lab.scenarios import SCENARIOS, layouts
 
 DEMO = "uefi-luks-btrfs"
+EVERY = SCENARIOS | {scenario.name: scenario for scenario in layouts()}
 
 
 def main(argv: list[str]) -> int:
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> int:
     verbs.add_parser("build", help="build the medium and all it is made of; cached")
     verbs.add_parser("demo", help="blank disks to a set-up host, live, with a report page")
     one = verbs.add_parser("run", help="play one scenario")
-    one.add_argument("scenario", choices=sorted(SCENARIOS))
+    one.add_argument("scenario", choices=sorted(EVERY))
     verbs.add_parser("clean", help="remove everything the lab has built")
     options = top.parse_args(argv)
     try:
@@ -46,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
         case "build":
             print(build(Recorder("build", "Only the medium is built.", STATE / "build")))
         case "run":
-            play(SCENARIOS[options.scenario])
+            play(EVERY[options.scenario])
         case "demo":
             from tests.lab import report
 

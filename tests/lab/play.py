@@ -65,6 +65,46 @@ def _play(scenario: Scenario, recorder: Recorder) -> None:
     with machine.start("host") as running:
         boot(scenario, recorder, running)
         first_run(scenario, recorder, running, Ssh(ADMINISTRATOR, machine.port, recorder.folder))
+    if scenario.mirrored:
+        plan = Plan.model_validate_json((recorder.folder / "plan.json").read_bytes())
+        for disk in plan.disks:
+            with machine.start(f"without-{disk.key}", without=disk.serial) as running:
+                pulled(
+                    scenario,
+                    recorder,
+                    running,
+                    Ssh(ADMINISTRATOR, machine.port, recorder.folder),
+                    str(disk.serial),
+                )
+
+
+def pulled(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh, serial: str) -> None:
+    """The host with one disk of its mirror gone: it starts, from the other's boot partition, and says what it lacks."""
+    with recorder.phase(f"start with {serial} pulled", "host"):
+        if scenario.encrypted:
+            running.serial.expect(r"Enter passphrase for disk", 60)
+            running.serial.type(f"{PASSPHRASE}\n")
+        ended = running.serial.expect(rf"{scenario.hostname} login:|emergency mode|rescue mode", 120)[0]
+    claim = f"with {serial} pulled the host starts to the login prompt"
+    recorder.prove(claim, "login:" in ended, running.serial.text()[-1500:])
+    with recorder.phase(f"what is there without {serial}", "host"):
+        code, text = ssh.run(
+            "cat /proc/sys/kernel/hostname; lsblk --nodeps --noheadings --output SERIAL", measured=30
+        )
+        there = text.split()
+        recorder.prove(
+            f"{serial} is really gone",
+            code == 0 and scenario.hostname in there and serial not in there,
+            text,
+        )
+        text = ssh.sudo(
+            "cat /proc/mdstat; btrfs filesystem show; findmnt --noheadings /", PASSWORD, measured=30
+        )[1]
+        recorder.excerpt(f"storage without {serial}", text)
+        lacking = "missing" in text.lower() or "[U_]" in text or "[_U]" in text
+        recorder.prove(f"the root stands on what is left without {serial}", lacking, text)
+        ssh.sudo("systemctl poweroff", PASSWORD)
+        running.wait_off(40)
 
 
 def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Agent) -> None:
@@ -89,6 +129,9 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
         mount = 'until [ -b "$0" ]; do udevadm settle; done; mkdir -p /payload; mount -t squashfs -o ro "$0" /payload'
         checked(agent.start(["bash", "-c", mount, "/dev/disk/by-id/virtio-HYPERNIXOS-CACHE"]), 5)
     (recorder.folder / "medium.json").write_text(medium_text)
+    # Making new arrays' halves equal would take the processor from the installer, which is emulated.
+    slow = "modprobe md_mod && echo 2000 >/proc/sys/dev/raid/speed_limit_max"
+    agent.run("bash", "-c", slow if scenario.mirrored else "true")
     with recorder.phase("hv install --plan", "installer"):
         text = checked(agent.start(["hv", "install", "--answers", ANSWERS, "--plan"]), 20)
         (recorder.folder / "plan.txt").write_text(text)

@@ -39,6 +39,8 @@ class Scenario:
     """Kill the installer while it copies, then run it again."""
     base: str | None = None
     """The answer file that it starts from; none: the one of its own name."""
+    mirrored: bool = False
+    """Whether it must also start with any of its system's disks pulled."""
     changes: tuple[tuple[str, str], ...] = ()
     """What is replaced in that file."""
 
@@ -62,6 +64,16 @@ _PLAIN = Hardware(
     disks=(Disk("HVMAIN01", bus="virtio"), Disk("HVDATA02", size="2G", bus="virtio")),
     mac="52:54:00:48:56:02",
     medium="stick",
+)
+
+_PAIR = Hardware(
+    firmware="uefi",
+    disks=(
+        Disk("HVMAIN01", bus="nvme"),
+        Disk("HVMAIN02", bus="nvme"),
+        Disk("HVDATA02", size="2G", bus="virtio"),
+    ),
+    mac="52:54:00:48:56:03",
 )
 
 _FIRMWARE: tuple[Literal["uefi", "bios"], ...] = ("uefi", "bios")
@@ -100,6 +112,53 @@ SCENARIOS = {
     )
 }
 """By name."""
+
+
+def layouts() -> tuple[Scenario, ...]:
+    """Several disks: what `make test-matrix` installs, boots whole, and boots with each disk pulled."""
+    return (
+        Scenario(
+            name="uefi-mirror-btrfs-luks",
+            summary="UEFI; btrfs raid1 on two encrypted NVMe disks, an ESP on each.",
+            hostname="kvm3",
+            hardware=_PAIR,
+            encrypted=True,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+        ),
+        Scenario(
+            name="uefi-md-lvm",
+            summary="UEFI; md raid1 on two NVMe disks with LVM, ext4 and swap on it, an ESP on each.",
+            hostname="kvm4",
+            hardware=_PAIR,
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+        ),
+        Scenario(
+            name="bios-mirror-btrfs",
+            summary="BIOS; btrfs raid1 on two virtio disks, swap on md, GRUB and a /boot on each.",
+            hostname="kvm3",
+            hardware=replace(
+                _PAIR, firmware="bios", disks=tuple(replace(disk, bus="virtio") for disk in _PAIR.disks)
+            ),
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+            base="uefi-mirror-btrfs-luks",
+            changes=(
+                ('firmware = "uefi"', 'firmware = "bios"'),
+                ('transport = "nvme"', 'transport = "virtio"\nsize_min = "4GiB"'),
+                ('swap = { kind = "none" }', 'swap = { kind = "partition", size = "256MiB" }'),
+                ("enable = true", "enable = false"),
+                ('passphrase = { file = "/run/secrets/passphrase" }\n', ""),
+                ('pbkdf_memory = "32MiB"\npbkdf_iterations = 4\n', ""),
+            ),
+        ),
+    )
 
 
 def combinations() -> tuple[Scenario, ...]:

@@ -823,6 +823,59 @@ def multipath() -> Machine:
     return machine
 
 
+def many_disks() -> Machine:
+    """A server with two equal NVMe disks for its system, and four that turn, one a little larger, with old data."""
+    machine = Machine()
+    machine.processor("GenuineIntel", "Intel(R) Xeon(R) E-2288G CPU @ 3.70GHz", INTEL_FLAGS, cores=8)
+    machine.kvm("kvm_intel", enable_apicv="Y")
+    machine.memory(64, correction=5)
+    machine.board("Supermicro", "X11SCL-IF", 23, tables=("FACP", "APIC", "DMAR"))
+    machine.uefi()
+    machine.text("/sys/class/iommu/dmar0/devices/none", "")
+    function = _intel_platform(machine, iommu=True)
+    ahci = function(
+        "0000:00:17.0",
+        "010601",
+        "8086:a352",
+        (INTEL, "Cannon Lake PCH SATA AHCI Controller"),
+        driver="ahci",
+        reset="flr bus",
+    )
+    usb = function(
+        "0000:00:14.0", "0c0330", "8086:a36d", (INTEL, "Cannon Lake PCH USB 3.1 xHCI"), driver="xhci_hcd"
+    )
+    names = ("Micron Technology Inc", "7400 PRO NVMe SSD")
+    for number, serial in enumerate(("21433A0C5501", "21433A0C5502")):
+        slot = f"0000:0{number + 2}:00.0"
+        controller = function(slot, "010802", "1344:51c0", names, driver="nvme", reset="flr bus")
+        eui = f"000000000000000100a0752133a0c55{number + 1}"
+        machine.nvme(controller, number, serial, "Micron_7400_MTFDKBA960TDZ", 960_197_124_096, eui=eui)
+    for port, (letter, size) in enumerate(
+        zip("abcd", (8_001_563_222_016,) * 3 + (10_000_831_348_736,), strict=True), 1
+    ):
+        model = "ST8000NM0055-1RM112" if port < 4 else "ST10000NM0086-2A"
+        disk = machine.sata(
+            ahci, port, f"sd{letter}", f"ZA1000{port:02}", model, size, wwn=f"0x5000c500a100000{port}"
+        )
+        machine.text(f"{disk}/queue/rotational", 1)
+        machine.partition(
+            disk,
+            1,
+            1,
+            7_000_000_000_000,
+            LINUX_TYPE,
+            ID_FS_TYPE="xfs",
+            ID_FS_UUID=f"8a3b1c2d-0e4f-5a6b-7c8d-9e0f1a2b3c4{port}",
+            ID_FS_LABEL=f"old{port}",
+        )
+    wired = function(
+        "0000:05:00.0", "020000", "8086:1533", (INTEL, "I210 Gigabit Network Connection"), driver="igb"
+    )
+    machine.nic("enp5s0", wired, "3c:ec:ef:12:34:56", "igb", addresses="192.0.2.60/24")
+    _medium_stick(machine, usb)
+    return machine
+
+
 def main() -> None:
     """Writes all machines, and for every record here the facts that the probe makes of it."""
     from tests.machines.disks import DISKS  # which is made of the machines of this module
@@ -843,6 +896,7 @@ BUILT: dict[str, Callable[[], Machine]] = {
     "mini-pc-all-off": mini_pc,
     "identical-gpus": identical_gpus,
     "multipath-btrfs-pair": multipath,
+    "many-disks": many_disks,
 }
 
 

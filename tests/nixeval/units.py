@@ -15,6 +15,10 @@ EXAMPLE = REPOSITORY / "tests/nixeval/example.nix"
 PASSTHROUGH = """{
   hypervisor.passthrough.devices."0000:01:00.0" = { vendor = "10de"; device = "2204"; drivers = [ "nouveau" ]; };
 }"""
+DEGRADED = """{
+  hypervisor.storage.degraded.enable = true;
+  fileSystems."/srv" = { device = "/dev/disk/by-uuid/2"; fsType = "btrfs"; options = [ "degraded" ]; };
+}"""
 SELECT = """
 host:
 let
@@ -28,6 +32,10 @@ in
   "libvirtd-admin.socket.d/overrides.conf" = units."libvirtd-admin.socket".text;
   "initrd/hyper-nixos-vfio.service" = stage1.units."hyper-nixos-vfio.service".text;
   "initrd/hyper-nixos-vfio.sh" = stage1.services.hyper-nixos-vfio.script;
+  "initrd/hyper-nixos-btrfs-degraded.rules" = host.config.boot.initrd.services.udev.rules;
+  "initrd/hyper-nixos-btrfs-degraded.service" = stage1.units."hyper-nixos-btrfs-degraded.service".text;
+  "initrd/hyper-nixos-btrfs-degraded.sh" = stage1.services.hyper-nixos-btrfs-degraded.script;
+  "initrd/hyper-nixos-btrfs-degraded.timer" = stage1.units."hyper-nixos-btrfs-degraded.timer".text;
 }
 """
 """The option `text` of a unit is what NixOS writes to its file; scripts are listed beside the unit that runs them."""
@@ -48,7 +56,7 @@ def name_store_paths(text: str) -> str:
 
 def units() -> dict[str, str]:
     """Path below GOLDEN to text."""
-    evaluated = evaluate(SELECT, [MODULES, EXAMPLE, PASSTHROUGH])
+    evaluated = evaluate(SELECT, [MODULES, EXAMPLE, PASSTHROUGH, DEGRADED])
     if evaluated.failed_assertions or evaluated.warnings:
         raise EvaluationError("\n".join((*evaluated.failed_assertions, *evaluated.warnings)))
     return {path: name_store_paths(text) for path, text in evaluated.value.items()}

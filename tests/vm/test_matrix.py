@@ -3,7 +3,7 @@
 import pytest
 
 from tests.lab.play import play
-from tests.lab.scenarios import Scenario, combinations
+from tests.lab.scenarios import Scenario, combinations, layouts
 
 pytestmark = pytest.mark.matrix
 
@@ -14,3 +14,11 @@ def test_combination(scenario: Scenario) -> None:
     claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
     assert "every job of the first run is done" in claims
     assert "the guest that the answers name runs and says so" in claims
+
+
+@pytest.mark.parametrize("scenario", layouts(), ids=lambda scenario: scenario.name)
+def test_layout(scenario: Scenario) -> None:
+    """Several disks: whole, and with each of them pulled."""
+    claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
+    assert "every job of the first run is done" in claims
+    assert len([claim for claim in claims if "pulled the host starts" in claim]) == 2

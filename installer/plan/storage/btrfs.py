@@ -3,10 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from installer.answers.model import Redundancy
 from installer.plan.actions import Action, MakeDirectory, Run
-from installer.plan.checks import Check, SubvolumesAre
+from installer.plan.checks import Check, DevicesOf, SubvolumesAre
 from installer.plan.model import TARGET
+from installer.plan.storage.element import HostPart, Layout
 from installer.plan.storage.filesystem import Filesystem
+
+PROFILES = {
+    Redundancy.none: {},
+    Redundancy.raid10: {4: "raid10"},
+    Redundancy.mirror: {2: "raid1", 3: "raid1c3", 4: "raid1c4"},
+}
+"""Profiles of mkfs.btrfs(8) by redundancy and the least number of devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,19 +27,52 @@ class Btrfs(Filesystem):
 
     subvolumes: tuple[str, ...]
     """Names at the top level."""
+    redundancy: Redundancy = Redundancy.none
+    """How several devices are joined."""
+    scanned: ClassVar[tuple[Action, ...]] = (Run(argv=("btrfs", "device", "scan")),)
 
-    def make(self, device: str) -> tuple[Action, ...]:
+    def profile(self) -> tuple[str, ...]:
+        """How data and metadata are spread; mkfs.btrfs chooses well on one device."""
+        if not self.more:
+            return ()
+        count = 1 + len(self.more)
+        name = max(
+            ((least, name) for least, name in PROFILES[self.redundancy].items() if least <= count),
+            default=(0, "single"),
+        )[1]
+        # Even where data is on one device only, metadata is worth two copies.
+        return ("-d", name, "-m", "raid1" if name == "single" else name)
+
+    def make(self, device: str, *more: str) -> tuple[Action, ...]:
         # Made in one step with the file system, so that a second try starts from an empty one.
         return (
-            Run(argv=("mkfs.btrfs", "-f", "-U", self.uuid, "-L", self.label, device)),
+            # The kernel remembers devices by the UUID of their file system. After an interrupted try it would look for
+            # those of before, which carry the same one.
+            *((Run(argv=("btrfs", "device", "scan", "--forget")),) if more else ()),
+            Run(
+                argv=("mkfs.btrfs", "-f", "-U", self.uuid, "-L", self.label, *self.profile(), device, *more)
+            ),
+            *(self.scanned if more else ()),
+            *(self._subvolumes(device) if self.subvolumes else ()),
+        )
+
+    def _subvolumes(self, device: str) -> tuple[Action, ...]:
+        return (
             MakeDirectory(path=TARGET),
             Run(argv=("mount", "-t", "btrfs", "-o", "subvolid=5", device, TARGET)),
             *(Run(argv=("btrfs", "subvolume", "create", f"{TARGET}/{name}")) for name in self.subvolumes),
             Run(argv=("umount", TARGET)),
         )
 
-    def made(self, device: str) -> tuple[Check, ...]:
-        return (*super().made(device), SubvolumesAre(uuid=self.uuid, names=self.subvolumes))
+    def made(self, device: str, *more: str) -> tuple[Check, ...]:
+        joined = (DevicesOf(uuid=self.uuid, devices=(device, *more)),) if more else ()
+        subvolumes = (SubvolumesAre(uuid=self.uuid, names=self.subvolumes),) if self.subvolumes else ()
+        return (*super().made(device), *joined, *subvolumes)
 
     def unmake(self) -> tuple[Action, ...]:
-        return (Run(argv=("umount", TARGET)),)
+        return (Run(argv=("umount", TARGET)),) if self.subvolumes else ()
+
+    def host(self, layout: Layout) -> HostPart:
+        part = super().host(layout)
+        mirrored = self.redundancy is not Redundancy.none and any(m.mountpoint == "/" for m in self.mounts)
+        return part + HostPart(degraded=(self.uuid,)) if mirrored else part

@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 from installer.plan.actions import Action
-from installer.plan.model import DiskIdentity, HostFilesystem, HostLuks, Region, Step
+from installer.plan.model import (
+    DiskIdentity,
+    HostArray,
+    HostFilesystem,
+    HostKeyLuks,
+    HostLuks,
+    HostSwapFile,
+    Region,
+    Step,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +26,17 @@ class HostPart:
     swap_devices: tuple[str, ...] = ()
     random_swap_devices: tuple[str, ...] = ()
     zram_percent: tuple[int, ...] = ()
+    swap_files: tuple[HostSwapFile, ...] = ()
     esp_mountpoints: tuple[str, ...] = ()
     grub_devices: tuple[str, ...] = ()
+    key_luks: tuple[HostKeyLuks, ...] = ()
+    arrays: tuple[HostArray, ...] = ()
+    volume_groups: tuple[str, ...] = ()
+    thin_pools: tuple[str, ...] = ()
+    zfs_pools: tuple[str, ...] = ()
+    zfs_nodes: tuple[str, ...] = ()
+    in_place: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
     initrd_modules: tuple[str, ...] = ()
     supported_filesystems: tuple[str, ...] = ()
 
@@ -129,6 +147,18 @@ class Layout:
     def above(self, key: str) -> tuple[Element, ...]:
         """Elements that stand directly on this one."""
         return tuple(element for element in self.elements if key in element.below())
+
+    def devices(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Paths of several devices."""
+        return tuple(self.device(key).device(self) for key in keys)
+
+    def places(self, keys: tuple[str, ...]) -> str:
+        """Several devices for a person."""
+        return " and ".join(self.device(key).place(self) for key in keys)
+
+    def ready(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Ids of the steps after which others can stand on all of them."""
+        return tuple(dict.fromkeys(self.base(key).ready(self) for key in keys))
 
     def disks(self, key: str) -> tuple[DiskIdentity, ...]:
         """Every disk that writing to this element writes to."""

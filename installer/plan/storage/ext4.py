@@ -17,6 +17,7 @@ class Ext4(Filesystem):
     read_by_grub: bool = False
     """GRUB finds kernels in it: leave out what GRUB before 2.12 cannot read."""
 
-    def make(self, device: str) -> tuple[Action, ...]:
+    def make(self, device: str, *more: str) -> tuple[Action, ...]:
+        assert not more, "one device"
         features = ("-O", "^metadata_csum_seed") if self.read_by_grub else ()
         return (Run(argv=("mkfs.ext4", "-F", "-U", self.uuid, "-L", self.label, *features, device)),)

@@ -11,6 +11,7 @@ from typing import ClassVar
 from installer.plan.actions import Action, MakeDirectory, Run
 from installer.plan.checks import Check, MountedAt, SignatureIs
 from installer.plan.model import TARGET, HostFilesystem, Step
+from installer.plan.storage.array import Array
 from installer.plan.storage.element import Element, HostPart, Layout
 from installer.plan.storage.gpt import Partition
 
@@ -30,6 +31,8 @@ class Mount:
     """Absolute path on the host."""
     options: tuple[str, ...]
     """All options."""
+    on_host: tuple[str, ...] = ()
+    """Further options on the host alone: what to do when the device is missing."""
 
     @property
     def target(self) -> str:
@@ -54,8 +57,21 @@ class Mount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filesystem(Element):
-    """A file system on one device."""
+class Mounted(Element):
+    """What is mounted somewhere."""
+
+    mounts: tuple[Mount, ...]
+    """Where."""
+
+    @property
+    @abstractmethod
+    def type(self) -> str:
+        """`fsType`, and the kernel module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filesystem(Mounted):
+    """A file system on one device, or on several that it joins itself."""
 
     kind: ClassVar[str]
     """`fsType`, and blkid's TYPE."""
@@ -68,21 +84,28 @@ class Filesystem(Element):
     """Its UUID, as blkid writes it."""
     label: str
     """Its label."""
-    mounts: tuple[Mount, ...]
-    """Where it is mounted."""
+    more: tuple[str, ...] = ()
+    """Keys of further devices, for kinds that join devices."""
+    scanned: ClassVar[tuple[Action, ...]] = ()
+    """What tells the kernel of all devices before the first of them is mounted."""
+
+    @property
+    def type(self) -> str:
+        return self.kind
 
     def below(self) -> tuple[str, ...]:
-        return (self.on,)
+        return (self.on, *self.more)
 
     def words(self) -> str:
         return f"{self.kind} at {', '.join(mount.mountpoint for mount in self.mounts)}"
 
     @abstractmethod
-    def make(self, device: str) -> tuple[Action, ...]:
+    def make(self, device: str, *more: str) -> tuple[Action, ...]:
         """What makes it."""
 
-    def made(self, device: str) -> tuple[Check, ...]:
+    def made(self, device: str, *more: str) -> tuple[Check, ...]:
         """How that is verified."""
+        del more
         return (SignatureIs(device=device, type=self.kind, uuid=self.uuid, label=self.label),)
 
     def unmake(self) -> tuple[Action, ...]:
@@ -93,13 +116,14 @@ class Filesystem(Element):
         base = layout.device(self.on)
         device = base.device(layout)
         formatted = f"format-{self.key}"
+        source = f"{1 + len(self.more)} devices" if self.more else base.place(layout)
         yield Step(
             id=formatted,
-            summary=f"Make {self.words()} on {base.place(layout)}",
-            requires=(base.ready(layout),),
-            writes=layout.writes(self.on),
-            actions=self.make(device),
-            checks=self.made(device),
+            summary=f"Make {self.words()} on {layout.places(self.below())}",
+            requires=layout.ready(self.below()),
+            writes=layout.writes(self.key),
+            actions=self.make(device, *layout.devices(self.more)),
+            checks=self.made(device, *layout.devices(self.more)),
             undo=self.unmake(),
             weight=2,
         )
@@ -107,10 +131,11 @@ class Filesystem(Element):
             parent = parent_mount(layout, mount)
             yield Step(
                 id=mount.step,
-                summary=f"Mount {self.kind} of {base.place(layout)} at {mount.target}",
+                summary=f"Mount {self.kind} of {source} at {mount.target}",
                 requires=(formatted, parent.step) if parent else (formatted,),
                 actions=(
                     MakeDirectory(path=mount.target),
+                    *(self.scanned if self.more else ()),
                     Run(
                         argv=("mount", "-t", self.kind, "-o", ",".join(mount.options), device, mount.target)
                     ),
@@ -123,15 +148,17 @@ class Filesystem(Element):
 
     def host(self, layout: Layout) -> HostPart:
         base = layout.device(self.on)
-        # A mapped device has a name of its own; a partition is best known by what is in it.
-        device = f"/dev/disk/by-uuid/{self.uuid}" if isinstance(base, Partition) else base.device(layout)
+        # A mapped device has a name of its own; a partition is best known by what is in it, and so is what stands on
+        # several devices, any of which may be the missing one. Not a logical volume: its snapshots have its UUID.
+        by_content = isinstance(base, Partition | Array) or self.more
+        device = f"/dev/disk/by-uuid/{self.uuid}" if by_content else base.device(layout)
         return HostPart(
             filesystems=tuple(
                 HostFilesystem(
                     mountpoint=mount.mountpoint,
                     device=device,
                     kind=self.kind,
-                    options=mount.options,
+                    options=(*mount.options, *mount.on_host),
                     needed_for_boot=mount.mountpoint in STAGE_ONE,
                 )
                 for mount in self.mounts
@@ -142,7 +169,7 @@ class Filesystem(Element):
 
 def all_mounts(layout: Layout) -> tuple[Mount, ...]:
     """Every mount of the layout, parents before children."""
-    found = (mount for each in layout.elements if isinstance(each, Filesystem) for mount in each.mounts)
+    found = (mount for each in layout.elements if isinstance(each, Mounted) for mount in each.mounts)
     return tuple(sorted(found, key=lambda mount: PurePosixPath(mount.mountpoint).parts))
 
 

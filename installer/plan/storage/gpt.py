@@ -28,6 +28,9 @@ class PartitionType(StrEnum):
     luks = "ca7d7ccb-63ed-4c53-861c-1742536059cc"
     plain_crypt = "7ffec5c9-2d00-49b7-8941-3ea10a5586b7"
     swap = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"
+    raid = "a19d880f-05fc-4d3b-a006-743f0f84911e"
+    lvm = "e6d6d379-f507-44c2-a23c-238f2a3df928"
+    zfs = "6a898cc3-1dd2-11b2-99a6-080020736631"
 
 
 def usable_end(size: int) -> int:

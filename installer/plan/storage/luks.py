@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from installer.answers.sizes import GIB, KIB, MIB
-from installer.plan.actions import Action, Run, SecretReference
-from installer.plan.checks import MapperIs, SignatureIs
-from installer.plan.model import HostLuks, Step
+from installer.plan.actions import Action, MakeDirectory, Run, SecretReference, WriteKey
+from installer.plan.checks import KeyOpens, MapperIs, SignatureIs
+from installer.plan.model import TARGET, HostKeyLuks, HostLuks, Step
 from installer.plan.storage.disk import disk_title
 from installer.plan.storage.element import Device, HostPart, Layout
 
@@ -20,13 +20,14 @@ LIMITS = (32 * KIB, 4 * GIB)
 """What cryptsetup accepts for argon2id's memory."""
 
 
-def fitted_memory(total: int, available: int | None) -> int:
-    """Bytes for argon2id on this machine, which must find as much again at every boot: the default of cryptsetup where
-    it fits, else what is free in whole steps of 128 MiB (as blivet does); 0 where there is too little.
+def fitted_memory(total: int, available: int | None, devices: int = 1) -> int:
+    """Bytes for argon2id on this machine, which must find as much again at every boot, for as many devices as are
+    opened at once: the default of cryptsetup where it fits, else what is free in whole steps of 128 MiB (as blivet
+    does); 0 where there is too little.
     """
     default = min(MOST_MEMORY, total // 2)
     # Unknown free memory is taken for a quarter: little enough to be there.
-    free = total // 4 if available is None else available
+    free = (total // 4 if available is None else available) // devices
     fitted = default if free >= default else free // LEAST_MEMORY * LEAST_MEMORY
     return fitted if fitted >= LEAST_MEMORY else 0
 
@@ -49,6 +50,10 @@ class Luks(Device):
     """Passes of argon2id; none: measured."""
     allow_discards: bool
     """Let TRIM through."""
+    dispensable: bool = False
+    """The root can do without it."""
+    key_file: str | None = None
+    """Path on the host of a key that opens it in stage 2; none: the passphrase does, in stage 1."""
 
     def below(self) -> tuple[str, ...]:
         return (self.on,)
@@ -57,9 +62,14 @@ class Luks(Device):
         del layout
         return f"/dev/mapper/{self.key}"
 
+    @property
+    def ready_step(self) -> str:
+        """Id of the step that opens it."""
+        return f"open-{self.key}"
+
     def ready(self, layout: Layout) -> str:
         del layout
-        return f"open-{self.key}"
+        return self.ready_step
 
     def place(self, layout: Layout) -> str:
         return f"{self.key} on {' and '.join(disk_title(disk) for disk in layout.disks(self.key))}"
@@ -120,18 +130,59 @@ class Luks(Device):
             weight=3,
         )
 
+        if self.key_file:
+            yield self._add_key(device, self.key_file)
+
+    def _add_key(self, device: str, key_file: str) -> Step:
+        """A second way in, for the host itself: the passphrase stays the way in for people."""
+        path = TARGET + key_file
+        return Step(
+            id=f"add-key-{self.key}",
+            summary=f"Let a key on the root open {self.key}",
+            requires=(self.ready_step, "mount-root"),
+            actions=(
+                MakeDirectory(path=path.rpartition("/")[0], mode=0o700),
+                WriteKey(path=path),
+                # A key of 64 random bytes needs no slow derivation.
+                Run(
+                    argv=(
+                        *("cryptsetup", "luksAddKey", "--batch-mode"),
+                        *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
+                        *("--key-file", "-"),
+                        device,
+                        path,
+                    ),
+                    stdin=self.passphrase,
+                ),
+            ),
+            checks=(KeyOpens(device=device, path=path),),
+            weight=3,
+        )
+
     def release(self, layout: Layout) -> Iterator[Action]:
         del layout
         yield Run(argv=("cryptsetup", "close", self.key))
 
     def host(self, layout: Layout) -> HostPart:
         del layout
+        if self.key_file:
+            return HostPart(
+                key_luks=(
+                    HostKeyLuks(
+                        name=self.key,
+                        device=f"/dev/disk/by-uuid/{self.uuid}",
+                        key_file=self.key_file,
+                        allow_discards=self.allow_discards,
+                    ),
+                )
+            )
         return HostPart(
             luks=(
                 HostLuks(
                     name=self.key,
                     device=f"/dev/disk/by-uuid/{self.uuid}",
                     allow_discards=self.allow_discards,
+                    dispensable=self.dispensable,
                 ),
             ),
             initrd_modules=("dm_crypt",),

@@ -1,12 +1,14 @@
-"""Swap partitions, plain or encrypted with a key that lives until the next boot (mkswap(8), crypttab(5))."""
+"""Swap files and partitions, plain or encrypted with a key that lives until the next boot (mkswap(8), crypttab(5))."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from installer.plan.actions import Action, Run
 from installer.plan.checks import SignatureIs, SwapActive
-from installer.plan.model import Step
+from installer.plan.model import HostSwapFile, Step
+from installer.plan.storage.array import Array
 from installer.plan.storage.element import Element, HostPart, Layout
+from installer.plan.storage.gpt import Partition
 
 LABEL_LIMIT = 15
 """Bytes of a label, without the final zero."""
@@ -56,8 +58,11 @@ class Swap(Element):
         yield Run(argv=("swapoff", layout.device(self.on).device(layout)))
 
     def host(self, layout: Layout) -> HostPart:
-        del layout
-        return HostPart(swap_devices=(f"/dev/disk/by-uuid/{self.uuid}",))
+        base = layout.device(self.on)
+        by_content = isinstance(base, Partition | Array)
+        return HostPart(
+            swap_devices=(f"/dev/disk/by-uuid/{self.uuid}" if by_content else base.device(layout),)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +84,20 @@ class RandomKeySwap(Element):
 
     def host(self, layout: Layout) -> HostPart:
         return HostPart(random_swap_devices=(layout.device(self.on).device(layout),))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapFile(Element):
+    """A file on the root, which the host makes at its first boot; encrypted where the root is."""
+
+    path: str
+    """Where."""
+    size: int
+    """Bytes."""
+
+    def words(self) -> str:
+        return f"swap file {self.path}"
+
+    def host(self, layout: Layout) -> HostPart:
+        del layout
+        return HostPart(swap_files=(HostSwapFile(path=self.path, size=self.size),))

@@ -18,7 +18,8 @@ class EfiSystem(Filesystem):
     kind: ClassVar[str] = "vfat"
     label_limit: ClassVar[int] = 11
 
-    def make(self, device: str) -> tuple[Action, ...]:
+    def make(self, device: str, *more: str) -> tuple[Action, ...]:
+        assert not more, "one device"
         volume_id = self.uuid.replace("-", "")
         return (Run(argv=("mkfs.fat", "-F", "32", "-i", volume_id, "-n", self.label, device)),)
 

@@ -14,5 +14,6 @@ class Xfs(Filesystem):
     kind: ClassVar[str] = "xfs"
     label_limit: ClassVar[int] = 12
 
-    def make(self, device: str) -> tuple[Action, ...]:
+    def make(self, device: str, *more: str) -> tuple[Action, ...]:
+        assert not more, "one device"
         return (Run(argv=("mkfs.xfs", "-f", "-m", f"uuid={self.uuid}", "-L", self.label, device)),)

@@ -31,6 +31,9 @@ in
     "vfio_iommu_type1"
   ];
 
+  # Boot partitions of further disks: what the loader's hook of nix/modules/storage keeps alike.
+  boot.loader.espMirrors = config.hypervisor.storage.esp.mirrors or [ ];
+
   virtualisation.libvirtd.enable = lib.mkDefault true;
 
   # Phases: what nix/modules/security says about logins and the kernel, in both forms that hosts have.

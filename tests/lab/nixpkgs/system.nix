@@ -94,6 +94,7 @@ let
         modules = (stage1.availableKernelModules or [ ]) ++ (stage1.kernelModules or [ ]);
         supportedFilesystems = stage1.supportedFilesystems or (boot.supportedFilesystems or [ ]);
         luks = stage1.luks.devices or { };
+        arrays = if boot.swraid.enable or false then boot.swraid.mdadmConf or "" else "";
         claims = config.lab.claims or { };
         inherit filesystems;
       };

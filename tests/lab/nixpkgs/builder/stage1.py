@@ -39,6 +39,8 @@ LUKS_MODULES = (
     "af_alg",
     "algif_skcipher",
 )
+ARRAY_MODULES = ("md_mod", "raid1", "raid10", "raid456")
+VOLUME_MODULES = ("dm_mod", "dm_thin_pool", "dm_snapshot")
 STAGE_2_ONLY = frozenset({"vfat"})
 
 
@@ -51,6 +53,13 @@ def mounts(filesystems: dict[str, Any]) -> list[tuple[str, str, str, str]]:
             options = ",".join(entry.get("options") or ["defaults"])
             found.append((entry["device"], point, entry["fsType"], options))
     return found
+
+
+def _luks_line(name: str, entry: dict[str, Any]) -> str:
+    """Name, device, whether it may be missing, and options for cryptsetup."""
+    missing = "dispensable" if "nofail" in entry.get("crypttabExtraOpts", []) else "needed"
+    discards = "--allow-discards" if entry.get("allowDiscards") else ""
+    return f"{name} {entry['device']} {missing} {discards}\n"
 
 
 def main() -> None:
@@ -67,10 +76,24 @@ def main() -> None:
     ]
     if given["luks"]:
         names += [name for name in LUKS_MODULES if modules.known(name)]
-    luks = "".join(
-        f"{name} {entry['device']} {'--allow-discards' if entry.get('allowDiscards') else ''}\n"
-        for name, entry in sorted(given["luks"].items())
+    luks = "".join(_luks_line(name, entry) for name, entry in sorted(given["luks"].items()))
+    # What is mapped and not encrypted are logical volumes.
+    volumes = any(
+        device.startswith("/dev/mapper/") and device.removeprefix("/dev/mapper/") not in given["luks"]
+        for device, _, _, _ in early
     )
+    several = [
+        options for _, _, kind, options in early if kind == "btrfs" and "degraded" in options.split(",")
+    ]
+    if given["arrays"]:
+        names += [name for name in ARRAY_MODULES if modules.known(name)]
+    if volumes:
+        names += [name for name in VOLUME_MODULES if modules.known(name)]
+    programs = ["/usr/sbin/blkid"]
+    programs += ["/usr/sbin/cryptsetup"] if given["luks"] else []
+    programs += ["/usr/sbin/mdadm"] if given["arrays"] else []
+    programs += ["/usr/sbin/lvm"] if volumes else []
+    programs += ["/usr/bin/btrfs"] if several else []
     claims = "".join(
         f"{address} {device['vendor']} {device['device']}\n"
         for address, device in sorted(given["claims"].items())
@@ -95,8 +118,13 @@ def main() -> None:
             modules=modules,
             names=[name for name in names if modules.known(name)],
             init=(Path(__file__).parent / "stage1.sh").read_bytes(),
-            programs=["/usr/sbin/blkid", *(["/usr/sbin/cryptsetup"] if given["luks"] else [])],
-            files={"etc/luks": luks.encode(), "etc/fstab": table.encode(), "etc/claims": claims.encode()},
+            programs=programs,
+            files={
+                "etc/luks": luks.encode(),
+                "etc/fstab": table.encode(),
+                "etc/claims": claims.encode(),
+                "etc/mdadm.conf": given["arrays"].encode(),
+            },
         )
         compressor.stdin.close()
     if compressor.returncode != 0:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stage 1 of the installed system: modules, passphrases, file systems, then the system's own init.
+# Stage 1 of the installed system: modules, arrays, passphrases, volumes, file systems, then the system's own init.
 export PATH=/bin:/usr/sbin:/usr/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -31,10 +31,10 @@ resolve() {
     esac
 }
 
-# Waits up to 60 s for a device to appear.
+# Waits for a device to appear, up to 60 s or as many tenths of a second as are given.
 wait_for() {
     tries=0
-    while [ $tries -lt 600 ]; do
+    while [ $tries -lt ${2:-600} ]; do
         found=$(resolve "$1")
         if [ -n "$found" ]; then
             echo "$found"
@@ -55,9 +55,20 @@ ask_on() {
     fi
 }
 
-# Asks on every console at once, the serial one included; the first answer counts.
+# Asks on every console at once, the serial one included; the first answer counts. What opened one disk is tried on the
+# next, as systemd does.
 unlock() {
-    device=$(wait_for "$2") || fail "the encrypted disk $2 did not appear"
+    if [ "$3" = dispensable ]; then
+        device=$(wait_for "$2" 100) || {
+            echo "stage 1: the encrypted disk $2 is missing; going on without it" >/dev/console
+            return
+        }
+    else
+        device=$(wait_for "$2") || fail "the encrypted disk $2 did not appear"
+    fi
+    if [ -n "$passphrase" ]; then
+        printf %s "$passphrase" | cryptsetup open --disable-locks --key-file - $4 "$device" "$1" 2>/dev/null
+    fi
     mkfifo -m 0600 /run/passphrase 2>/dev/null
     while [ ! -e "/dev/mapper/$1" ]; do
         asking=""
@@ -72,8 +83,10 @@ unlock() {
             stty -F "/dev/$console" echo 2>/dev/null
             printf '\r\n' >"/dev/$console"
         done
-        if ! printf %s "$answer" | cryptsetup open --disable-locks --key-file - $3 "$device" "$1"; then
+        if ! printf %s "$answer" | cryptsetup open --disable-locks --key-file - $4 "$device" "$1"; then
             echo "Passphrase for disk $1 was not accepted." >/dev/console
+        else
+            passphrase=$answer
         fi
         answer=""
     done
@@ -106,9 +119,50 @@ done </etc/claims
 
 modprobe -a $(cat /etc/modules) 2>/dev/null
 
-while read -r name device options; do
-    unlock "$name" "$device" $options 0</dev/console
+# Arrays whole; after ten seconds also those that lack a member.
+if [ -s /etc/mdadm.conf ]; then
+    export MDADM_NO_UDEV=1
+    tries=0
+    until mdadm --assemble --scan --no-degraded --config /etc/mdadm.conf 2>/dev/null || [ $tries -ge 20 ]; do
+        tries=$((tries + 1))
+        sleep 0.5
+    done
+    if [ $tries -ge 20 ]; then
+        echo "stage 1: an array lacks a member; starting it without" >/dev/console
+        mdadm --assemble --scan --run --config /etc/mdadm.conf >/dev/console 2>&1
+    fi
+fi
+
+passphrase=""
+while read -r name device missing options; do
+    unlock "$name" "$device" "$missing" "$options" 0</dev/console
 done </etc/luks
+passphrase=""
+
+if [ -x /usr/sbin/lvm ]; then
+    lvm vgchange --config 'activation{udev_sync=0 udev_rules=0}' --activate y >/dev/console 2>&1
+    for volume in /sys/block/dm-*; do
+        tell_udev "$(cat "$volume/dm/name")"
+    done
+fi
+
+# All devices of each btrfs; after ten seconds those that are there.
+if [ -x /usr/bin/btrfs ]; then
+    tries=0
+    while [ $tries -lt 20 ]; do
+        btrfs device scan >/dev/null 2>&1
+        lacking=""
+        while read -r device point kind options; do
+            case ",$options," in
+                *,degraded,*) btrfs device ready "$(wait_for "$device")" 2>/dev/null || lacking=yes ;;
+            esac
+        done </etc/fstab
+        [ -n "$lacking" ] || break
+        tries=$((tries + 1))
+        sleep 0.5
+    done
+    [ -z "$lacking" ] || echo "stage 1: a btrfs lacks a disk; mounting it without" >/dev/console
+fi
 
 while read -r device point kind options; do
     path=$(wait_for "$device") || fail "the device $device for $point did not appear"

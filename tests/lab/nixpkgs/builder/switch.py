@@ -100,24 +100,31 @@ def text(destination: Path, content: str) -> None:
 def install_boot_loader(toplevel: Path, loader: dict[str, Any]) -> None:
     """Write what the firmware will find."""
     if loader.get("systemd-boot", {}).get("enable"):
-        systemd_boot(toplevel, loader)
+        esp = Path(loader.get("efi", {}).get("efiSysMountPoint") or "/boot")
+        systemd_boot(toplevel, loader, esp)
+        # The hook of the host's own modules has the other disks' boot partitions hold the same.
+        for mirror in loader.get("espMirrors", []):
+            if os.path.ismount(mirror):
+                systemd_boot(toplevel, loader, Path(mirror), first=False)
     elif loader.get("grub", {}).get("enable", True):
-        grub(toplevel, loader)
+        settings = loader["grub"]
+        devices = settings.get("devices") or [settings.get("device") or "nodev"]
+        for place in settings.get("mirroredBoots") or [{"path": "/boot", "devices": devices}]:
+            grub(toplevel, loader, Path(place["path"]), place["devices"])
     os.sync()
 
 
-def systemd_boot(toplevel: Path, loader: dict[str, Any]) -> None:
-    """Entries by the Boot Loader Specification, the loader itself, its fallback and its NVRAM entry."""
+def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bool = True) -> None:
+    """Entries by the Boot Loader Specification, the loader itself, its fallback and the first one's NVRAM entry."""
     settings = loader["systemd-boot"]
     efi = loader.get("efi", {})
-    esp = Path(efi.get("efiSysMountPoint") or "/boot")
     if not os.path.ismount(esp):
         raise SystemExit(f"{esp} is not mounted: there is nowhere to put the boot loader")
     if os.environ.get("NIXOS_INSTALL_BOOTLOADER") == "1":
         program = Path("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
         place(program, esp / "EFI/systemd/systemd-bootx64.efi")
         place(program, esp / "EFI/BOOT/BOOTX64.EFI")
-        if efi.get("canTouchEfiVariables"):
+        if first and efi.get("canTouchEfiVariables"):
             register(esp)
     kept: set[Path] = set()
     default = None
@@ -163,11 +170,9 @@ def register(esp: Path) -> None:
     output("efibootmgr", "-q", "-c", "-d", disk, "-p", number, "-L", "Linux Boot Manager", "-l", loader)
 
 
-def grub(toplevel: Path, loader: dict[str, Any]) -> None:
+def grub(toplevel: Path, loader: dict[str, Any], boot: Path, devices: list[str]) -> None:
     """GRUB for BIOS: boot code on each named disk, kernels beside its configuration."""
     settings = loader["grub"]
-    boot = Path("/boot")
-    devices = settings.get("devices") or [settings.get("device") or "nodev"]
     if os.environ.get("NIXOS_INSTALL_BOOTLOADER") == "1":
         for device in devices:
             if device != "nodev":

@@ -1,0 +1,164 @@
+"""What layouts are made for, and what they share: partitions cut from disks, and what is joined from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from installer.answers.model import Answers, FilesystemKind, Redundancy
+from installer.answers.sizes import MIB
+from installer.plan.actions import SecretReference
+from installer.plan.naming import Names
+from installer.plan.storage import gpt, luks
+from installer.plan.storage.array import LEVELS, Array
+from installer.plan.storage.disk import WholeDisk
+from installer.plan.storage.element import Element
+from installer.plan.storage.gpt import Partition, PartitionType
+from installer.plan.storage.luks import Luks
+
+DEFAULT_OPTIONS = {
+    FilesystemKind.ext4: ("noatime",),
+    FilesystemKind.xfs: ("noatime",),
+    FilesystemKind.btrfs: ("noatime", "compress=zstd:1"),
+    FilesystemKind.zfs: (),
+}
+"""Mount options nobody chose. None has `discard`: NixOS trims weekly, and btrfs does it by itself, asynchronously."""
+LUKS_HEADER = 16 * MIB
+"""Bytes of a LUKS2 header (LUKS2 on-disk format specification)."""
+ARRAY_HEADER = 264 * MIB
+"""Bytes at most that md keeps for itself on each member: metadata, bitmap, and room for reshaping (md(4))."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What a layout is made for."""
+
+    disks: tuple[WholeDisk, ...]
+    """Which disks, the first being the one that boots."""
+    pool: tuple[WholeDisk, ...] = ()
+    """Disks that the pool has for itself."""
+    firmware: str
+    """`uefi` or `bios`."""
+    memory: int
+    """Bytes of the machine's memory."""
+    pbkdf_memory: int
+    """Bytes for argon2id."""
+    system: int
+    """Bytes of the system to be installed."""
+    gate: tuple[str, ...] = ()
+    """Ids of steps before the first write."""
+
+    @property
+    def smallest(self) -> int:
+        """Bytes of the smallest of the system's disks: in a mirror the rest of the larger ones stays unused."""
+        return min(disk.disk.size for disk in self.disks)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A partition to be cut, before its place is known."""
+
+    role: str
+    """Last part of its label."""
+    type: PartitionType
+    """GPT type."""
+    size: int | None
+    """Bytes, a multiple of the alignment; none: the rest."""
+
+
+def aligned(size: int) -> int:
+    """Up to the next multiple of the alignment."""
+    return -(-size // gpt.ALIGNMENT) * gpt.ALIGNMENT
+
+
+def cut(
+    slices: tuple[Slice, ...], disk: WholeDisk, number: int | None, hostname: str, end: int
+) -> Iterator[Partition]:
+    """The partitions of one disk.
+
+    Args:
+        slices: In order.
+        disk: Whose.
+        number: Of the disk among several, from 1; none: it is the only one.
+        hostname: For their labels.
+        end: Bytes where the last one ends.
+    """
+    start = gpt.ALIGNMENT
+    for place, each in enumerate(slices, start=1):
+        size = end - start if each.size is None else each.size
+        role = with_number(each.role, number)
+        yield Partition(
+            key=f"{each.role}-partition" if number is None else f"{each.role}-partition-{number}",
+            table=f"{disk.key}-table",
+            number=place,
+            label=Names(hostname, (disk.disk,)).label(role, gpt.LABEL_LIMIT),
+            type=each.type,
+            start=start,
+            size=size,
+        )
+        start += size
+
+
+def with_number(name: str, number: int | None) -> str:
+    """`name`, or `name-NUMBER` where there are several."""
+    return name if number is None else f"{name}-{number}"
+
+
+def joined(
+    role: str, members: tuple[str, ...], redundancy: Redundancy, hostname: str, names: Names
+) -> Array:
+    """An md array of partitions."""
+    return Array(
+        key=f"{role}-array",
+        on=members,
+        level=LEVELS[redundancy],
+        uuid=names.array_uuid(f"{role}-array"),
+        name=role,
+        hostname=hostname,
+    )
+
+
+def encrypted(
+    key: str,
+    on: str,
+    names: Names,
+    *,
+    role: str,
+    answers: Answers,
+    memory: int,
+    dispensable: bool = False,
+    key_file: str | None = None,
+) -> Luks:
+    """LUKS on one device."""
+    encryption = answers.storage.encryption
+    file = getattr(encryption.passphrase, "file", None)
+    return Luks(
+        key=key,
+        on=on,
+        uuid=names.uuid(role),
+        label=names.label(role, luks.LABEL_LIMIT),
+        passphrase=SecretReference(name="passphrase", file=file),
+        memory=memory,
+        iterations=encryption.pbkdf_iterations,
+        allow_discards=encryption.allow_discards,
+        dispensable=dispensable,
+        key_file=key_file,
+    )
+
+
+def usable(size: int, devices: int, redundancy: Redundancy) -> int:
+    """Bytes that devices of this size give together."""
+    match redundancy:
+        case Redundancy.none:
+            return size * devices
+        case Redundancy.mirror:
+            return size
+        case Redundancy.raid10:
+            return size * devices // 2
+        case Redundancy.raid5 | Redundancy.raidz1:
+            return size * (devices - 1)
+        case Redundancy.raid6 | Redundancy.raidz2:
+            return size * (devices - 2)
+        case Redundancy.raidz3:
+            return size * (devices - 3)
+
+
+Elements = tuple[Element, ...]
