@@ -47,10 +47,19 @@ def has_nspawn() -> bool:
     return has_root() and machine.boots()
 
 
+def has_postgresql() -> bool:
+    """Whether a private PostgreSQL can be started: it refuses to run as root, so its own user does."""
+    return has_root() and all(map(shutil.which, ("initdb", "postgres", "runuser")))
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
     "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
     "libvirt": (has_libvirt, "as root: make test"),
+    "postgresql": (
+        has_postgresql,
+        "as root, with the programs of the package postgresql on PATH: make test",
+    ),
     "sys_resource": (lambda: has_capability(24), "as root, with CAP_SYS_RESOURCE: make test"),
     "nspawn": (has_nspawn, "as root, where systemd-nspawn boots: make test"),
     "root": (has_root, "as root: make test"),

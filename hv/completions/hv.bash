@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/hv
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_hv_answers_subparsers=(check schema new reference)
+_shtab_hv_answers_subparsers=(check schema new reference serve)
 _shtab_hv_live_subparsers=(prepare show screen)
 _shtab_hv_firstrun_subparsers=(run status retry skip)
 _shtab_hv_net_subparsers=(status confirm guard applied revert)
@@ -19,6 +19,7 @@ _shtab_hv_answers_check_option_strings=(-h --help --machine --json)
 _shtab_hv_answers_schema_option_strings=(-h --help)
 _shtab_hv_answers_new_option_strings=(-h --help --machine)
 _shtab_hv_answers_reference_option_strings=(-h --help)
+_shtab_hv_answers_serve_option_strings=(-h --help --listen --certificate --key --behind-tls --state --forget)
 _shtab_hv_answers_option_strings=(-h --help)
 _shtab_hv_install_option_strings=(-h --help --answers --unattended --again --facts --machine --medium --plan --json --render --confirm --fresh --abort --progress)
 _shtab_hv_live_prepare_option_strings=(-h --help)
@@ -55,6 +56,9 @@ _shtab_hv_probe___facter_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_check_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_check___machine_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_new___machine_COMPGEN=_shtab_compgen_files
+_shtab_hv_answers_serve_pos_0_COMPGEN=_shtab_compgen_dirs
+_shtab_hv_answers_serve___certificate_COMPGEN=_shtab_compgen_files
+_shtab_hv_answers_serve___key_COMPGEN=_shtab_compgen_files
 _shtab_hv_install___answers_COMPGEN=_shtab_compgen_files
 _shtab_hv_install___facts_COMPGEN=_shtab_compgen_files
 _shtab_hv_install___machine_COMPGEN=_shtab_compgen_files
@@ -74,7 +78,7 @@ _shtab_hv_esp___mirror_COMPGEN=_shtab_compgen_dirs
 _shtab_hv_devices___config_COMPGEN=_shtab_compgen_files
 _shtab_hv_pools___config_COMPGEN=_shtab_compgen_files
 
-_shtab_hv_answers_pos_0_choices=(check schema new reference)
+_shtab_hv_answers_pos_0_choices=(check schema new reference serve)
 _shtab_hv_install___progress_choices=(auto plain json)
 _shtab_hv_live_pos_0_choices=(prepare show screen)
 _shtab_hv_firstrun_pos_0_choices=(run status retry skip)
@@ -100,6 +104,9 @@ _shtab_hv_answers_new__h_nargs=0
 _shtab_hv_answers_new___help_nargs=0
 _shtab_hv_answers_reference__h_nargs=0
 _shtab_hv_answers_reference___help_nargs=0
+_shtab_hv_answers_serve__h_nargs=0
+_shtab_hv_answers_serve___help_nargs=0
+_shtab_hv_answers_serve___behind_tls_nargs=0
 _shtab_hv_answers_pos_0_nargs=A...
 _shtab_hv_answers__h_nargs=0
 _shtab_hv_answers___help_nargs=0

@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' install live 'live prepare' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --config --confirm --connect --facter --facts --machine --medium --mirror --output --program --progress --reason --record --render --root --seconds --source --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install live 'live prepare' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --certificate --config --confirm --connect --facter --facts --forget --key --listen --machine --medium --mirror --output --program --progress --reason --record --render --root --seconds --source --state --when
 
 complete -c hv -e
 complete -c hv -f
@@ -79,6 +79,15 @@ complete -c hv -n '_shtab_hv_using answers new' -s h -l help -d 'show this help 
 complete -c hv -n '_shtab_hv_using answers new' -l machine -xka "(__fish_complete_path (commandline -ct))" -d 'and name its free disks: a folder that `hv probe --record` wrote, or the output of `hv probe --json`'
 complete -c hv -n '_shtab_hv_using answers; and test $_shtab_hv_npos -eq 0' -a reference -d 'print the reference page, in Markdown'
 complete -c hv -n '_shtab_hv_using answers reference' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using answers; and test $_shtab_hv_npos -eq 0' -a serve -d 'hand out answers to machines, and follow how they install'
+complete -c hv -n '_shtab_hv_using answers serve' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using answers serve' -l listen -x -d 'where to listen (default: 127.0.0.1:8443)'
+complete -c hv -n '_shtab_hv_using answers serve' -l certificate -xka "(__fish_complete_path (commandline -ct))" -d 'certificate for TLS, PEM, with its chain'
+complete -c hv -n '_shtab_hv_using answers serve' -l key -xka "(__fish_complete_path (commandline -ct))" -d 'its key, PEM'
+complete -c hv -n '_shtab_hv_using answers serve' -l behind-tls -d 'a proxy in front of the server does TLS'
+complete -c hv -n '_shtab_hv_using answers serve' -l state -x -d 'where the state is kept: sqlite:////PATH, or postgresql+psycopg://USER@HOST/DATABASE (default: state.sqlite in DIR)'
+complete -c hv -n '_shtab_hv_using answers serve' -l forget -x -d 'let a machine have its answers anew, and end: nothing is served'
+complete -c hv -n '_shtab_hv_using answers serve; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_directories)" -d 'folder with fleet.toml and what it names'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a install -d 'Install as an answer file says, or show what would be done'
 complete -c hv -n '_shtab_hv_using install' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using install' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'answer file, TOML or JSON'

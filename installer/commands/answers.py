@@ -38,6 +38,29 @@ def parser() -> argparse.ArgumentParser:
     _machine(new, "and name its free disks")
 
     commands.add_parser("reference", help="print the reference page, in Markdown")
+
+    serve = commands.add_parser("serve", help="hand out answers to machines, and follow how they install")
+    serve.add_argument("folder", metavar="DIR", type=Path, help="folder with fleet.toml and what it names")
+    serve.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        default="127.0.0.1:8443",
+        help="where to listen (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--certificate", metavar="FILE", type=Path, help="certificate for TLS, PEM, with its chain"
+    )
+    serve.add_argument("--key", metavar="FILE", type=Path, help="its key, PEM")
+    serve.add_argument("--behind-tls", action="store_true", help="a proxy in front of the server does TLS")
+    serve.add_argument(
+        "--state",
+        metavar="URL",
+        help="where the state is kept: sqlite:////PATH, or postgresql+psycopg://USER@HOST/DATABASE (default: "
+        "state.sqlite in DIR)",
+    )
+    serve.add_argument(
+        "--forget", metavar="NAME", help="let a machine have its answers anew, and end: nothing is served"
+    )
     return top
 
 
@@ -68,7 +91,43 @@ def main(argv: list[str]) -> int:
             from installer.answers.reference import reference
 
             print(reference(), end="")
+        case "serve":
+            _serve(options)
     return Exit.ok
+
+
+def _serve(options: argparse.Namespace) -> None:
+    try:
+        from installer.serve.run import Listen, serve
+        from installer.serve.state import State
+    except ImportError as error:
+        raise HyperError(
+            "this `hv` cannot serve",
+            why=f"the Python package {error.name} is not installed",
+            remedy="install hyper-nixos[server], or the package hv-server of the flake",
+        ) from error
+    state = options.state or f"sqlite:///{options.folder.absolute() / 'state.sqlite'}"
+    if options.forget:
+        known = State(state).forget(options.forget)
+        print(
+            f"{options.forget}: {'its answers are handed out anew' if known else 'had not been handed out'}"
+        )
+        return
+    host, colon, port = options.listen.rpartition(":")
+    if (
+        not colon
+        or not port.isdecimal()
+        or int(port) > 65535
+        or bool(options.certificate) != bool(options.key)
+    ):
+        raise HyperError(
+            "the server cannot listen so",
+            why="--listen takes ADDRESS:PORT, and --certificate and --key go together",
+            remedy="write for example `--listen 192.0.2.1:8443 --certificate cert.pem --key key.pem`",
+            code=Exit.usage,
+        )
+    listen = Listen(host.strip("[]"), int(port), options.certificate, options.key, options.behind_tls)
+    serve(options.folder.absolute(), state, listen)
 
 
 def read_answers(file: str) -> "Answers":
