@@ -77,6 +77,7 @@
         {
           default = own.hv;
           hv = pkgs.callPackage ./nix/packages/hyper-nixos.nix { };
+          hv-server = own.hv.override { withServer = true; };
           docs = pkgs.callPackage ./nix/packages/docs.nix { };
           iso = self.nixosConfigurations."installer-${processor system}".config.system.build.isoImage;
           kexec = inMemory.kexecTree;

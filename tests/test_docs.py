@@ -25,6 +25,7 @@ ELSEWHERE = {
     r"hv probe": "in this form it looks at the machine at hand, which tests/test_probe*.py do",
     r"hv install --answers answers\.toml( --plan| --confirm TOKEN)?": "on the live medium; the lab runs it",
     r"hv install --unattended( --again)?": "on the live medium; tests/test_unattended.py runs it",
+    r"hv answers serve fleet .*": "serves until it is stopped; tests/test_serve.py runs it",
     r"hv support-bundle": "reads what only root may; tests/test_support_bundle.py runs it",
     r"hv install --abort": "puts back what an interrupted installation did; tests/test_execute_abort.py runs it",
     r"hv firstrun .*": "on an installed host; the lab runs it",

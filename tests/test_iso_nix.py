@@ -31,7 +31,7 @@ def own(select: str) -> Any:
 @each_system
 def test_each_package_evaluates_to_a_derivation(system: str) -> None:
     found = own(f"own: builtins.mapAttrs (_: package: package.drvPath) own.packages.{system}")
-    assert sorted(found) == ["default", "docs", "hv", *MEDIA]
+    assert sorted(found) == ["default", "docs", "hv", "hv-server", *MEDIA]
     assert all(path.endswith(".drv") for path in found.values())
     assert found["default"] == found["hv"]
     # Each medium is another thing.

@@ -100,8 +100,14 @@ def test_systemd_accepts_the_first_run_unit(tmp_path: Path) -> None:
 
 def test_the_nix_package_lists_the_dependencies_of_the_project() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["host"]]
-    names = {requirement.split(">=")[0].removesuffix("-python") for requirement in wanted}
+    more = project["optional-dependencies"]
     text = (REPOSITORY / "nix/packages/hyper-nixos.nix").read_text()
-    listed = text.split("dependencies = with python3Packages; [")[1].split("]")[0].split()
-    assert sorted(names) == listed
+    base, server = (
+        piece.split("[")[1].split("]")[0].split() for piece in text.split("with python3Packages;")[1:3]
+    )
+    for listed, wanted in (
+        (base, [*project["dependencies"], *more["host"]]),
+        (server, [*more["server"], *more["postgresql"]]),
+    ):
+        names = {requirement.split(">=")[0].removesuffix("-python") for requirement in wanted}
+        assert sorted(names) == listed

@@ -220,6 +220,7 @@ def test_failure_is_told_everywhere_and_nothing_reboots(site: Site) -> None:
     ("changes", "code", "words"),
     [
         ({"storage": {"disk": {"serial": "none"}, "destroy": "matched"}}, Exit.selection, "none"),
+        # Asked for by a kernel argument: then it is a failure.
         ({"storage": {"disk": {"serial": "none"}}}, Exit.consent, "do not consent"),
         ({"hostname": "Not A Name"}, Exit.answers, "hostname"),
     ],
@@ -234,6 +235,24 @@ def test_refusals_write_nothing(site: Site, changes: dict[str, Any], code: Exit,
     assert "nothing was written to any disk" in done.stdout
     assert site.ready.disk.digest() == before
     assert site.leaks(done) == []
+
+
+@pytest.mark.root
+@pytest.mark.nix
+def test_answers_that_wait_for_a_person_are_no_failure(site: Site) -> None:
+    site.offer()
+    del site.answers["storage"]["destroy"]
+    (site.folder / "live/answers.toml").write_text(json.dumps(site.answers))
+    (site.folder / "root/proc/cmdline").write_text("quiet\n")
+    (site.folder / "bin/blkid").write_text("#!/bin/sh\nexit 2\n")
+    (site.folder / "bin/blkid").chmod(0o755)
+    before = site.ready.disk.digest()
+    done = site.run()
+    assert done.returncode == Exit.consent, done.stdout + done.stderr
+    assert "There are answers (this medium), and nothing is done by itself" in done.stdout
+    assert "FAILED" not in done.stdout
+    assert not list((site.folder / "unattended").glob("support-*"))
+    assert site.ready.disk.digest() == before
 
 
 @pytest.mark.root

@@ -42,6 +42,8 @@ from installer.webhooks.event import BundleTold
 
 FOLDER = Path("/run/hyper-nixos/unattended")
 """Log of the search for answers, the notice for the screen, the support bundle."""
+PAGE = "hyper-nixos-page.service"
+"""The unit that has the live system's screen (iso/live/console.nix)."""
 NOTICE = "notice.txt"
 """The last words, for the live system's page."""
 
@@ -78,7 +80,8 @@ def run(at: Unattended) -> Exit:
     """Fetch, check, plan, install; tell webhooks; on failure write a support bundle and say what to pass on.
 
     Returns:
-        `ok`; `nothing` when no source has answers, or `hv.unattended=no` was said.
+        `ok`; `nothing` when no source has answers, or `hv.unattended=no` was said; `consent` when answers lie there
+        that do not consent, and nobody asked.
 
     Raises:
         HyperError: it failed; all that a person must know was said already.
@@ -127,12 +130,8 @@ class _Attempt:
             return Exit.nothing
         self._answers, name = found
         if self._answers.storage.destroy != "matched":
-            raise HyperError(
-                "the answers do not consent to an unattended installation",
-                why='they do not say destroy = "matched" in [storage]: nobody is here to confirm what is destroyed',
-                remedy="add it, or log in and run `hv install --answers FILE`, which shows the plan",
-                code=Exit.consent,
-            )
+            return self._without_consent(name, arguments)
+        self._clear_screen()
         client = make_client(self._answers, arguments)
         self._hooks = WebhookWatcher(self._answers, client, at.root)
         guard = None if at.again or arguments.again else refuse_again
@@ -148,6 +147,26 @@ class _Attempt:
                 output=at.output,
             )
         )
+
+    def _without_consent(self, name: str, arguments: Arguments) -> Exit:
+        """Answers lie there, and a person is to confirm the plan: a failure only where somebody asked for more."""
+        why = 'they do not say destroy = "matched" in [storage], and nobody is here to confirm what is destroyed'
+        if arguments.wanted or arguments.answers:
+            raise HyperError(
+                "the answers do not consent to an unattended installation",
+                why=why,
+                remedy="add it, or log in and run `hv install --answers FILE`, which shows the plan",
+                code=Exit.consent,
+            )
+        self._say(f"There are answers ({name}), and nothing is done by itself: {why}.")
+        return Exit.consent
+
+    def _clear_screen(self) -> None:
+        """The live system's page would draw over what is said from now on."""
+        try:
+            self._runner.run(["systemctl", "stop", PAGE], check=False, timeout=30)
+        except CommandError:  # not our live system
+            return
 
     def _answers_at_hand(self) -> tuple[Answers, str]:
         file, read = self._at.answers_file, self._at.read

@@ -11,6 +11,7 @@
     ./login.nix
     ./medium.nix
     ./tools.nix
+    ./unattended.nix
   ];
 
   # What a program asks whether it runs on a live system (os-release(5)).

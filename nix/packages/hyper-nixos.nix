@@ -1,4 +1,5 @@
-# The program `hv`. Its Python dependencies are those of pyproject.toml, with the extra `host`; a test compares the two.
+# The program `hv`. Its Python dependencies are those of pyproject.toml, with the extra `host`, and `server` where that is
+# wanted; a test compares the two.
 {
   lib,
   python3Packages,
@@ -16,6 +17,8 @@
   util-linux,
   xfsprogs,
   zstd,
+  # Whether `hv answers serve` works: an administrator's machine serves, a host and the live system do not.
+  withServer ? false,
 }:
 let
   project = (lib.importTOML ../../pyproject.toml).project;
@@ -42,17 +45,27 @@ python3Packages.buildPythonApplication {
 
   build-system = [ python3Packages.hatchling ];
   nativeBuildInputs = [ installShellFiles ];
-  dependencies = with python3Packages; [
-    dnspython
-    jinja2
-    libvirt
-    pydantic
-    pyparted
-    pyudev
-    rich
-    segno
-    urllib3
-  ];
+  dependencies =
+    (with python3Packages; [
+      dnspython
+      jinja2
+      libvirt
+      pydantic
+      pyparted
+      pyudev
+      rich
+      segno
+      urllib3
+    ])
+    ++ lib.optionals withServer (
+      with python3Packages;
+      [
+        fastapi
+        psycopg
+        sqlalchemy
+        uvicorn
+      ]
+    );
 
   # The field's own tools that the installer and the first run call; Nix and QEMU are the system's.
   makeWrapperArgs = [

@@ -3,13 +3,17 @@
 import os
 import platform
 import sys
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from installer.errors import HyperError
+from tests.bench import rollout
 from tests.bench.command_line import contests
 from tests.bench.contest import Result, hold, spread
 from tests.bench.installation import GOAL, measure
 
+ROLLOUT = rollout.Rollout(machines=10_000, spread=400, down=10, limit=900)
 ROW = "{:<22} {:>24} {:>24} {:>7} {:>6}"
 
 
@@ -36,6 +40,14 @@ def main() -> int:
     )
     if installed.ratio > GOAL:
         missed.append("installing in the lab")
+    with TemporaryDirectory() as folder:
+        seen = rollout.run(ROLLOUT, Path(folder))
+    print(rollout.told(ROLLOUT, seen))
+    problems = rollout.wrong(ROLLOUT, seen)
+    for problem in problems[:10]:
+        print(f"  {problem}")
+    if problems or seen.quantile(0.99) > rollout.GOAL:
+        missed.append("rollout")
     return 1 if missed else 0
 
 
