@@ -529,6 +529,20 @@ def test_archive_with_secrets(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "given", "name"),
+    [
+        (ANSWERS, "answers.toml", "answers.toml"),
+        (b' {"version": 1}', "answers.toml", "answers.json"),
+        (b'{"version": 1}', "kvm1.json", "kvm1.json"),
+        (ANSWERS, "v1", "answers.toml"),
+        (ANSWERS, "kvm1.json", "answers.toml"),
+    ],
+)
+def test_how_answers_are_written_is_seen(content: bytes, given: str, name: str) -> None:
+    assert unpack(content, given).name == name
+
+
+@pytest.mark.parametrize(
     "name", ["../escape", "secrets/../../etc/passwd", "secrets/a/b", "/etc/shadow", "other"]
 )
 def test_archive_with_strange_names(name: str) -> None:

@@ -50,8 +50,9 @@ def split(content: bytes) -> tuple[bytes, bytes | None]:
 def unpack(payload: bytes, name: str) -> Package:
     """Answers and secrets. Raises HyperError (Exit.fetch) for an archive that is none of ours."""
     if payload[_TAR_AT : _TAR_AT + len(_TAR_MAGIC)] != _TAR_MAGIC:
-        kind = "answers.json" if payload.lstrip()[:1] == b"{" else "answers.toml"
-        return Package(payload, name if name.endswith((".toml", ".json")) else kind)
+        # No TOML begins so, and a source without file names tells it in no other way.
+        ending = ".json" if payload.lstrip()[:1] == b"{" else ".toml"
+        return Package(payload, name if name.endswith(ending) else f"answers{ending}")
     answers: tuple[str, bytes] | None = None
     secrets: dict[str, bytes] = {}
     try:
