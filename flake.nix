@@ -158,6 +158,8 @@
               python.mkdocs-material
               python.pytest
               python.pytest-xdist
+              python.tree-sitter
+              python.tree-sitter-grammars.tree-sitter-nix
             ]))
           ];
         };

@@ -43,7 +43,7 @@ def test_each_rendered_file_parses(path: Path) -> None:
 @pytest.mark.nix
 @every_case
 def test_each_option_exists_and_takes_its_value(name: str) -> None:
-    assert list(options.problems(options.values(hosts.GOLDEN / name), options.fixture())) == []
+    assert list(options.problems(options.values(hosts.GOLDEN / name), options.host_options())) == []
 
 
 @pytest.mark.nix
@@ -61,7 +61,8 @@ def test_a_wrong_option_is_found(tmp_path: Path, path: str, old: str, new: str) 
     files = dict(rendered("bios-ext4-small").files)
     assert old in files[path]
     files[path] = files[path].replace(old, new)
-    assert len(list(options.problems(options.values(hosts.write(files, tmp_path)), options.fixture()))) == 1
+    found = options.problems(options.values(hosts.write(files, tmp_path)), options.host_options())
+    assert len(list(found)) == 1
 
 
 @pytest.mark.nixpkgs

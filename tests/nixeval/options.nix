@@ -1,7 +1,7 @@
 # The options that given paths of values belong to, with a structural view of their types.
 #
 # A path is a list of names; list positions are "*". Answers { pattern, type } for each, where names that a type leaves
-# open are "<name>"; { unknown = path; } where there is no such option.
+# open are "<name>"; { above = path; } where there are only options below; { unknown = path; } where there is none.
 {
   nixpkgs,
   modules,
@@ -68,7 +68,9 @@ let
       rest = builtins.tail path;
       here = options.${head};
     in
-    if path == [ ] || !(options ? ${head}) then
+    if path == [ ] then
+      { above = pattern; }
+    else if !(options ? ${head}) then
       { unknown = pattern ++ path; }
     else if lib.isOption here then
       inside here.type (pattern ++ [ head ]) rest
