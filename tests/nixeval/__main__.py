@@ -5,7 +5,9 @@ That is tests/golden, but for plans, and the pages of docs/reference that are ma
 
 import sys
 
-from tests.nixeval import hosts, network, options, pages, phases, units
+from tests.nixeval import digests, hosts, network, options, pages, phases, services, units
+
+PARTS = (hosts, network, options, phases, units, services, pages, digests)
 
 if __name__ == "__main__":
-    sys.exit(max(part.main() for part in (hosts, network, options, phases, units, pages)))
+    sys.exit(max(part.main() for part in PARTS))

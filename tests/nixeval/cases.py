@@ -7,6 +7,7 @@ from typing import Any
 from installer.answers.load import load
 from installer.answers.model import Answers
 from installer.facts import Facts
+from installer.kinds import FirmwareKind
 from installer.medium import Medium
 from installer.plan.planner import make_plan
 from installer.render import RenderedHost, load_templates, render
@@ -329,6 +330,26 @@ def inputs(name: str) -> tuple[Facts, Answers]:
         return machines.load(EXAMPLES[name]), load(path.read_bytes(), path.name)
     facts, data = MADE[name]
     return facts, Answers.model_validate(data)
+
+
+def on_architecture(facts: Facts, architecture: str) -> Facts:
+    """The same machine with an ARM processor: same disks and devices, but UEFI and ARM's IOMMU; there is no other."""
+    if facts.cpu.architecture == architecture:
+        return facts
+    cpu = facts.cpu.model_copy(update={"architecture": architecture, "vendor": "ARM Limited"})
+    firmware = facts.firmware.model_copy(update={"kind": FirmwareKind.uefi64})
+    units = ("smmu3.0x0000000009050000",) if facts.iommu.units else ()
+    iommu = facts.iommu.model_copy(update={"units": units})
+    return facts.model_copy(update={"cpu": cpu, "firmware": firmware, "iommu": iommu})
+
+
+@cache
+def rendered_on(name: str, architecture: str) -> RenderedHost:
+    """The files of a case on a processor architecture."""
+    facts, answers = inputs(name)
+    facts = on_architecture(facts, architecture)
+    medium = MEDIUM.model_copy(update={"system": f"{architecture}-linux"})
+    return render(facts, answers, make_plan(facts, answers, medium), medium, load_templates())
 
 
 @cache

@@ -42,9 +42,11 @@ def flakes() -> str:
     return f"(import {FLAKE} {{ nixpkgs = {nixpkgs()}; repository = {REPOSITORY}; }})"
 
 
-def evaluate_flake_host(directory: Path, hostname: str, select: str = TOPLEVEL) -> Evaluated:
+def evaluate_flake_host(
+    directory: Path, hostname: str, select: str = TOPLEVEL, system: str = "x86_64-linux"
+) -> Evaluated:
     """Evaluate the host of a rendered flake, with this repository as its `hyper-nixos`."""
-    return evaluate(select, f'{flakes()}.modulesOf {directory} "{hostname}"')
+    return evaluate(select, f'{flakes()}.modulesOf {directory} "{hostname}"', system)
 
 
 def evaluate(select: str, modules: Sequence[Path | str] | str, system: str = "x86_64-linux") -> Evaluated:

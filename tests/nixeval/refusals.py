@@ -1,0 +1,132 @@
+"""What our modules refuse: for each of their assertions, a module that makes it fail on the example host.
+
+An assertion that is not here fails tests/test_nix_refusals.py. To add one: some words of its message that no other has,
+and a module of a host that is to be refused.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tree_sitter import Node
+
+from tests.nixeval.nix import REPOSITORY
+from tests.nixeval.reader import PARSER
+
+HARDENED = 'hypervisor.phase = "hardened";'
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A host that is refused."""
+
+    words: str
+    """What no other message says, without parts that are computed."""
+    module: str
+    """Nix: what is wrong with the host."""
+
+
+REFUSALS = (
+    # core
+    Refusal(
+        "Nobody could log in as an administrator",
+        """{ lib, ... }: {
+          users.users.alice.openssh.authorizedKeys.keys = lib.mkForce [ ];
+          users.users.alice.hashedPassword = "!$6$locked";
+        }""",
+    ),
+    # passthrough
+    Refusal(
+        "is no PCI address",
+        '{ hypervisor.passthrough.devices."01:00.0" = { vendor = "10de"; device = "2204"; }; }',
+    ),
+    # privileges
+    Refusal("is in the group", '{ users.users.alice.extraGroups = [ "libvirtd" ]; }'),
+    Refusal(
+        "QEMU would run as root",
+        "{ lib, ... }: { virtualisation.libvirtd.qemu.runAsRoot = lib.mkForce true; }",
+    ),
+    Refusal("but there is no program to run", "{ hypervisor.privileges.broker.enable = true; }"),
+    # security
+    Refusal(
+        "keeps accounts as they are declared",
+        f"""{{ {HARDENED} hypervisor.security.profile = "strict";
+          users.users.bob = {{ isNormalUser = true; extraGroups = [ "wheel" ]; }}; }}""",
+    ),
+    Refusal("has no firewall", f"{{ {HARDENED} networking.firewall.enable = false; }}"),
+    Refusal(
+        "would lock every administrator out of SSH",
+        f'{{ {HARDENED} services.openssh.settings.AllowUsers = [ "grace" ]; }}',
+    ),
+    Refusal(
+        "would block every keyboard",
+        '{ hypervisor.security.usb = { enable = true; keyboards = false; present = "apply-policy"; }; }',
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """An assertion in the text of a module."""
+
+    file: str
+    line: int
+    parts: tuple[str, ...]
+    """The message, between what is computed."""
+
+    def says(self, message: str) -> bool:
+        """Whether an evaluated message is this one's."""
+        fixed = [_spaced(part) for part in self.parts]
+        fixed[0] = fixed[0].lstrip()
+        fixed[-1] = fixed[-1].rstrip()
+        return re.fullmatch(".*".join(map(re.escape, fixed)), _spaced(message).strip()) is not None
+
+    def has(self, words: str) -> bool:
+        """Whether the message has some words, without what is computed."""
+        return any(words in _spaced(part) for part in self.parts)
+
+
+def _spaced(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def assertions(root: Path = REPOSITORY) -> Iterator[Assertion]:
+    """Every assertion in our modules: sets of `assertion` and `message`."""
+    for folder in ("nix/modules", "iso"):
+        for path in sorted((root / folder).rglob("*.nix")):
+            tree = PARSER.parse(path.read_bytes())
+            yield from _inside(tree.root_node, str(path.relative_to(root)))
+
+
+def _inside(node: Node, file: str) -> Iterator[Assertion]:
+    if node.type == "binding_set":
+        bound = {
+            (name.text or b"").decode(): child.child_by_field_name("expression")
+            for child in node.named_children
+            if child.type == "binding" and (name := child.child_by_field_name("attrpath"))
+        }
+        if bound.keys() >= {"assertion", "message"} and (message := bound["message"]):
+            yield Assertion(file, node.start_point.row + 1, tuple(_parts(message)))
+    for child in node.named_children:
+        yield from _inside(child, file)
+
+
+def _parts(node: Node) -> list[str]:
+    """Fixed parts of a text; what is computed lies between two of them."""
+    if node.type not in {"string_expression", "indented_string_expression"}:
+        fixed = [part for child in node.named_children for part in _parts(child)]
+        return ["", *fixed, ""]
+    parts = [""]
+    for child in node.named_children:
+        text = (child.text or b"").decode()
+        match child.type:
+            case "interpolation":
+                parts.append("")
+            case "escape_sequence":
+                parts[-1] += text.removeprefix("\\").removeprefix("''")
+            case "dollar_escape":
+                parts[-1] += text.removeprefix("\\").removeprefix("''")
+            case _:
+                parts[-1] += text
+    return parts
