@@ -446,6 +446,7 @@ def test_kernel_settings_exist(state: str) -> None:
 
 # Units.
 
+<<<<<<< HEAD
 BUDGETS: dict[str, tuple[float, str]] = {
     "hvd.service": (3.0, "people reach it"),
     "hyper-nixos-devices.service": (
@@ -500,6 +501,8 @@ def test_the_measure_can_fail(tmp_path: Path) -> None:
     )
     assert exposure(bare, "hvd.service", tmp_path) > 3.0
 
+=======
+>>>>>>> fba9b0f (tests: every service of ours is measured, the live medium's and stage 1's too)
 
 @pytest.mark.nixpkgs
 def test_services_of_setup_are_gone_when_hardened() -> None:

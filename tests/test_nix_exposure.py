@@ -1,0 +1,72 @@
+"""How much an attacker who takes over a service of ours could reach, by systemd's own measure."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.nixeval import services
+
+REACHED = 3.0
+"""Most for a service that a person reaches."""
+BUDGETS: dict[str, tuple[float, str]] = {
+    "host/hvd.service": (REACHED, "people reach it"),
+    "host/hyper-nixos-firstrun.service": (
+        9.8,
+        "root, once, asked by nobody: it grows disks, defines guests, and switches the system, which does everything",
+    ),
+    "initrd/hyper-nixos-vfio.service": (
+        9.8,
+        "root in stage 1, where there is nobody else and nothing of the host yet: it writes two files of sysfs a device",
+    ),
+}
+"""Most exposure that `systemd-analyze security` may find in each service, and why."""
+
+
+def exposure(text: str, name: str, folder: Path) -> float:
+    """systemd's own measure of a unit, 0 to 10, worst first (systemd-analyze(1), security)."""
+    unit = folder / name
+    unit.write_text(re.sub(r"@[a-z0-9+._-]+@", "/usr", text))
+    command = ("systemd-analyze", "security", "--offline=yes", "--no-pager", unit)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found, done.stderr
+    return float(found[1])
+
+
+@pytest.mark.nixpkgs
+def test_services_are_as_committed() -> None:
+    assert services.services() == services.committed(), "if wanted: python -m tests.nixeval.services"
+
+
+def test_each_service_has_a_budget_with_its_reason() -> None:
+    assert services.committed().keys() == BUDGETS.keys(), "give each service of ours a budget"
+    assert all(reason for _, reason in BUDGETS.values())
+
+
+def test_each_service_that_a_module_defines_is_measured() -> None:
+    measured = {Path(path).name for path in services.committed()}
+    left = services.declared() - measured
+    assert left == set(), "switch it on in EVERYTHING of tests/nixeval/services.py, then run it"
+
+
+@pytest.mark.parametrize("path", BUDGETS)
+def test_a_service_stays_within_its_budget(path: str, tmp_path: Path) -> None:
+    budget, _ = BUDGETS[path]
+    assert exposure(services.committed()[path], Path(path).name, tmp_path) <= budget
+
+
+def test_no_service_that_people_reach_asks_for_more() -> None:
+    """Who connects to a socket that is open to groups of people reaches the service behind it."""
+    reached = {
+        path for path, text in services.committed().items() if re.search(r"^Requires=.*\.socket", text, re.M)
+    }
+    assert reached
+    assert all(BUDGETS[path][0] <= REACHED for path in reached)
+
+
+def test_the_measure_can_fail(tmp_path: Path) -> None:
+    text = services.committed()["host/hvd.service"]
+    held = r"^(Capability|Private|Protect|Restrict|SystemCall|NoNew|User|Group).*\n"
+    assert exposure(re.sub(held, "", text, flags=re.MULTILINE), "hvd.service", tmp_path) > REACHED
