@@ -20,6 +20,14 @@ BUDGETS: dict[str, tuple[float, str]] = {
         9.8,
         "root in stage 1, where there is nobody else and nothing of the host yet: it writes two files of sysfs a device",
     ),
+    "medium/hyper-nixos-live.service": (
+        9.8,
+        "root, once, on a system without data of anybody: it reads the medium, and says who may log in over SSH",
+    ),
+    "medium/hyper-nixos-page.service": (
+        9.8,
+        "a page without input of its own: whoever is at this screen has a shell of root on the next one",
+    ),
 }
 """Most exposure that `systemd-analyze security` may find in each service, and why."""
 

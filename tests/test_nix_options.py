@@ -19,9 +19,11 @@ from tests.nixeval.units import EXAMPLE
 
 NOT_YET = {("nix/modules/security/firewall.nix", "hypervisor.network.firewall")}
 """What is set only where it exists."""
-HIDDEN: dict[tuple[str, str], str] = {}
+HIDDEN: dict[tuple[str, str], str] = {("flake.nix", "hypervisor.<name>"): "{ enable }"}
 """Definitions of options whose names only an evaluation tells: module and place, and what computes them."""
-NOT_FOLLOWED: dict[str, str] = {}
+NOT_FOLLOWED: dict[str, str] = {
+    'flake.nix: module ./tests/golden/hosts + "/${name}/configuration.nix"': "tests/test_render.py",
+}
 """Modules whose place only an evaluation tells, and who else holds them."""
 READ_OTHERWISE = {"nix/checks", "nix/packages", "nix/templates"}
 """Folders whose files are no modules."""
