@@ -47,14 +47,21 @@ def test_an_assertion_without_a_case_would_be_seen(tmp_path: Path) -> None:
 
 TOGETHER = 20
 """Hosts in one evaluation: more would need more memory than a small machine has."""
+SYSTEMS = sorted({refusal.system for refusal in REFUSALS})
+GROUPS = [
+    (system, cases[start : start + TOGETHER])
+    for system in SYSTEMS
+    if (cases := [refusal for refusal in REFUSALS if refusal.system == system])
+    for start in range(0, len(cases), TOGETHER)
+]
 
 
 @pytest.mark.nixpkgs
-@pytest.mark.parametrize("start", range(0, len(REFUSALS), TOGETHER))
-def test_each_refusal_is_told(start: int) -> None:
-    cases = REFUSALS[start : start + TOGETHER]
+@pytest.mark.parametrize(("system", "cases"), GROUPS)
+def test_each_refusal_is_told(system: str, cases: list[Refusal]) -> None:
     select = SELECT.replace("MODULES", json.dumps(str(MODULES)))
     select = select.replace("CASES", " ".join(f"({case.module})" for case in cases))
-    for case, messages in zip(cases, evaluate(select, [MODULES, EXAMPLE]).value, strict=True):
+    told = evaluate(select, [MODULES, EXAMPLE], system).value
+    for case, messages in zip(cases, told, strict=True):
         (assertion,) = meant(case)
         assert any(assertion.says(message) for message in messages), (case.words, messages)

@@ -14,6 +14,7 @@ from tree_sitter import Node
 from tests.nixeval.nix import REPOSITORY
 from tests.nixeval.reader import PARSER
 
+DEVICES = '{ "0000:01:00.0" = { vendor = "10de"; device = "2204"; }; }'
 HARDENED = 'hypervisor.phase = "hardened";'
 
 
@@ -25,6 +26,7 @@ class Refusal:
     """What no other message says, without parts that are computed."""
     module: str
     """Nix: what is wrong with the host."""
+    system: str = "x86_64-linux"
 
 
 REFUSALS = (
@@ -35,6 +37,33 @@ REFUSALS = (
           users.users.alice.openssh.authorizedKeys.keys = lib.mkForce [ ];
           users.users.alice.hashedPassword = "!$6$locked";
         }""",
+    ),
+    Refusal("and it needs the feature", "{ hypervisor.features.docker-command.enable = true; }"),
+    Refusal(
+        "are both true, and they conflict",
+        "{ hypervisor.features = { page-sharing.enable = true; memory-encryption.enable = true; }; }",
+    ),
+    Refusal(
+        "is true, and the feature is for",
+        "{ hypervisor.features.nested-virtualization.enable = true; }",
+        "aarch64-linux",
+    ),
+    Refusal("which takes no feature above the risk", '{ hypervisor.riskTolerance = "paranoid"; }'),
+    Refusal(
+        "points together, and those that are on have",
+        f"""{{ hypervisor = {{
+          tier = "enterprise";
+          features = {{ nested-virtualization.enable = true; foreign-architectures.enable = true; }};
+          passthrough.devices = {DEVICES};
+        }}; }}""",
+    ),
+    Refusal(
+        "hypervisor.virtualization.hugepages reserves pages",
+        """{ hypervisor = { features.hugepages.enable = false; virtualization.hugepages."2M" = 1; }; }""",
+    ),
+    Refusal(
+        "hypervisor.passthrough keeps devices for guests",
+        f"{{ hypervisor = {{ features.passthrough.enable = false; passthrough.devices = {DEVICES}; }}; }}",
     ),
     # passthrough
     Refusal(
