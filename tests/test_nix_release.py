@@ -25,10 +25,6 @@ ASKS = {
 }
 """How Nix text finds out which release it is in."""
 ALLOWED: dict[tuple[str, str], str] = {
-    (
-        "nix/modules/security/firewall.nix",
-        "options.hypervisor.network ? firewall",
-    ): "an option of ours, of a module that need not be there",
     ("iso/media/disk.nix", "lib.trivial.release"): "a medium's data begin with its own release",
 }
 """Where a module looks for an option all the same: file and text, and why it is no question of the release."""

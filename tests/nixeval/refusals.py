@@ -65,6 +65,68 @@ REFUSALS = (
         "hypervisor.passthrough keeps devices for guests",
         f"{{ hypervisor = {{ features.passthrough.enable = false; passthrough.devices = {DEVICES}; }}; }}",
     ),
+    # network
+    Refusal(
+        "from the same MAC address",
+        '{ hypervisor.network.links = { a.mac = "52:54:00:00:00:01"; b.mac = "52:54:00:00:00:01"; }; }',
+    ),
+    Refusal(
+        "has more than one interface named",
+        '{ hypervisor.network = { links.a = { }; isolatedBridges = [ "a" ]; }; }',
+    ),
+    Refusal(
+        "cannot be a member twice",
+        '{ hypervisor.network = { links.a = { }; bridges = { x.members = [ "a" ]; y.members = [ "a" ]; }; }; }',
+    ),
+    Refusal("is named as a member or a VLAN's link", '{ hypervisor.network.bonds.x.members = [ "a" ]; }'),
+    Refusal(
+        "has addresses and is a member too",
+        '{ hypervisor.network = { links.a.addressing = { }; bridges.x.members = [ "a" ]; }; }',
+    ),
+    Refusal(
+        "more than once. Give each its own id",
+        """{ hypervisor.network = {
+          links.a = { };
+          vlans = { x = { id = 2; link = "a"; }; y = { id = 2; link = "a"; }; };
+        }; }""",
+    ),
+    Refusal(
+        "as Bond=, Bridge= or VLAN=, but no netdev makes it",
+        '{ systemd.network.networks."40-a" = { matchConfig.Name = "a"; networkConfig.Bridge = "x"; }; }',
+    ),
+    Refusal(
+        "There is no such interface:", '{ hypervisor.network.zones.storage.interfaces = [ "sotrage" ]; }'
+    ),
+    Refusal(
+        "An interface is in two zones",
+        """{ hypervisor.network = {
+          otherInterfaces = [ "a1" ];
+          zones = { x.interfaces = [ "a*" ]; y.interfaces = [ "a1" ]; };
+        }; }""",
+    ),
+    Refusal(
+        "A member of a bridge or bond is in a zone",
+        """{ hypervisor.network = {
+          links.a.mac = "52:54:00:00:00:01";
+          bridges.x = { members = [ "a" ]; addressing = { }; };
+          zones.management.interfaces = [ "a" "x" ];
+        }; }""",
+    ),
+    Refusal("There is no such zone:", '{ hypervisor.network.zones.guests.forwardTo = [ "x" ]; }'),
+    Refusal(
+        "outside is what is in no other zone",
+        '{ hypervisor.network = { links.a = { }; zones.outside.interfaces = [ "a" ]; }; }',
+    ),
+    Refusal("Nobody could reach this host's SSH server", "{ services.openssh.openFirewall = false; }"),
+    Refusal("would wipe the tables that libvirt makes", "{ networking.nftables.flushRuleset = true; }"),
+    Refusal("needs nftables, but networking.nftables", "{ networking.nftables.enable = false; }"),
+    Refusal(
+        "networking.firewall.filterForward would refuse", "{ networking.firewall.filterForward = true; }"
+    ),
+    Refusal(
+        "these names belong to programs",
+        '{ networking.nftables.tables.hyper-nixos-guests = { family = "bridge"; content = ""; }; }',
+    ),
     # passthrough
     Refusal(
         "is no PCI address",

@@ -3,7 +3,6 @@
 {
   config,
   lib,
-  options,
   ...
 }:
 let
@@ -11,32 +10,26 @@ let
   has = profile: lib.elem profile cfg.inForce;
 in
 {
-  config = lib.mkIf cfg.enable (
-    lib.mkMerge [
+  config = lib.mkIf cfg.enable {
+    networking.firewall = {
+      enable = lib.mkDefault true;
+      allowPing = lib.mkIf (has "paranoid") (lib.mkDefault false);
+    };
+    hypervisor.network.firewall = {
+      logRefused = lib.mkIf (has "balanced") (lib.mkDefault true);
+      # Counted for each address alone, so that nobody is kept out by what others do.
+      rateLimitSSH = lib.mkIf (has "strict") (
+        lib.mkDefault (if has "paranoid" then "6/minute" else "20/minute")
+      );
+    };
+    assertions = [
       {
-        networking.firewall = {
-          enable = lib.mkDefault true;
-          allowPing = lib.mkIf (has "paranoid") (lib.mkDefault false);
-        };
-        assertions = [
-          {
-            assertion = config.hypervisor.phase == "hardened" -> config.networking.firewall.enable;
-            message = ''
-              Phase hardened has no firewall: networking.firewall.enable is false. Take that line out, or open what is
-              needed with networking.firewall.allowedTCPPorts and networking.firewall.interfaces.
-            '';
-          }
-        ];
+        assertion = config.hypervisor.phase == "hardened" -> config.networking.firewall.enable;
+        message = ''
+          Phase hardened has no firewall: networking.firewall.enable is false. Take that line out, or open what is
+          needed with networking.firewall.allowedTCPPorts and networking.firewall.interfaces.
+        '';
       }
-      (lib.optionalAttrs (options.hypervisor.network ? firewall) {
-        hypervisor.network.firewall = {
-          logRefused = lib.mkIf (has "balanced") (lib.mkDefault true);
-          # Counted for each address alone, so that nobody is kept out by what others do.
-          rateLimitSSH = lib.mkIf (has "strict") (
-            lib.mkDefault (if has "paranoid" then "6/minute" else "20/minute")
-          );
-        };
-      })
-    ]
-  );
+    ];
+  };
 }
