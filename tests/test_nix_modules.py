@@ -53,7 +53,6 @@ def test_libvirt_is_closed() -> None:
     assert "iifname virbr0 udp dport { 53, 67 } accept" in found["rules"]
 
 
-<<<<<<< HEAD
 LOCKED = """{ lib, ... }: {
   users.users.alice.openssh.authorizedKeys.keys = lib.mkForce [ ];
   users.users.alice.hashedPassword = "!$6$locked";
@@ -75,27 +74,6 @@ LOCKED = """{ lib, ... }: {
 def test_each_assertion_fires(module: str, message: str) -> None:
     failed = example("host: null", module).failed_assertions
     assert any(message in text for text in failed)
-=======
-@pytest.mark.nixpkgs
-def test_passthrough_claims_in_stage_1_and_rescue_claims_nothing() -> None:
-    select = """host: let
-      initrd = config: config.boot.initrd.systemd.services ? hyper-nixos-vfio;
-      rescue = host.config.specialisation.rescue.configuration;
-    in {
-      inherit (host.config.boot) extraModprobeConfig;
-      modules = host.config.boot.initrd.kernelModules;
-      claims = [ (initrd host.config) (initrd rescue) ];
-      phase = rescue.hypervisor.phase;
-    }"""
-    host = example(select, units.PASSTHROUGH)
-    assert (host.failed_assertions, host.warnings) == ((), ())
-    assert host.value["claims"] == [True, False]
-    assert host.value["phase"] == "setup"
-    assert "softdep nouveau pre: vfio-pci" in host.value["extraModprobeConfig"]
-    modules = {*host.value["modules"]}
-    assert {"vfio", "vfio_iommu_type1", "vfio_pci"} <= modules
-    assert "vfio_virqfd" not in modules
->>>>>>> a2b2a3c (tests: each assertion of the modules has a host that it refuses; one file knows the release)
 
 
 @pytest.mark.nixpkgs

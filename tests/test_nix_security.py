@@ -446,63 +446,6 @@ def test_kernel_settings_exist(state: str) -> None:
 
 # Units.
 
-<<<<<<< HEAD
-BUDGETS: dict[str, tuple[float, str]] = {
-    "hvd.service": (3.0, "people reach it"),
-    "hyper-nixos-devices.service": (
-        3.0,
-        "root, at boot: it writes to sysfs and sets up network cards (CAP_NET_ADMIN, CAP_SYS_ADMIN)",
-    ),
-    "hyper-nixos-esp-check.service": (
-        2.0,
-        "root, by a timer: it reads boot partitions and partition tables",
-    ),
-    "hyper-nixos-firstrun.service": (
-        9.8,
-        "root, once, asked by nobody: it grows disks, defines guests, and switches the system, which does everything",
-    ),
-    "hyper-nixos-network.service": (
-        3.0,
-        "root, at a switch and at boot, asked by nobody: it keeps a record and asks systemd for a timer",
-    ),
-    "hyper-nixos-md-check.service": (2.0, "root, by a timer: it writes to sysfs"),
-    "hyper-nixos-pools.service": (2.0, "root, at boot: it makes folders anywhere and asks libvirt"),
-}
-"""Most exposure that `systemd-analyze security` may find, and why. 3.0 for whatever a person reaches."""
-
-
-def exposure(text: str, name: str, folder: Path) -> float:
-    """systemd's own measure of a unit, 0 to 10, worst first (systemd-analyze(1), security)."""
-    unit = folder / name
-    unit.write_text(re.sub(r"@[a-z-]+@", "/usr", text))
-    command = ("systemd-analyze", "security", "--offline=yes", "--no-pager", unit)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
-    assert found, done.stderr
-    return float(found[1])
-
-
-def test_units_stay_within_their_budget(tmp_path: Path) -> None:
-    services = {path.name: path.read_text() for path in (phases.FILES / "units").glob("*.service")}
-    assert services.keys() == BUDGETS.keys(), "give each service of ours a budget, with the reason"
-    for name, text in services.items():
-        budget, _ = BUDGETS[name]
-        found = exposure(text, name, tmp_path)
-        assert found <= budget, f"{name}: {found}"
-
-
-def test_the_measure_can_fail(tmp_path: Path) -> None:
-    text = (phases.FILES / "units/hvd.service").read_text()
-    bare = re.sub(
-        r"^(Capability|Private|Protect|Restrict|SystemCall|NoNew|User|Group).*\n",
-        "",
-        text,
-        flags=re.MULTILINE,
-    )
-    assert exposure(bare, "hvd.service", tmp_path) > 3.0
-
-=======
->>>>>>> fba9b0f (tests: every service of ours is measured, the live medium's and stage 1's too)
 
 @pytest.mark.nixpkgs
 def test_services_of_setup_are_gone_when_hardened() -> None:

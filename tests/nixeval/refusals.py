@@ -127,10 +127,11 @@ REFUSALS = (
         "these names belong to programs",
         '{ networking.nftables.tables.hyper-nixos-guests = { family = "bridge"; content = ""; }; }',
     ),
-    # passthrough
+    # passthrough; the others: tests/test_nix_passthrough.py
     Refusal(
-        "is no PCI address",
-        '{ hypervisor.passthrough.devices."01:00.0" = { vendor = "10de"; device = "2204"; }; }',
+        'on a machine of another kind. Set it to "arm"',
+        '{ hypervisor.passthrough = { enable = true; processor = "amd"; }; }',
+        "aarch64-linux",
     ),
     # privileges
     Refusal("is in the group", '{ users.users.alice.extraGroups = [ "libvirtd" ]; }'),
@@ -172,6 +173,19 @@ class Assertion:
         fixed[0] = fixed[0].lstrip()
         fixed[-1] = fixed[-1].rstrip()
         return re.fullmatch(".*".join(map(re.escape, fixed)), _spaced(message).strip()) is not None
+
+    def may_say(self, words: str) -> bool:
+        """Whether some words, computed ones among them, can be of this message: they lie in a fixed part, begin with
+        the end of one, or end with the beginning of one.
+        """
+        return any(
+            words in part
+            or any(
+                words.startswith(part[-length:]) or words.endswith(part[:length])
+                for length in range(4, len(part))
+            )
+            for part in map(_spaced, self.parts)
+        )
 
     def has(self, words: str) -> bool:
         """Whether the message has some words, without what is computed."""

@@ -13,11 +13,11 @@ from tests.nixeval import modules
 from tests.nixeval.host import MODULES, evaluate, flakes
 from tests.nixeval.nix import REPOSITORY, require
 from tests.nixeval.options import leaves
-from tests.nixeval.phases import BROKER
+from tests.nixeval.phases import BROKER, HELPERS
 from tests.nixeval.units import EXAMPLE, PASSTHROUGH, name_store_paths
 
 GOLDEN = REPOSITORY / "tests/golden/services"
-EVERYTHING = (BROKER, PASSTHROUGH)
+EVERYTHING = (BROKER, HELPERS, PASSTHROUGH)
 """What switches on the services that the example host has not: one more module for each."""
 OURS = "(hv|hyper-nixos)[a-z0-9@-]*[.]service"
 """Names of services of ours."""
