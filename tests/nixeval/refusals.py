@@ -65,6 +65,18 @@ REFUSALS = (
         "hypervisor.passthrough keeps devices for guests",
         f"{{ hypervisor = {{ features.passthrough.enable = false; passthrough.devices = {DEVICES}; }}; }}",
     ),
+    # degraded
+    Refusal(
+        "hypervisor.storage.degraded needs systemd in stage 1",
+        """{ lib, ... }: {
+          hypervisor.storage.degraded.enable = true;
+          boot.initrd.systemd.enable = lib.mkForce false;
+        }""",
+    ),
+    Refusal(
+        "hypervisor.storage.degraded has nothing to start",
+        "{ hypervisor.storage.degraded.enable = true; }",
+    ),
     # network
     Refusal(
         "from the same MAC address",

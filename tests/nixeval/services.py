@@ -17,7 +17,7 @@ from tests.nixeval.phases import BROKER, HELPERS
 from tests.nixeval.units import EXAMPLE, PASSTHROUGH, name_store_paths
 
 GOLDEN = REPOSITORY / "tests/golden/services"
-EVERYTHING = (BROKER, HELPERS, PASSTHROUGH)
+EVERYTHING = (BROKER, HELPERS, PASSTHROUGH, "{ hypervisor.storage.degraded.enable = true; }")
 """What switches on the services that the example host has not: one more module for each."""
 OURS = "(hv|hyper-nixos)[a-z0-9@-]*[.]service"
 """Names of services of ours."""
