@@ -189,8 +189,8 @@ def _lower(situation: Situation) -> list[str]:
         ]
     else:
         lines += [
-            "To install: hv answers new > answers.toml, edit it,",
-            "  hv install --answers answers.toml --plan; by itself: hv install --unattended",
+            "To install: hv install asks, and writes nothing before you confirm it.",
+            "  From a file: hv install --answers FILE; by itself: hv install --unattended",
         ]
     return lines
 

@@ -24,6 +24,7 @@ ELSEWHERE = {
     r"nix (run|build) .*": "needs a binary cache; that the flake has it is checked",
     r"hv probe": "in this form it looks at the machine at hand, which tests/test_probe*.py do",
     r"hv install --answers answers\.toml( --plan| --confirm TOKEN)?": "on the live medium; the lab runs it",
+    r"hv install( --attach| --dry-run .*)?": "asks at a terminal; tests/test_guided_terminal.py answers",
     r"hv install --unattended( --again)?": "on the live medium; tests/test_unattended.py runs it",
     r"hv answers serve fleet .*": "serves until it is stopped; tests/test_serve.py runs it",
     r"hv support-bundle": "reads what only root may; tests/test_support_bundle.py runs it",

@@ -14,7 +14,7 @@ V4 = Address(interface="enp1s0f0np0", address="192.168.100.200")
 V6 = Address(interface="enp1s0f0np0", address="2001:db8:1234:5678:9abc:def0:1234:5678")
 PASSWORD = "abcd-efgh-jkmn"
 PRINT = "SHA256:" + "x" * 43
-WAY_OUT = "Enter, or Alt+F2: a shell. Alt+F1: back here."
+WAY_OUT = "Enter: install, asked step by step. Alt+F2: a shell. Alt+F1: here."
 
 
 def situation(name: str | None = "server-md-lvm", **more: object) -> Situation:

@@ -51,7 +51,7 @@ function _shtab_hv_using
 end
 
 set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install live 'live prepare' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --certificate --config --confirm --connect --facter --facts --forget --key --listen --machine --medium --mirror --output --program --progress --reason --record --render --root --seconds --source --state --when
+set -g _shtab_hv_opts_with_value --answers --ask --certificate --config --confirm --connect --facter --facts --forget --key --listen --machine --medium --mirror --output --program --progress --reason --record --render --root --save --seconds --source --state --when
 
 complete -c hv -e
 complete -c hv -f
@@ -90,7 +90,7 @@ complete -c hv -n '_shtab_hv_using answers serve' -l forget -x -d 'let a machine
 complete -c hv -n '_shtab_hv_using answers serve; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_directories)" -d 'folder with fleet.toml and what it names'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a install -d 'Install as an answer file says, or show what would be done'
 complete -c hv -n '_shtab_hv_using install' -s h -l help -d 'show this help message and exit'
-complete -c hv -n '_shtab_hv_using install' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'answer file, TOML or JSON'
+complete -c hv -n '_shtab_hv_using install' -l answers -xka "(__fish_complete_path (commandline -ct))" -d 'answer file, TOML or JSON; without one the installer asks'
 complete -c hv -n '_shtab_hv_using install' -l unattended -d 'ask nobody: fetch the answers (without --answers), install if they consent, and say on every console how it ended'
 complete -c hv -n '_shtab_hv_using install' -l again -d 'with --unattended: also on a disk where this host was installed before'
 complete -c hv -n '_shtab_hv_using install' -l facts -xka "(__fish_complete_path (commandline -ct))" -d 'plan for the machine in this output of `hv probe --json`'
@@ -103,6 +103,12 @@ complete -c hv -n '_shtab_hv_using install' -l confirm -x -d 'carry out the plan
 complete -c hv -n '_shtab_hv_using install' -l fresh -d 'forget an interrupted installation, and plan and confirm anew'
 complete -c hv -n '_shtab_hv_using install' -l abort -d 'give up an interrupted installation: release what is mounted, and put back what was on the disks, to the byte as long as no file system was made; later it says what does not come back, and puts back the rest with --confirm TOKEN'
 complete -c hv -n '_shtab_hv_using install' -l progress -xka "auto plain json" -d 'how progress is shown: live on a terminal, plain lines, or JSON lines (default: auto)'
+complete -c hv -n '_shtab_hv_using install' -l guided -d 'ask, although an answer file says some things already'
+complete -c hv -n '_shtab_hv_using install' -l ask -x -d 'ask about these topics only, with commas between them'
+complete -c hv -n '_shtab_hv_using install' -l plain -d 'line by line: for screen readers and dumb terminals'
+complete -c hv -n '_shtab_hv_using install' -l dry-run -d 'ask and plan, then end without writing to a disk'
+complete -c hv -n '_shtab_hv_using install' -l save -xka "(__fish_complete_path (commandline -ct))" -d 'where the answers go (default: in memory, and the plan tells)'
+complete -c hv -n '_shtab_hv_using install' -l attach -d 'look at the installation that is under way on this machine'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a live -d 'What the live system does by itself, and its page'
 complete -c hv -n '_shtab_hv_using live' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a prepare -d 'take what was embedded into the medium, and open a way in over SSH'

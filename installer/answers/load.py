@@ -58,6 +58,12 @@ def load(data: bytes, name: str, format: Format | None = None) -> Answers:  # no
     return answers
 
 
+def parse(data: bytes, name: str, format: Format | None = None) -> dict[str, Any]:  # noqa: A002
+    """A file's content as it stands, whatever it says; for who asks for the rest. Raises AnswersError."""
+    raw, _places = _parse(_decode(data, name), name, format or format_of(name))
+    return dict(raw)
+
+
 def _whole(
     name: str, wrong: str, remedy: str, line: int | None = None, column: int | None = None
 ) -> AnswersError:

@@ -785,11 +785,29 @@ class Webhook(Frozen):
     """SHA-256 of the server's certificate; then this one is trusted, whoever issued it, and no other."""
 
 
+TopicName = Literal[
+    "welcome",
+    "keyboard",
+    "network",
+    "disks",
+    "encryption",
+    "host",
+    "users",
+    "hypervisor",
+    "passthrough",
+    "guests",
+    "security",
+]
+"""Topics of the guided installer, in its order; a test compares."""
+
+
 class Answers(Frozen):
     """A whole answer file."""
 
     version: Annotated[Literal[1], BeforeValidator(_no_bool)]
     """Format of the file; 1."""
+    interactive: tuple[TopicName, ...] = Field(default=(), examples=[["disks", "users"]])
+    """What the guided installer still asks about; the rest is taken from this file."""
     hostname: HostName
     """Name of the host, without domain."""
     domain: DomainName | None = None

@@ -116,6 +116,14 @@ def may_destroy(disk: Disk) -> bool:
     return not _barred(disk) and not disk.in_use and bool(disk.wwn or disk.serial)
 
 
+def telling(disk: Disk, facts: Facts) -> tuple[str, str]:
+    """The condition that tells a disk from all others: its serial, unless another disk has the same."""
+    serials = [other.serial for other in facts.disks]
+    if disk.serial and serials.count(disk.serial) == 1:
+        return "serial", disk.serial
+    return ("wwn", disk.wwn) if disk.wwn else ("serial", disk.serial or "")
+
+
 def title(disk: Disk) -> str:
     """A disk for a person: name now, model, size, serial."""
     serial = f"serial {disk.serial}" if disk.serial else "no serial"

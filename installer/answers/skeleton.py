@@ -1,13 +1,12 @@
 """A commented answer file to start from, written from the model and, where there is one, a machine."""
 
-from collections import Counter
 from collections.abc import Iterator
 from textwrap import wrap
 
 from installer.answers.explain import example_value
 from installer.answers.problems import Path
 from installer.answers.schema import Node, answers_schema, children, is_table, resolved
-from installer.answers.select import may_destroy, title
+from installer.answers.select import may_destroy, telling, title
 from installer.answers.toml import toml, toml_key
 from installer.facts import Facts
 from installer.facts.disks import Disk
@@ -36,7 +35,7 @@ def skeleton(facts: Facts | None = None) -> str:
         notes["storage", "disk"] = ["# `hv probe` lists the disks of a machine."]
     else:
         disks = [disk for disk in facts.disks if may_destroy(disk)]
-        names = {disk.name: _identity(disk, facts) for disk in disks}
+        names = {disk.name: telling(disk, facts) for disk in disks}
         if len(disks) == 1:
             key, value = names[disks[0].name]
             decided["storage", "disk", key] = value
@@ -52,14 +51,6 @@ def skeleton(facts: Facts | None = None) -> str:
     ]
     body = _table((), resolved(answers_schema()), decided, notes)
     return "\n".join([*head, *body]).rstrip() + "\n"
-
-
-def _identity(disk: Disk, facts: Facts) -> tuple[str, str]:
-    """The property that tells a disk from all others: its serial, unless another disk has the same."""
-    serials = Counter(other.serial for other in facts.disks)
-    if disk.serial and serials[disk.serial] == 1:
-        return "serial", disk.serial
-    return ("wwn", disk.wwn) if disk.wwn else ("serial", disk.serial or "")
 
 
 def _disk_notes(disks: list[Disk], names: dict[str, tuple[str, str]]) -> list[str]:

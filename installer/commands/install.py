@@ -19,10 +19,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog="hv install",
-        description="Install as an answer file says. Without --confirm, and unless the answers say "
-        'destroy = "matched", the plan is shown with its token and nothing is written.',
+        description="Install as an answer file says, or ask what is wanted. With a file, without --confirm, and "
+        'unless the answers say destroy = "matched", the plan is shown with its token and nothing is written.',
     )
-    top.add_argument("--answers", metavar="FILE", help="answer file, TOML or JSON")
+    top.add_argument(
+        "--answers", metavar="FILE", help="answer file, TOML or JSON; without one the installer asks"
+    )
     top.add_argument(
         "--unattended",
         action="store_true",
@@ -71,6 +73,28 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="how progress is shown: live on a terminal, plain lines, or JSON lines (default: auto)",
     )
+    asking = top.add_argument_group("asking")
+    asking.add_argument(
+        "--guided", action="store_true", help="ask, although an answer file says some things already"
+    )
+    asking.add_argument(
+        "--ask", metavar="TOPICS", help="ask about these topics only, with commas between them"
+    )
+    asking.add_argument(
+        "--plain", action="store_true", help="line by line: for screen readers and dumb terminals"
+    )
+    asking.add_argument(
+        "--dry-run", action="store_true", help="ask and plan, then end without writing to a disk"
+    )
+    asking.add_argument(
+        "--save",
+        metavar="FILE",
+        type=Path,
+        help="where the answers go (default: in memory, and the plan tells)",
+    )
+    top.add_argument(
+        "--attach", action="store_true", help="look at the installation that is under way on this machine"
+    )
     return top
 
 
@@ -84,17 +108,29 @@ def main(argv: list[str]) -> int:
         if _given(options) - {"abort", "confirm"}:
             top.error("with --abort goes --confirm TOKEN, and nothing else")
         return _abort(options.confirm)
-    if options.json and not options.plan:
-        top.error("--json goes with --plan; while installing it is --progress json")
     record = options.facts or options.machine
+    if options.attach:
+        return _attach(options)
     if options.unattended:
-        if record or options.plan or options.render or options.confirm:
-            top.error("--unattended installs, here and without a token")
+        if record or options.plan or options.render or options.confirm or options.guided:
+            top.error("--unattended installs, here, without a token, and asks nobody")
         return _unattended(options)
     if options.again:
         top.error("--again goes with --unattended")
-    if options.answers is None:
-        top.error("name an answer file with --answers, or say --unattended")
+    if options.json and not options.plan:
+        top.error("--json goes with --plan; while installing it is --progress json")
+    planned = options.plan or options.render or options.confirm
+    if (
+        options.guided
+        or options.ask
+        or options.answers is None
+        or (not planned and _is_interactive(options))
+    ):
+        if planned:
+            top.error(
+                "without --answers the installer asks; --plan, --render and --confirm need an answer file"
+            )
+        return _guide(options, top)
     answers = read_answers(options.answers)
     medium = read_medium(options.medium)
     if options.plan or options.render:
@@ -113,6 +149,68 @@ def _abort(confirm: str | None) -> int:
     from installer.execute.abort import Giving, abort
 
     return abort(Giving(confirm=confirm))
+
+
+def _attach(options: argparse.Namespace) -> int:
+    import sys
+
+    from installer.execute.live import LiveSystem
+    from installer.guided.session import attach
+
+    return attach(LiveSystem(), sys.stdout, options.plain)
+
+
+def _is_interactive(options: argparse.Namespace) -> bool:
+    """Whether the answer file wants some things to be asked. What is wrong with it is told by who reads it whole."""
+    from installer.answers.load import parse
+
+    try:
+        return bool(parse(Path(options.answers).read_bytes(), options.answers).get("interactive"))
+    except (HyperError, OSError, ValueError):
+        return False
+
+
+SAVED = Path("/run/hyper-nixos/answers.toml")
+"""Where the guided installation leaves its answers, for root; others have them in the folder where they are."""
+
+
+def _guide(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
+    import os
+
+    from installer.commands.answers import machine
+    from installer.guided.session import Guided, guide
+
+    record = options.facts or options.machine
+    if record and not options.dry_run:
+        top.error("a recorded machine can only be planned for: add --dry-run")
+    if not options.dry_run:
+        from installer.execute.preflight import require_root
+
+        require_root()
+    beforehand = None
+    if options.answers:
+        try:
+            beforehand = (Path(options.answers).read_bytes(), Path(options.answers).name)
+        except OSError as error:
+            raise HyperError(
+                f"the answer file {options.answers} cannot be read",
+                why=error.strerror or str(error),
+                remedy="name an existing file, or leave --answers out to be asked everything",
+                code=Exit.answers,
+            ) from None
+    save = options.save or (SAVED if os.geteuid() == 0 and not record else Path("answers.toml"))
+    return guide(
+        Guided(
+            medium=read_medium(options.medium),
+            probe=(lambda: machine(record)) if record else _probe,
+            save=save,
+            beforehand=beforehand,
+            ask=tuple(filter(None, (options.ask or "").split(","))),
+            plain=options.plain,
+            dry_run=options.dry_run,
+            recorded=record is not None,
+        )
+    )
 
 
 def read_medium(path: Path | None) -> "Medium":

@@ -294,8 +294,14 @@ def make_progress(mode: Mode, redact: Redactor, stream: TextIO | None = None) ->
     """The progress display that fits where the output goes."""
     output = stream or sys.stdout
     progress = Progress(screen=JsonLines(output), redact=redact)
-    if mode == "plain" or (mode == "auto" and wants_plain(output, dict(os.environ))):
-        progress.screen = Plain(output, lambda: len(progress.steps))
-    elif mode == "auto":
-        progress.screen = Terminal(Console(file=output, highlight=False), lambda: len(progress.steps))
+    progress.screen = make_screen(mode, output, lambda: len(progress.steps))
     return progress
+
+
+def make_screen(mode: Mode, output: TextIO, total: Callable[[], int]) -> Screen:
+    """The screen that fits where the output goes; `total` tells how many steps there are."""
+    if mode == "plain" or (mode == "auto" and wants_plain(output, dict(os.environ))):
+        return Plain(output, total)
+    if mode == "auto":
+        return Terminal(Console(file=output, highlight=False), total)
+    return JsonLines(output)

@@ -1,7 +1,6 @@
 """`hv live`: what the live system does by itself, and its page."""
 
 import argparse
-import fcntl
 import json
 import os
 import select
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 from installer import VERSION
 from installer.errors import Exit, HyperError
@@ -22,10 +22,7 @@ LISTEN = 0x1 | 0x10 | 0x100
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (rtnetlink(7))."""
 CALM_MS = 300
 """An interface that comes up tells so several times; the page is drawn once."""
-VT_ACTIVATE = 0x5606
-"""ioctl_vt(2)."""
-SHELL = 2
-"""Number of the virtual terminal with a shell."""
+WAY_OUT = "Enter: install, asked step by step. Alt+F2: a shell. Alt+F1: here."
 WITHOUT_BLOCKS = ("dumb", "unknown", "vt")
 """Beginnings of TERM that promise neither colours nor UTF-8."""
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
@@ -105,7 +102,7 @@ def addresses() -> tuple[Address, ...]:
 
 
 def keep(root: Path) -> None:
-    """Draw the page, and again whenever the network changes. Enter goes to the shell. Never returns."""
+    """Draw the page, and again whenever the network changes. Enter begins to install. Ends with the terminal."""
     news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
     news.bind((0, LISTEN))
     waiting = select.poll()
@@ -114,27 +111,43 @@ def keep(root: Path) -> None:
     facts = machine(root)
     shown: list[str] = []
     while True:
-        lines = page(
-            situation(root, facts), styled=styled(), way_out="Enter, or Alt+F2: a shell. Alt+F1: back here."
-        )
+        lines = page(situation(root, facts), styled=styled(), way_out=WAY_OUT)
         if lines != shown:
             print((CLEAR if styled() else "") + "\n".join(lines), end="", flush=True)
             shown = lines
-        if not _wait(waiting, news):
-            return
+        match _wait(waiting, news):
+            case "gone":
+                return
+            case "enter":
+                _install()
+                shown = []
 
 
-def _wait(waiting: select.poll, news: socket.socket) -> bool:
-    """Until there may be news. False: the terminal is gone."""
+def _wait(waiting: select.poll, news: socket.socket) -> Literal["news", "enter", "gone"]:
+    """Until there may be news, somebody pressed Enter, or the terminal is gone."""
     for descriptor, _ in waiting.poll():
         if descriptor == news.fileno():
             while waiting.poll(CALM_MS) and _drain(news):
                 pass
         elif not os.read(descriptor, 1024):
-            return False
+            return "gone"
         else:
-            _to_shell(descriptor)
-    return True
+            return "enter"
+    return "news"
+
+
+def _install() -> None:
+    """The guided installer on this terminal; what it said at its end stays until it is read."""
+    # Errors too belong on the screen here; the page's own go to the journal.
+    command = [sys.executable, "-m", "hv", "install"]
+    subprocess.run(command, env=_environment(), stderr=subprocess.STDOUT, check=False)
+    print("\nEnter: back to the page.", end="", flush=True)
+    sys.stdin.readline()
+
+
+def _environment() -> dict[str, str]:
+    """Where Python finds what it found for us: the program is wrapped."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _drain(news: socket.socket) -> bool:
@@ -144,14 +157,6 @@ def _drain(news: socket.socket) -> bool:
         return False
     except OSError:  # more news than fitted; that there were some is all that counts
         return True
-
-
-def _to_shell(terminal: int) -> None:
-    """Switch the screen; on a terminal that is no virtual one there is nothing to switch."""
-    try:
-        fcntl.ioctl(terminal, VT_ACTIVATE, SHELL)
-    except OSError:
-        return
 
 
 def _release(root: Path) -> str | None:

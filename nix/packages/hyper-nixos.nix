@@ -11,7 +11,9 @@
   e2fsprogs,
   efibootmgr,
   iproute2,
+  kbd,
   kmod,
+  mkpasswd,
   openssh,
   systemd,
   util-linux,
@@ -53,8 +55,10 @@ python3Packages.buildPythonApplication {
       pydantic
       pyparted
       pyudev
+      questionary
       rich
       segno
+      tomli-w
       urllib3
     ])
     ++ lib.optionals withServer (
@@ -80,7 +84,9 @@ python3Packages.buildPythonApplication {
       e2fsprogs
       efibootmgr
       iproute2
+      kbd
       kmod
+      mkpasswd
       openssh
       systemd
       util-linux

@@ -1,0 +1,50 @@
+"""What the answers so far would come to: a plan, with what is not answered yet filled in for the moment."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from installer.answers.load import Format, load
+from installer.answers.model import Answers as AnswerFile
+from installer.answers.sizes import format_size
+from installer.errors import HyperError
+from installer.guided.questions import Answers
+from installer.guided.situation import Situation, changed, said
+from installer.plan.describe import draw
+from installer.plan.model import Plan
+from installer.plan.planner import make_plan
+
+_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+"""Nobody's: all zeros. It only lets a plan be made before there are users, and is in no answer file."""
+
+
+def complete(raw: Mapping[str, Any]) -> AnswerFile:
+    """The answers as the installer reads them. Raises AnswersError."""
+    return load(json.dumps(raw).encode(), "answers", Format.json)
+
+
+def preview(situation: Situation, changes: Answers) -> Plan | HyperError:
+    """The plan that these changes would make, or why there is none."""
+    raw = changed(situation.raw, changes)
+    # Nothing of this changes what is done to disks.
+    raw.setdefault("version", 1)
+    raw.setdefault("hostname", "host")
+    raw.setdefault("hypervisor", {"tier": "minimal"})
+    if not said(raw, ("users",)):
+        raw["users"] = [{"name": "somebody", "admin": True, "ssh_keys": [_KEY]}]
+    try:
+        return make_plan(situation.facts, complete(raw), situation.medium)
+    except HyperError as error:
+        return error
+
+
+def drawing(plan: Plan, width: int = 76) -> str:
+    """Disks before and after, in characters."""
+    lines = []
+    for picture in plan.pictures:
+        for name, regions in (("before", picture.before), ("after", picture.after)):
+            lines += [f" {picture.disk}, {name}:", f" {draw(regions, width)}"]
+            for region in regions:
+                number = "" if region.number is None else str(region.number)
+                lines.append(f"   {number:>3} {format_size(region.size):>9}  {region.content}"[: width + 2])
+    return "\n".join(lines)

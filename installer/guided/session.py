@@ -1,0 +1,369 @@
+"""One guided installation from the first question to the last screen."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TextIO
+
+from installer.answers.load import parse
+from installer.errors import Exit, HyperError
+from installer.execute import apart
+from installer.execute.consent import remember_shown
+from installer.execute.live import LiveSystem
+from installer.execute.log import Log, Redactor
+from installer.execute.progress import Mode, make_screen
+from installer.execute.runner import Runner
+from installer.facts import Facts
+from installer.guided import answer_file
+from installer.guided.conversation import Back, Conversation, Place, Topic
+from installer.guided.plain import Plain
+from installer.guided.preview import complete
+from installer.guided.questions import Line, Notice, One, Option
+from installer.guided.situation import Level, said
+from installer.guided.topics.catalogue import NAMES, TOPICS
+from installer.guided.words import _
+from installer.guided.world import DryWorld, LiveWorld
+from installer.medium import Medium
+from installer.plan.describe import describe
+from installer.plan.model import DiskIdentity, Plan
+from installer.plan.planner import make_plan
+from installer.plan.token import confirm_token
+
+if TYPE_CHECKING:
+    from installer.guided.screen import Screen
+
+INSTALL, PLAN, LEAVE = "install", "plan", "leave"
+LAST = 4
+"""How many characters of a serial number are typed to confirm."""
+
+
+@dataclass(frozen=True)
+class Guided:
+    """What was asked for."""
+
+    medium: Medium
+    """What is installed from."""
+    probe: Callable[[], Facts]
+    """Looks at the machine."""
+    save: Path
+    """Where the answer file goes."""
+    beforehand: tuple[bytes, str] | None = None
+    """An answer file that says some things already: content and name."""
+    ask: tuple[str, ...] = ()
+    """Topics to ask about; none: what the file's `interactive` says, or all."""
+    plain: bool = False
+    """Line by line."""
+    dry_run: bool = False
+    """End before anything is written."""
+    recorded: bool = False
+    """Whether the facts are those of another machine."""
+    live: LiveSystem = field(default_factory=LiveSystem)
+    """Where the live system's folders are."""
+    output: TextIO = field(default_factory=lambda: sys.stdout)
+    """The terminal."""
+
+
+def guide(request: Guided) -> int:
+    """Ask, plan, confirm, install.
+
+    Returns:
+        Exit code; `ok` also when the person leaves: the answers are kept then.
+
+    Raises:
+        HyperError: it cannot go on; nothing was written, or the installation says what was.
+    """
+    base = parse(*request.beforehand) if request.beforehand else {}
+    topics = _topics(request, base)
+    base.pop("interactive", None)
+    front = _front(request)
+    front.working(_("looking at this machine"))
+    facts = request.probe()
+    with _world(request, front) as world:
+        conversation = Conversation(topics, facts, request.medium, front, world, base, str(world.secrets))
+        session = _Session(request, conversation)
+        try:
+            return session.run()
+        except (KeyboardInterrupt, EOFError):
+            return session.left()
+
+
+@contextmanager
+def _world(request: Guided, front: "Plain | Screen") -> Iterator[LiveWorld]:
+    """The live system; for a dry run one that changes nothing, and keeps no log."""
+
+    def explain_at(level: str) -> None:
+        front.level = Level(level)
+
+    with ExitStack() as stack:
+        folder = request.live.runtime
+        if request.dry_run:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="hv-dry-run-")))
+        log = Log(folder / "guided.log", Redactor())
+        stack.callback(log.close)
+        runner, secrets = Runner(log, request.live.search_path), request.live.runtime.parent / "secrets"
+        if request.dry_run:
+            yield DryWorld(runner, secrets, explain_at, recorded=request.recorded)
+        else:
+            yield LiveWorld(runner, secrets, explain_at)
+
+
+def _topics(request: Guided, base: Mapping[str, Any]) -> tuple[Topic, ...]:
+    wanted: Sequence[str] = request.ask or base.get("interactive", ())
+    if not isinstance(wanted, list | tuple) or (unknown := [each for each in wanted if each not in NAMES]):
+        raise HyperError(
+            "there is no such topic to ask about",
+            why=f"asked for {', '.join(map(str, unknown)) if isinstance(wanted, list | tuple) else wanted!r}; "
+            f"the topics are {', '.join(NAMES)}",
+            remedy='name topics in `interactive = ["disks", "users"]` or with --ask disks,users',
+            code=Exit.answers,
+        )
+    return tuple(topic for topic in TOPICS if not wanted or topic.name in wanted)
+
+
+def _front(request: Guided) -> "Plain | Screen":
+    if request.plain or not sys.stdin.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        return Plain(request.output)
+    from installer.guided.screen import Screen
+
+    return Screen(request.output)
+
+
+@dataclass
+class _Session:
+    request: Guided
+    conversation: Conversation
+
+    def run(self) -> int:
+        """All topics, then round and round the review until the person installs or leaves."""
+        while True:
+            try:
+                self._asked(self.conversation.all)
+                break
+            except Back:
+                continue  # before the first question there is nothing
+        while True:
+            chosen = self._asked(self._review)
+            if chosen == LEAVE:
+                return self.left()
+            if chosen not in (INSTALL, PLAN):
+                self._change(chosen)
+                continue
+            plan = self._plan()
+            if plan is None:
+                continue
+            if chosen == PLAN:
+                self.conversation.front.show(_("The plan"), describe(plan, str(self.request.save)))
+                continue
+            if self.request.dry_run:
+                return self._dry(plan)
+            if self._asked(partial(self._confirmed, plan)):
+                return self._install(plan)
+
+    def left(self) -> int:
+        """The person leaves, or the terminal is gone: nothing was written, and the answers are kept."""
+        path = answer_file.write(self.conversation.raw, self.request.save)
+        self._tell(
+            _("Nothing was written to any disk."),
+            _("Your answers are in {path}; go on with: hv install --guided --answers {path}").format(
+                path=path
+            ),
+        )
+        return Exit.ok
+
+    # Pages
+
+    def _asked(self, step: Callable[[], Any]) -> Any:
+        """Ctrl-C asks, in the middle of whatever is asked."""
+        while True:
+            try:
+                return step()
+            except KeyboardInterrupt:
+                leave = self.conversation.front.ask(
+                    One(
+                        title=_("Leave?"),
+                        prompt=_("Leave the installation?"),
+                        lines=(_("Nothing was written yet. Your answers so far are kept in a file."),),
+                        options=(Option(False, _("No, go on")), Option(True, _("Yes, leave"))),
+                        default=False,
+                    ),
+                    self._place(),
+                )
+                if leave:
+                    raise
+
+    def _place(self) -> Place:
+        count = len(self.conversation.topics)
+        return Place(count, count, _("Review"), can_go_back=False)
+
+    def _change(self, name: str) -> None:
+        def again() -> None:
+            self.conversation.one(name)
+
+        try:
+            self._asked(again)
+        except Back:
+            return
+
+    def _review(self) -> str:
+        raw = self.conversation.raw
+        rows = [
+            Option(topic.name, f"{topic.title()}: {_summary(topic.name, raw)}")
+            for topic in self.conversation.topics
+        ]
+        last = (
+            Option(INSTALL, _("Make the plan, and end") if self.request.dry_run else _("Install")),
+            Option(PLAN, _("Show every step of the plan")),
+            Option(LEAVE, _("Leave, and keep the answers")),
+        )
+        answer: str = self.conversation.front.ask(
+            One(
+                title=_("Review"),
+                prompt=_("Change something, or install?"),
+                options=(*last[:2], *rows, last[2]),
+                default=INSTALL,
+            ),
+            self._place(),
+        )
+        return answer
+
+    def _plan(self) -> Plan | None:
+        """The plan; none: it cannot be made, and the person was told."""
+        self.conversation.front.working(_("planning"))
+        try:
+            answers = complete(self.conversation.raw)
+            return make_plan(self.conversation.facts, answers, self.request.medium)
+        except HyperError as error:
+            problems = [str(each) for each in getattr(error, "problems", ())] or [
+                error.why,
+                _("What to do: {remedy}.").format(remedy=error.remedy),
+            ]
+            self.conversation.front.ask(
+                Notice(
+                    title=_("This cannot be installed yet"),
+                    prompt=_("Back to the review?"),
+                    lines=(f"{error.what}.", *problems),
+                ),
+                self._place(),
+            )
+            return None
+
+    def _confirmed(self, plan: Plan) -> bool:
+        """Whether the person typed what identifies the disks."""
+        expected = " ".join(_ending(disk) for disk in plan.disks)
+        lost = [
+            _("Lost on {disk}: {what}.").format(
+                disk=f"{disk.model or _('disk')} ({disk.serial or disk.wwn or disk.name})",
+                what="; ".join(each.losses),
+            )
+            for disk in plan.disks
+            for each in plan.destroyed
+            if each.disk == disk.key
+        ]
+        try:
+            self.conversation.front.ask(
+                Line(
+                    title=_("The last moment to turn back"),
+                    prompt=_("Last {count} characters of the serial number:").format(count=LAST)
+                    if len(plan.disks) == 1
+                    else _("Last {count} characters of each serial number, in this order:").format(
+                        count=LAST
+                    ),
+                    lines=(*lost, *plan.warnings),
+                    check=lambda text: (
+                        None
+                        if text.lower().split() == expected.lower().split()
+                        else _("That is not it. It is printed above; < goes back without writing anything.")
+                    ),
+                ),
+                Place(*(len(self.conversation.topics),) * 2, _("Confirm"), can_go_back=True),
+            )
+        except Back:
+            return False
+        return True
+
+    # Ends
+
+    def _dry(self, plan: Plan) -> int:
+        path = answer_file.write(self.conversation.raw, self.request.save)
+        self.conversation.front.show(_("The plan"), describe(plan, str(path)))
+        self._tell(
+            _("Nothing was written to any disk: this was a dry run."),
+            _("Your answers are in {path}.").format(path=path),
+        )
+        return Exit.ok
+
+    def _install(self, plan: Plan) -> int:
+        live = self.request.live
+        path = answer_file.write(self.conversation.raw, self.request.save)
+        remember_shown(live, plan)
+        arguments = ["--answers", str(path), "--confirm", confirm_token(plan)]
+        apart.start(live, arguments)
+        self._tell(
+            _("The installation runs apart from this screen: losing it does no harm."),
+            _("From another console: hv install --attach"),
+            "",
+        )
+        return attach(live, self.request.output, self.request.plain)
+
+    def _tell(self, *lines: str) -> None:
+        self.request.output.write("".join(f"{line}\n" for line in ("", *lines)))
+        self.request.output.flush()
+
+
+def attach(live: LiveSystem, output: TextIO, plain: bool) -> int:
+    """Show an installation that runs apart; Ctrl-C looks away from it. Its exit code."""
+    mode: Mode = "plain" if plain else "auto"
+    try:
+        return apart.follow(live, lambda total: make_screen(mode, output, total))
+    except KeyboardInterrupt:
+        output.write("\n" + _("It goes on. Look at it again with: hv install --attach") + "\n")
+        return Exit.ok
+
+
+def _ending(disk: DiskIdentity) -> str:
+    return (disk.serial or disk.wwn or disk.name).strip()[-LAST:]
+
+
+def _summary(name: str, raw: Mapping[str, Any]) -> str:
+    """A topic's answers in a few words."""
+    match name:
+        case "welcome":
+            return str(said(raw, ("locale",), ""))
+        case "keyboard":
+            return str(said(raw, ("keymap",), ""))
+        case "network":
+            links = [
+                *said(raw, ("network", "bridges"), ()),
+                *(each for each in said(raw, ("network", "ethernets"), ()) if "addressing" in each),
+            ]
+            return ", ".join(map(_addressed, links)) or _("DHCP on every wired port")
+        case "disks":
+            chosen = [*([said(raw, ("storage", "disk"))] if said(raw, ("storage", "disk")) else [])]
+            chosen += said(raw, ("storage", "disks"), ())
+            names = ", ".join(str(value) for each in chosen for value in each.values())
+            return f"{said(raw, ('storage', 'layout'), '')}, {said(raw, ('storage', 'filesystem'), '')}, {names}"
+        case "encryption":
+            return "LUKS2" if said(raw, ("storage", "encryption", "enable")) else _("none")
+        case "host":
+            return f"{said(raw, ('hostname',), '')}, {said(raw, ('timezone',), '')}"
+        case "users":
+            return ", ".join(user["name"] for user in said(raw, ("users",), ()))
+        case "hypervisor":
+            return str(said(raw, ("hypervisor", "tier"), ""))
+        case "passthrough":
+            devices = said(raw, ("hypervisor", "passthrough"), ())
+            return ", ".join(str(next(iter(each.values()))) for each in devices) or _("none")
+        case "guests":
+            return ", ".join(vm["name"] for vm in said(raw, ("first_run", "vms"), ())) or _("none")
+        case _:
+            return f"{said(raw, ('security', 'phase'), '')}, {said(raw, ('security', 'profile'), '')}"
+
+
+def _addressed(link: Mapping[str, Any]) -> str:
+    addresses = said(link, ("addressing", "addresses"), ())
+    return f"{link['name']}: {', '.join(addresses) or 'DHCP'}"

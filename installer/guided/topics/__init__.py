@@ -1,0 +1,1 @@
+"""What is talked about, a file a topic; `catalogue.py` has them in order."""

@@ -1,0 +1,76 @@
+"""Encryption of the disks."""
+
+from installer.answers.sizes import format_size
+from installer.guided.questions import Dialogue, One, Option, Secret, Work
+from installer.guided.situation import Situation
+from installer.guided.words import _
+from installer.plan.storage.luks import fitted_memory
+
+SHORTEST = 8
+"""Characters; the installer takes no shorter one (installer.execute.secrets)."""
+
+
+def title() -> str:
+    """For the head of the page."""
+    return _("Encryption")
+
+
+def dialogue(situation: Situation) -> Dialogue:
+    """Whether, and the passphrase."""
+    memory = situation.facts.memory
+    available = memory.available if isinstance(memory.available, int) else None
+    argon = fitted_memory(memory.total, available)
+    too_little = (
+        None
+        if argon
+        else _("The key derivation (argon2id) needs 128 MiB of free memory, and there is less.")
+    )
+    wanted = yield One(
+        title=_("Encryption"),
+        prompt=_("Encrypt the disks?"),
+        lines=(
+            _(
+                "It protects what is on them when the machine or a disk is stolen, sold or sent in for repair. It "
+                "costs: a passphrase is typed at every boot, on the screen or the serial line, and who loses it "
+                "loses the data."
+            ),
+            _("Guessing a passphrase will cost {memory} of memory for each try.").format(
+                memory=format_size(argon)
+            )
+            if argon
+            else "",
+            _("There is a TPM. It can open the disks at boot later; that is not part of the installer yet.")
+            if situation.facts.firmware.tpm
+            else _("There is no TPM: the passphrase is typed at every boot."),
+        ),
+        options=(
+            Option(False, _("No: the host starts by itself, and so it does for a thief")),
+            Option(True, _("Yes: LUKS2 under everything but the boot partition"), too_little),
+        ),
+        default=False,
+        field=("storage", "encryption", "enable"),
+    )
+    if not wanted:
+        return {("storage", "encryption"): None}
+    passphrase = yield Secret(
+        title=_("Passphrase"),
+        prompt=_("Passphrase:"),
+        lines=(
+            _("At least {count} characters. It is typed with the keymap {keymap} at boot.").format(
+                count=SHORTEST, keymap=situation.said("keymap", default="us")
+            ),
+            _("Four or five words drawn by chance are good, and easy to type without seeing them."),
+        ),
+        check=_check,
+        field=("storage", "encryption", "passphrase"),
+    )
+    path = yield Work(
+        title=_("keeping the passphrase in memory"), task="keep_secret", arguments=("passphrase", passphrase)
+    )
+    return {("storage", "encryption"): {"enable": True, "passphrase": {"file": path}}}
+
+
+def _check(text: str) -> str | None:
+    if len(text) < SHORTEST:
+        return _("It is shorter than {count} characters.").format(count=SHORTEST)
+    return None

@@ -1,0 +1,242 @@
+"""The guided installer on a real pseudo-terminal of 80x24, and line by line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import tomllib
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from installer.answers.load import load
+from installer.execute import apart
+from installer.execute.live import LiveSystem
+from installer.execute.progress import Plain
+from tests.guided_screens import KEY, command, committed, environment, walk
+from tests.terminal import CONTROL_C, ENTER, Terminal
+
+
+def test_the_screens_are_as_committed_and_fit(tmp_path: Path) -> None:
+    """One walk through everything; then the plan, the end, and the answer file."""
+    answers = tmp_path / "answers.toml"
+    with Terminal(command(answers), environment()) as terminal:
+        seen = dict(walk(terminal))
+        terminal.choose("Make the plan")
+        plan = terminal.until("Plan for host kvm1")
+        terminal.choose("Close")
+        terminal.until("dry run")
+        assert terminal.end() == 0
+    for name, text in seen.items():
+        lines = text.splitlines()
+        assert len(lines) <= 24, f"{name} scrolled:\n{text}"
+        assert max(map(len, lines)) <= 80, name
+        assert set(lines[1]) == {"-"}, f"{name} lost its head:\n{text}"
+        pointed = [line for line in lines if line.startswith("  > ")]
+        assert len(pointed) == (0 if "? explains, < goes back" in text else 1), f"{name}:\n{text}"
+    assert "lines 1 to" in plan
+    assert seen == committed(), "if wanted: python -m tests.guided_screens"
+    assert answers.stat().st_mode & 0o777 == 0o600
+    text = answers.read_text()
+    assert "correct horse" not in text
+    read = load(text.encode(), "answers.toml")
+    assert read.users[0].ssh_keys == (KEY,)
+    assert read.network.bridges[0].members == ("lan0",)
+
+
+LINES = (
+    *("1", "2", "1"),  # language, level, keyboard
+    *("1", "1", "1", "3", "1", "1"),  # network, layout, disk, btrfs, zram, agreed
+    *("1", "hv-7", "Europe/Berlin"),  # not encrypted, name, zone
+    *("alice", "2", KEY, "1", "1"),  # who, paste, the key, no more, nobody else
+    *("", "", "", "", "1", "2"),  # tier, features, devices, guests, phase, profile
+    "1",  # make the plan, and end
+)
+
+
+def test_line_by_line_it_asks_the_same(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.toml"
+    # getpass wants a terminal; there is none, and it says so on standard error.
+    lines = [*LINES[:13], "", *LINES[13:]]
+    done = subprocess.run(
+        [*command(answers), "--plain"],
+        input="\n".join(lines) + "\n",
+        env=environment() | {"TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.split("\nPlan for host")[0].splitlines())) < 160
+    raw = tomllib.loads(answers.read_text())
+    assert raw["hostname"] == "hv-7"
+    assert raw["storage"]["filesystem"] == "btrfs"
+    assert "Plan for host hv-7" in done.stdout
+
+
+def test_the_end_of_input_keeps_the_answers(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.toml"
+    done = subprocess.run(
+        [*command(answers), "--plain"],
+        input="\n".join(LINES[:12]) + "\n",
+        env=environment() | {"TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was written to any disk" in done.stdout
+    assert tomllib.loads(answers.read_text())["hostname"] == "hv-7"
+
+
+def test_control_c_asks_and_a_window_may_change_its_size(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.toml"
+    with Terminal(command(answers), environment()) as terminal:
+        terminal.until("Sprache")
+        terminal.choose("English")
+        terminal.until("How much shall")
+        terminal.resize(40, 100)
+        terminal.choose("Some")
+        wide = terminal.until("Which keyboard")
+        assert max(map(len, wide.splitlines())) <= 80
+        terminal.resize(24, 80)
+        terminal.type(CONTROL_C)
+        terminal.until("Leave the installation")
+        terminal.choose("No, go on")
+        terminal.until("Sprache|How much|Which keyboard")
+        terminal.type(CONTROL_C)
+        terminal.until("Leave the installation")
+        terminal.choose("Yes, leave")
+        terminal.until("Nothing was written")
+        assert terminal.end() == 0
+    assert answers.exists()
+
+
+def test_a_wrong_topic_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*command(tmp_path / "answers.toml"), "--ask", "disks,wine"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "wine" in done.stderr
+    assert "users" in done.stderr
+
+
+def test_a_file_can_ask_for_the_rest(tmp_path: Path) -> None:
+    given = tmp_path / "given.toml"
+    given.write_text(
+        'version = 1\nhostname = "kept"\ninteractive = ["users"]\n[storage]\ndisk = { serial = "S69ENF0R123456A" }\n'
+    )
+    with Terminal([*command(tmp_path / "answers.toml"), "--answers", str(given)], environment()) as terminal:
+        terminal.until("Login name")
+        terminal.type("alice", ENTER)
+        terminal.until("Password of alice")
+        terminal.type(ENTER)
+        terminal.until("Where is a key")
+        terminal.choose("paste")
+        terminal.until("Key:")
+        terminal.type(KEY, ENTER)
+        terminal.until("Another key")
+        terminal.choose("no more")
+        terminal.until("somebody else")
+        terminal.choose("No, that is all")
+        terminal.until("Change something")
+        terminal.choose("Leave, and keep")
+        assert terminal.end() == 0
+    raw = tomllib.loads((tmp_path / "answers.toml").read_text())
+    assert raw["hostname"] == "kept"
+    assert raw["users"][0]["name"] == "alice"
+
+
+# Apart from the screen
+
+TALKER = """
+import json, sys, time
+for number in range(3):
+    print(json.dumps({"event": "message", "text": f"line {number}"}), flush=True)
+    time.sleep(0.3)
+print("it went wrong", file=sys.stderr)
+sys.exit(9)
+"""
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> LiveSystem:
+    runtime = tmp_path / "install"
+    runtime.mkdir()
+    return LiveSystem(runtime=runtime)
+
+
+def supervised(live: LiveSystem) -> subprocess.Popen[bytes]:
+    """A supervisor in a session of its own, as `start` makes one, with another program than the installer."""
+    apart.said(live).write_text("")
+    program = (
+        "import sys; from pathlib import Path; from installer.execute import apart; "
+        "from installer.execute.live import LiveSystem; "
+        "sys.exit(apart.supervise(LiveSystem(runtime=Path(sys.argv[1])), [sys.executable, '-c', sys.argv[2]]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(live.runtime), TALKER, apart.__name__],
+        env=environment(),
+        start_new_session=True,
+    )
+
+
+def test_what_is_said_apart_is_followed_to_its_end(live: LiveSystem) -> None:
+    process = supervised(live)
+    output = StringIO()
+    code = apart.follow(live, lambda total: Plain(output, total))
+    assert process.wait() == code == 9
+    assert "line 0\nline 1\nline 2\nit went wrong" in output.getvalue()
+    # Whoever comes later sees the same.
+    again = StringIO()
+    assert apart.follow(live, lambda total: Plain(again, total)) == 9
+    assert again.getvalue() == output.getvalue()
+
+
+def test_a_hang_up_of_the_screen_does_not_reach_it(live: LiveSystem) -> None:
+    process = supervised(live)
+    program = (
+        "import sys; from pathlib import Path; from installer.execute import apart; "
+        "from installer.execute.live import LiveSystem; from installer.execute.progress import Plain; "
+        "apart.follow(LiveSystem(runtime=Path(sys.argv[1])), lambda total: Plain(sys.stdout, total))"
+    )
+    screen = subprocess.Popen(
+        [sys.executable, "-c", program, str(live.runtime)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert screen.stdout is not None
+    assert screen.stdout.readline()
+    os.killpg(screen.pid, signal.SIGHUP)
+    assert screen.wait() == -signal.SIGHUP
+    assert process.wait() == 9
+    events = [json.loads(line) for line in apart.said(live).read_text().splitlines()]
+    assert events[-1] == {"event": "ended", "code": 9, "error": "it went wrong"}
+
+
+def test_one_that_vanished_is_told(live: LiveSystem) -> None:
+    from installer.errors import HyperError
+
+    process = supervised(live)
+    killer = threading.Timer(0.5, os.killpg, (process.pid, signal.SIGKILL))
+    killer.start()
+    with pytest.raises(HyperError, match="vanished"):
+        apart.follow(live, lambda total: Plain(StringIO(), total), patience=1)
+    killer.join()
+    process.wait()
+
+
+def test_nothing_to_look_at_is_an_error(live: LiveSystem) -> None:
+    from installer.errors import HyperError
+
+    with pytest.raises(HyperError, match="no installation was begun"):
+        apart.follow(live, lambda total: Plain(StringIO(), total))
