@@ -26,6 +26,10 @@ MACHINE_OF = {
     "home-lab": "lab-bios",
     "workstation-passthrough": "workstation",
     "encrypted-server-unattended": "lab-uefi",
+    "fast-system-big-data": "many-disks",
+    "many-disks-zfs": "many-disks",
+    "mirror-btrfs-luks": "many-disks",
+    "mirror-md-lvm": "many-disks",
 }
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIdwULbT1sBmicY+BuQAax9uWakoQGrJI/raZywv7hUf anna@desk"
 

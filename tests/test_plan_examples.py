@@ -17,6 +17,10 @@ MACHINES = {
     "encrypted-server-unattended.toml": "lab-uefi",
     "home-lab.toml": "lab-uefi",
     "workstation-passthrough.toml": "workstation",
+    "fast-system-big-data.toml": "many-disks",
+    "many-disks-zfs.toml": "many-disks",
+    "mirror-btrfs-luks.toml": "many-disks",
+    "mirror-md-lvm.toml": "many-disks",
 }
 MEDIUM = cases.medium(estimated_closure=GIB, images={"router": "/payload/images/router.qcow2"})
 

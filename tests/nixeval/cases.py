@@ -311,12 +311,68 @@ EXAMPLES: Mapping[str, str] = {
     "encrypted-server-unattended": "lab-uefi",
     "home-lab": "lab-bios",
     "workstation-passthrough": "workstation",
+    "fast-system-big-data": "many-disks",
+    "many-disks-zfs": "many-disks",
+    "mirror-btrfs-luks": "many-disks",
+    "mirror-md-lvm": "many-disks",
 }
 """Each file of examples/, and the recorded machine that it is for."""
+
+
+def _disks(count: int, firmware: str) -> Facts:
+    """A machine with that many equal NVMe disks."""
+    one = SERVER.disks[0]
+    disks = tuple(
+        one.model_copy(
+            update={
+                "name": f"nvme{number}n1",
+                "serial": f"NVME{number}",
+                "by_id": (f"nvme-Samsung_SSD_970_NVME{number}",),
+            }
+        )
+        for number in range(1, count + 1)
+    )
+    kind = SERVER.firmware.model_copy(update={"kind": FirmwareKind(firmware)})
+    return SERVER.model_copy(update={"disks": disks, "firmware": kind})
+
+
+def _several(hostname: str, count: int, **storage: Any) -> Data:
+    """Answers for that many NVMe disks."""
+    layout = {1: "one-disk", 2: "mirror"}.get(count, "array")
+    return {
+        "version": 1,
+        "hostname": hostname,
+        "storage": {"layout": layout, "disk": {"transport": "nvme", "count": count}, **storage},
+        "users": [{"name": "alice", "admin": True, "ssh_keys": [KEY]}],
+    }
+
+
+_LUKS: Data = {"enable": True, "passphrase": {"file": "/run/secrets/passphrase"}}
+
 MADE: Mapping[str, tuple[Facts, Data]] = {
     "uefi-luks-btrfs-everything": (SERVER, EVERYTHING),
     "bios-ext4-small": (GUEST, SMALL),
     "uefi-grub-xfs-keys-only": (SERVER, XFS),
+    "bios-mirror-btrfs-luks": (
+        _disks(2, "BIOS"),
+        _several("pair", 2, filesystem="btrfs", encryption=_LUKS, swap={"kind": "partition"}),
+    ),
+    "uefi-grub-mirror-md-thin": (
+        _disks(2, "UEFI 64-bit"),
+        _several("thin", 2, volumes="lvm-thin", swap={"kind": "partition"}) | {"boot": {"loader": "grub"}},
+    ),
+    "uefi-raid6-xfs-file": (
+        _disks(5, "UEFI 64-bit"),
+        _several("five", 5, filesystem="xfs", swap={"kind": "file", "size": "4GiB"}),
+    ),
+    "uefi-btrfs-in-place": (
+        _disks(1, "UEFI 64-bit"),
+        _several("single", 1, filesystem="btrfs", pool={"kind": "dir"}),
+    ),
+    "uefi-zfs-luks-mirror": (
+        _disks(2, "UEFI 64-bit"),
+        _several("zed", 2, filesystem="zfs", encryption=_LUKS),
+    ),
 }
 """Machines and answers by hand."""
 CASES = (*MADE, *EXAMPLES)
