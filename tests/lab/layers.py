@@ -51,10 +51,10 @@ UNREAD = (
     "usr/lib/x86_64-linux-gnu/perl5",
     *(
         f"usr/lib/python3/dist-packages/{name}"
-        for name in ("pygments", "dns", "markdown_it", "mdurl", "uc_micro")
+        for name in ("pygments", "markdown_it", "mdurl", "uc_micro")
     ),
 )
-"""Below the userland's root: Perl's library, converters of foreign encodings, what rich and requests could also use."""
+"""Below the userland's root: Perl's library, converters of foreign encodings, what rich could also use."""
 IMAGE = "/live/images/marker.raw"
 """The guest image, on the medium."""
 
