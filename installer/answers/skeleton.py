@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from installer.answers.explain import example_value
+from installer.answers.presets import propose
 from installer.answers.problems import Path
 from installer.answers.schema import Node, answers_schema, children, is_table, resolved
 from installer.answers.select import may_destroy, telling, title
@@ -62,7 +63,9 @@ def _disk_notes(disks: list[Disk], names: dict[str, tuple[str, str]]) -> list[st
     for disk in disks:
         key, value = names[disk.name]
         notes += [f"#   {key} = {toml(value)}  # {title(disk)}"]
-    return notes
+    # What `layout = "auto"` would make of all of them.
+    proposal = propose(tuple(disks))
+    return [*notes, *_words(f'With all of them, layout = "auto" would mean {proposal.because}.')]
 
 
 def _table(

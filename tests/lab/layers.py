@@ -49,10 +49,7 @@ UNREAD = (
     "usr/lib/x86_64-linux-gnu/gconv",
     "usr/lib/x86_64-linux-gnu/perl-base",
     "usr/lib/x86_64-linux-gnu/perl5",
-    *(
-        f"usr/lib/python3/dist-packages/{name}"
-        for name in ("pygments", "markdown_it", "mdurl", "uc_micro")
-    ),
+    *(f"usr/lib/python3/dist-packages/{name}" for name in ("pygments", "markdown_it", "mdurl", "uc_micro")),
 )
 """Below the userland's root: Perl's library, converters of foreign encodings, what rich could also use."""
 IMAGE = "/live/images/marker.raw"

@@ -34,6 +34,7 @@ PACKAGES: dict[str, str] = {
     "python3-pyudev": "probing",
     "python3-parted": "partition tables",
     "python3-rich": "progress",
+    "python3-dnspython": "answers whose address a name server gives",
     "python3-questionary": "the guided installer's questions",
     "python3-tomli-w": "the answer file that it writes",
     "python3-urllib3": "keys and answers from elsewhere",
