@@ -46,9 +46,6 @@ class Btrfs(Filesystem):
     def make(self, device: str, *more: str) -> tuple[Action, ...]:
         # Made in one step with the file system, so that a second try starts from an empty one.
         return (
-            # The kernel remembers devices by the UUID of their file system. After an interrupted try it would look for
-            # those of before, which carry the same one.
-            *((Run(argv=("btrfs", "device", "scan", "--forget")),) if more else ()),
             Run(
                 argv=("mkfs.btrfs", "-f", "-U", self.uuid, "-L", self.label, *self.profile(), device, *more)
             ),
@@ -70,7 +67,11 @@ class Btrfs(Filesystem):
         return (*super().made(device), *joined, *subvolumes)
 
     def unmake(self) -> tuple[Action, ...]:
-        return (Run(argv=("umount", TARGET)),) if self.subvolumes else ()
+        mounted = (Run(argv=("umount", TARGET)),) if self.subvolumes else ()
+        # The kernel remembers devices by the UUID of their file system: it would look for those of the interrupted try,
+        # which carry the same one. That fails where it knows of none.
+        known = (Run(argv=("btrfs", "device", "scan", "--forget")),) if self.more else ()
+        return (*mounted, *known)
 
     def host(self, layout: Layout) -> HostPart:
         part = super().host(layout)
