@@ -8,7 +8,7 @@ from installer.plan.actions import Action, MakeDirectory, Run
 from installer.plan.checks import Check, DevicesOf, SubvolumesAre
 from installer.plan.model import TARGET
 from installer.plan.storage.element import HostPart, Layout
-from installer.plan.storage.filesystem import Filesystem
+from installer.plan.storage.filesystem import Filesystem, named
 
 PROFILES = {
     Redundancy.none: {},
@@ -29,7 +29,6 @@ class Btrfs(Filesystem):
     """Names at the top level."""
     redundancy: Redundancy = Redundancy.none
     """How several devices are joined."""
-    scanned: ClassVar[tuple[Action, ...]] = (Run(argv=("btrfs", "device", "scan")),)
 
     def profile(self) -> tuple[str, ...]:
         """How data and metadata are spread; mkfs.btrfs chooses well on one device."""
@@ -49,14 +48,14 @@ class Btrfs(Filesystem):
             Run(
                 argv=("mkfs.btrfs", "-f", "-U", self.uuid, "-L", self.label, *self.profile(), device, *more)
             ),
-            *(self.scanned if more else ()),
-            *(self._subvolumes(device) if self.subvolumes else ()),
+            *(self._subvolumes(device, *more) if self.subvolumes else ()),
         )
 
-    def _subvolumes(self, device: str) -> tuple[Action, ...]:
+    def _subvolumes(self, device: str, *more: str) -> tuple[Action, ...]:
+        options = ",".join(("subvolid=5", *named(more)))
         return (
             MakeDirectory(path=TARGET),
-            Run(argv=("mount", "-t", "btrfs", "-o", "subvolid=5", device, TARGET)),
+            Run(argv=("mount", "-t", "btrfs", "-o", options, device, TARGET)),
             *(Run(argv=("btrfs", "subvolume", "create", f"{TARGET}/{name}")) for name in self.subvolumes),
             Run(argv=("umount", TARGET)),
         )

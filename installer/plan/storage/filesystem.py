@@ -86,8 +86,6 @@ class Filesystem(Mounted):
     """Its label."""
     more: tuple[str, ...] = ()
     """Keys of further devices, for kinds that join devices."""
-    scanned: ClassVar[tuple[Action, ...]] = ()
-    """What tells the kernel of all devices before the first of them is mounted."""
 
     @property
     def type(self) -> str:
@@ -135,9 +133,13 @@ class Filesystem(Mounted):
                 requires=(formatted, parent.step) if parent else (formatted,),
                 actions=(
                     MakeDirectory(path=mount.target),
-                    *(self.scanned if self.more else ()),
                     Run(
-                        argv=("mount", "-t", self.kind, "-o", ",".join(mount.options), device, mount.target)
+                        argv=(
+                            *("mount", "-t", self.kind),
+                            *("-o", ",".join((*mount.options, *named(layout.devices(self.more))))),
+                            device,
+                            mount.target,
+                        )
                     ),
                 ),
                 checks=(MountedAt(target=mount.target, uuid=self.uuid, options=mount.in_force),),
@@ -165,6 +167,11 @@ class Filesystem(Mounted):
             ),
             supported_filesystems=(self.kind,),
         )
+
+
+def named(devices: tuple[str, ...]) -> tuple[str, ...]:
+    """Mount options that tell the kernel of further devices, which nobody may have told it of before (btrfs(5))."""
+    return tuple(f"device={device}" for device in devices)
 
 
 def all_mounts(layout: Layout) -> tuple[Mount, ...]:
