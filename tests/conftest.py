@@ -102,7 +102,11 @@ def _late(item: pytest.Item) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The one line."""
+    """What tests counted (`record_property("proved", …)`), and the one line of what was not run."""
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, text in report.user_properties:
+            if name == "proved":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
     not_run = config.stash.get(NOT_RUN, Counter())
     if not_run:
         parts = [

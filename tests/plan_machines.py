@@ -16,7 +16,7 @@ TIB = 1 << 40
 SECTORS = st.sampled_from((*(512,) * 12, *(4096,) * 4, 520))
 SIZES = st.one_of(
     st.integers(min_value=0, max_value=32 * GIB),
-    *(st.integers(min_value=24 * GIB, max_value=15 * TIB) for _ in range(3)),
+    *(st.integers(min_value=24 * GIB, max_value=15 * TIB) for _ in range(6)),
     st.sampled_from((32 * GIB, 64 * GIB, 1_000_204_886_016, 2_000_398_934_016, 2 * TIB, 2 * TIB + GIB)),
 )
 KINDS = (
@@ -123,11 +123,15 @@ def machines(draw: st.DrawFn) -> Facts:
     """A machine with such disks, any firmware, and memory from almost none to plenty."""
     facts = cases.machine(
         *draw(disks()),
-        firmware=draw(st.sampled_from((*FirmwareKind, *(FirmwareKind.uefi64, FirmwareKind.bios) * 4))),
+        firmware=draw(st.sampled_from((*FirmwareKind, *(FirmwareKind.uefi64, FirmwareKind.bios) * 8))),
     )
-    total = draw(st.one_of(st.integers(256 * MIB, 4 * GIB), *(st.integers(4 * GIB, TIB) for _ in range(3))))
+    total = draw(st.one_of(st.integers(256 * MIB, 4 * GIB), *(st.integers(4 * GIB, TIB) for _ in range(7))))
     available = draw(
-        st.one_of(st.just(Unknown(unknown_because="not told")), st.integers(0, total), st.just(total))
+        st.one_of(
+            st.just(Unknown(unknown_because="not told")),
+            st.integers(0, total),
+            *(st.integers(total * 3 // 4, total) for _ in range(4)),
+        )
     )
     return facts.model_copy(
         update={"memory": facts.memory.model_copy(update={"total": total, "available": available})}
@@ -149,14 +153,14 @@ def answers(draw: st.DrawFn, facts: Facts) -> Answers:
         selector["wwn"] = disk.wwn
     swap: dict[str, Any] = {"kind": draw(st.sampled_from(("none", "partition", "zram")))}
     if swap["kind"] == "partition" and draw(st.booleans()):
-        swap["size"] = draw(_size(0, 1 << draw(st.sampled_from((14, 21)))))
+        swap["size"] = draw(_size(0, 1 << draw(st.sampled_from((14, 14, 14, 21)))))
     storage = {
         "disk": selector,
         "filesystem": draw(st.sampled_from(("ext4", "xfs", "btrfs"))),
         "encryption": cases.ENCRYPTED if draw(st.booleans()) else {},
         "swap": swap,
     }
-    boot = {"firmware": draw(st.sampled_from((*("auto",) * 8, "uefi", "bios")))}
+    boot = {"firmware": draw(st.sampled_from((*("auto",) * 16, "uefi", "bios")))}
     if draw(st.booleans()):
         boot["esp_size"] = draw(st.one_of(_size(1, 1023), _size(1024, 8192), _size(1024, 8192)))
     return cases.answers(storage=storage, boot=boot)

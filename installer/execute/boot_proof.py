@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from installer.execute.boot_entries import readable
-from installer.execute.devices import kernel_name, settle
+from installer.execute.devices import appearing, kernel_name, settle
 from installer.execute.evidence import Evidence, Wrong, ensure
 from installer.execute.files import within
 from installer.execute.initrd import list_initrd, module_names
@@ -297,7 +297,7 @@ def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: Host
             or (device.startswith("/dev/mapper/") and device not in host.swap_devices)
         ):
             continue  # made anew at every boot
-        name = kernel_name(_device_path(device))
+        name = appearing(_device_path(device))
         ensure(name is not None, f"{device} of the host's fstab ({place})", "no such device")
         if place not in planned:
             yield f"{place}: {device} is {name}"
@@ -314,7 +314,7 @@ def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: Host
         each.name: each.device for each in host.key_luks
     }
     for title, path in crypts.items():
-        ensure(kernel_name(path) is not None, f"{path} of {title}", "no such device")
+        ensure(appearing(path) is not None, f"{path} of {title}", "no such device")
         yield f"{title}: {path} is {kernel_name(path)}"
 
 

@@ -137,6 +137,14 @@ def wait_for(paths: tuple[str, ...], what: str, patience: float = _SETTLE) -> No
         time.sleep(_POLL)
 
 
+def appearing(path: str, patience: float = 4.0) -> str | None:
+    """Kernel name of the device that a path leads to, which udev may not have linked yet; none: it does not come."""
+    deadline = time.monotonic() + patience
+    while (name := kernel_name(path)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return name
+
+
 def claim_problem(path: str) -> str | None:
     """Why the kernel would not give this device to us alone; none: it does.
 

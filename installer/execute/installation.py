@@ -138,7 +138,7 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
         request.output.write(describe(plan, request.answers_file))
         return Exit.consent
     context = workshop.context(plan, render(facts, answers, plan, request.medium, load_templates()))
-    warnings = check_live_system(plan, answers, request.medium, workshop.runner)
+    warnings = check_live_system(plan, answers, request.medium, workshop.runner, live)
     if interrupted is None:
         require_free_target(live)
     context.secrets.collect(plan)

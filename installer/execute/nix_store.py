@@ -89,6 +89,12 @@ def copy_closure(runner: Runner, progress: Progress, action: CopyClosure) -> str
     return action.toplevel
 
 
+def closure_size(runner: Runner, action: CopyClosure) -> int:
+    """Bytes of a ready system where it lies now. Raises CommandError: it is not there whole."""
+    known = _path_info(runner, action.toplevel, action.source, action.environment)
+    return sum(int(str(info["narSize"])) for info in known.values())
+
+
 def _path_info(
     runner: Runner, path: str, store: str, environment: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, object]]:

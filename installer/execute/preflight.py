@@ -11,6 +11,7 @@ from installer.answers.sizes import MIB, format_size
 from installer.errors import Exit, HyperError
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import below, read_mounts
+from installer.execute.nix_store import closure_size
 from installer.execute.runner import CommandError, Runner, find_program
 from installer.medium import Medium
 from installer.plan.actions import (
@@ -29,6 +30,10 @@ from installer.plan.model import TARGET, Plan
 _LEAST_MEMORY = 256 * MIB
 """Bytes free below which Nix cannot even open the store (measured: 60 MiB for a copy, more to evaluate)."""
 _CONNECT = 5.0
+_DAY = 86400.0
+"""Seconds that a hardware clock may be off: it may well run by local time."""
+_AHEAD = 5 * 365 * _DAY
+"""Seconds after which a medium is so old that rather the clock is wrong."""
 _ALWAYS = {
     "setpriv": "ends programs with the installer",
     "udevadm": "waits for device names",
@@ -94,7 +99,9 @@ def require_free_target(live: LiveSystem) -> None:
         )
 
 
-def check_live_system(plan: Plan, answers: Answers, medium: Medium, runner: Runner) -> list[str]:
+def check_live_system(
+    plan: Plan, answers: Answers, medium: Medium, runner: Runner, live: LiveSystem
+) -> list[str]:
     """Refuse before anything is written what could not come to an end.
 
     Returns:
@@ -104,10 +111,11 @@ def check_live_system(plan: Plan, answers: Answers, medium: Medium, runner: Runn
         HyperError: what is missing, all missing programs at once.
     """
     require_root()
-    _require_programs(plan, runner.search_path)
+    require_programs(plan, runner.search_path)
     _require_namespaces(runner)
     _require_memory()
-    warnings = _clock(answers, medium)
+    warnings = check_clock(answers, medium, live, datetime.now(UTC))
+    check_closure(plan, runner)
     warnings += _network(plan, answers)
     return warnings
 
@@ -125,7 +133,7 @@ def require_root(what: str = "installing") -> None:
         )
 
 
-def _require_programs(plan: Plan, search_path: str) -> None:
+def require_programs(plan: Plan, search_path: str) -> None:
     missing = {
         name: what for name, what in needed_programs(plan).items() if not find_program(name, search_path)
     }
@@ -161,13 +169,43 @@ def _require_memory() -> None:
         )
 
 
-def _clock(answers: Answers, medium: Medium) -> list[str]:
-    """A clock before the medium's own sources breaks TLS; without a network it only spoils dates."""
+def check_clock(answers: Answers, medium: Medium, live: LiveSystem, now: datetime) -> list[str]:
+    """A clock before the medium's own sources breaks TLS; without a network it only spoils dates. One far ahead may be
+    right, the medium being old; and a hardware clock of its own is what the host starts with.
+
+    Raises:
+        HyperError: it must be set first (Exit.unsuitable).
+    """
+    return [*_system_clock(answers, medium, now), *_hardware_clock(live, now)]
+
+
+def _hardware_clock(live: LiveSystem, now: datetime) -> list[str]:
+    try:
+        seconds = int((live.sysfs / "class/rtc/rtc0/since_epoch").read_text())
+    except (OSError, ValueError):
+        return []
+    if abs(seconds - now.timestamp()) < _DAY:
+        return []
+    words = (
+        f"The hardware clock says {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}, the system's {now:%Y-%m-%d}: the host "
+        "starts with the former, until NTP sets it. `hwclock --systohc --utc` sets it now."
+    )
+    return [words]
+
+
+def _system_clock(answers: Answers, medium: Medium, now: datetime) -> list[str]:
     modified = medium.nixpkgs.locked.get("lastModified")
-    now = datetime.now(UTC)
-    if not isinstance(modified, int) or now.timestamp() >= modified:
+    if not isinstance(modified, int):
         return []
     made = datetime.fromtimestamp(modified, UTC)
+    if now.timestamp() > modified + _AHEAD:
+        ahead = (
+            f"The clock says {now:%Y-%m-%d}, and the medium's sources are of {made:%Y-%m-%d}: either the medium is old, or "
+            "the clock is ahead, and certificates will seem to have expired."
+        )
+        return [ahead]
+    if now.timestamp() >= modified:
+        return []
     words = f"the clock says {now:%Y-%m-%d}, the medium's sources are of {made:%Y-%m-%d}"
     if answers.system.offline:
         return [f"The clock is wrong: {words}."]
@@ -177,6 +215,38 @@ def _clock(answers: Answers, medium: Medium) -> list[str]:
         remedy=f"set it: `date --utc --set '{made:%Y-%m-%d %H:%M}'` or later, or let NTP do it",
         code=Exit.unsuitable,
     )
+
+
+def check_closure(plan: Plan, runner: Runner) -> None:
+    """A ready system that lies on this machine is there whole, and the root has room for it and the next one.
+
+    Raises:
+        HyperError: it does not (Exit.unsuitable). What a network or an evaluation brings is known by estimate only, and
+            was planned for.
+    """
+    room = max((region.size for picture in plan.pictures for region in picture.after), default=0)
+    for action in (action for step in plan.steps for action in step.actions):
+        if not isinstance(action, CopyClosure) or not (
+            action.source == "auto" or action.source.startswith("file://")
+        ):
+            continue
+        try:
+            size = closure_size(runner, action)
+        except (CommandError, ValueError, KeyError) as error:
+            raise HyperError(
+                "the system to be installed is not there whole",
+                why=f"{action.toplevel} in {action.source}: {error.why if isinstance(error, CommandError) else error}",
+                remedy="check the medium (its checksum), or choose another system in `system.closure`",
+                code=Exit.unsuitable,
+            ) from error
+        if room < 2 * size:
+            raise HyperError(
+                "the system to be installed does not fit",
+                why=f"{action.toplevel} has {format_size(size)}, its next generation comes beside it, and the largest "
+                f"partition will have {format_size(room)}",
+                remedy="choose a larger disk, or a smaller system in `system.closure`",
+                code=Exit.unsuitable,
+            )
 
 
 def _network(plan: Plan, answers: Answers) -> list[str]:

@@ -8,7 +8,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from installer.errors import HyperError
-from tests.bench import rollout
+from tests.bench import planning, rollout
 from tests.bench.command_line import contests
 from tests.bench.contest import Result, hold, spread
 from tests.bench.installation import GOAL, measure
@@ -29,10 +29,18 @@ def main() -> int:
         results.append(hold(contest))
         tell(results[-1])
     print("theirs: python3 -c pass of the same interpreter; for hv probe, lshw -json", flush=True)
+    planned = planning.measure()
+    slow = median(planned.seconds) > planning.GOAL
+    print(
+        f"{planning.title()}: {1000 * median(planned.seconds):.0f} ms, with a quarter of them "
+        f"{1000 * median(planned.quarter):.0f} ms, goal {1000 * planning.GOAL:.0f} ms{', missed' if slow else ''}",
+        flush=True,
+    )
     installed = measure()
     results.append(installed.probing)
     tell(results[-1])
     missed = [result.name for result in results if not result.met]
+    missed += [planning.title()] if slow else []
     print(
         f"installing {installed.closure >> 20} MiB in the lab: hv install {seconds(installed.ours)}, a shell script "
         f"{seconds(installed.theirs)}, ratio {installed.ratio:.2f}, goal {GOAL:g}"

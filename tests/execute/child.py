@@ -5,12 +5,13 @@ import os
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 from installer.answers.load import load
 from installer.errors import HyperError
-from installer.execute import journal, log
+from installer.execute import executor, journal, log
 from installer.execute.abort import Giving, abort
 from installer.execute.installation import Request, install
 from installer.facts import Facts
@@ -49,6 +50,54 @@ def _die_at_line(pattern: str, number: signal.Signals) -> None:
     log.Log.write = watched  # type: ignore[method-assign]
 
 
+def _die_at_event(step: str, what: str) -> None:
+    """SIGKILL right after this event of this step is in the journal."""
+    record = journal.Journal.record
+
+    def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
+        record(self, *given, **named)
+        if given[:2] == (what, step):
+            _die()
+
+    journal.Journal.record = watched  # type: ignore[method-assign]
+
+
+def _die_between(step: str, count: int) -> None:
+    """SIGKILL in a step when so many of its actions were carried out, and others are to come."""
+    current, left = "", count
+    record, act = journal.Journal.record, executor.carry_out  # type: ignore[attr-defined]
+
+    def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
+        nonlocal current
+        record(self, *given, **named)
+        if given[0] == "started":
+            current = given[1]
+
+    def counted(action: Any, context: Any) -> None:
+        nonlocal left
+        act(action, context)
+        if current == step:
+            left -= 1
+            if left == 0:
+                _die()
+
+    journal.Journal.record = watched  # type: ignore[method-assign]
+    executor.carry_out = counted  # type: ignore[attr-defined]
+
+
+def _die_later(seconds: float) -> None:
+    """SIGKILL so long after the first event."""
+    record, timer = journal.Journal.record, threading.Timer(seconds, _die)
+    timer.daemon = True
+
+    def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
+        record(self, *given, **named)
+        if given[0] in ("begun", "resumed"):
+            timer.start()
+
+    journal.Journal.record = watched  # type: ignore[method-assign]
+
+
 def main() -> int:
     """Install, and end as told."""
     parser = argparse.ArgumentParser()
@@ -58,6 +107,9 @@ def main() -> int:
     parser.add_argument("--die-after", type=int)
     parser.add_argument("--die-at")
     parser.add_argument("--stop-at")
+    parser.add_argument("--die-event", nargs=2)
+    parser.add_argument("--die-between", nargs=2)
+    parser.add_argument("--die-later", type=float)
     parser.add_argument("--abort", action="store_true")
     parser.add_argument("--progress", default="plain")
     options = parser.parse_args()
@@ -65,6 +117,12 @@ def main() -> int:
         _die_after_records(options.die_after)
     if options.die_at:
         _die_at_line(options.die_at, signal.SIGKILL)
+    if options.die_event:
+        _die_at_event(*options.die_event)
+    if options.die_between:
+        _die_between(options.die_between[0], int(options.die_between[1]))
+    if options.die_later is not None:
+        _die_later(options.die_later)
     if options.stop_at:
         _die_at_line(options.stop_at, signal.SIGTERM)
     folder: Path = options.folder

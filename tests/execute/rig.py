@@ -96,10 +96,10 @@ class Rig:
             search_path=f"{self.folder / 'bin'}:{LiveSystem.search_path}",
         )
 
-    def add_disk(self, size: int = DISK_SIZE, *, named: bool = True, folder: Path | None = None) -> LoopDisk:
+    def add_disk(self, size: int = DISK_SIZE, *, named: bool = True, place: Path | None = None) -> LoopDisk:
         """Attach a blank disk; its file may lie in another folder than the rig's."""
         number = len(self.disks)
-        file = (folder or self.folder) / f"disk{number}"
+        file = (place or self.folder) / f"disk{number}"
         with file.open("wb") as made:
             made.truncate(size)
         device = run("losetup", "--find", "--show", file)
@@ -195,7 +195,9 @@ def add_nix(made: Rig) -> None:
             "#!/bin/sh\n"
             f"export NIX_CONFIG={shlex.quote(STORE_CONFIGURATION)}\n"
             f"export NIX_REMOTE={shlex.quote(str(made.folder / 'store'))}\n"
-            f'exec {shlex.join(nix.command(name))} "$@"\n'
+            # Whatever is configured here: without WAL Nix locks its database by a folder, which a killed one leaves
+            # there for ever. Installers of these tests are killed all the time, and WAL is Nix's default.
+            f'exec {shlex.join(nix.command(name))} --option use-sqlite-wal true "$@"\n'
         )
         script.chmod(0o755)
 
