@@ -248,8 +248,12 @@ def _same_disks(storage: StorageAnswers) -> Iterator[Problem]:
     assert pool is not None
     path: Path = ("storage", "pool")
     own = "name disks for it in `[storage.pool.disk]`"
-    for field in ("redundancy", "filesystem"):
-        if field in pool.model_fields_set:
+    said = {
+        "redundancy": pool.redundancy is not None,
+        "filesystem": pool.filesystem is not FilesystemKind.xfs,
+    }
+    for field, is_said in said.items():
+        if is_said:
             yield Problem((*path, field), "follows from the system's disks", f"remove it, or {own}")
     match pool.kind:
         case "dir" if storage.filesystem is not FilesystemKind.btrfs or storage.layout is LayoutKind.auto:
