@@ -35,6 +35,10 @@ UUIDS = st.sampled_from(("one", *map(str, range(30))))
 """Few, so that disks share them now and then."""
 
 
+PLENTY = tuple(each * GIB for each in (32, 64, 256, 1024))
+NOT_TOLD = Unknown(unknown_because="not told")
+
+
 def seldom(times: int) -> st.SearchStrategy[bool]:
     """True once in so many times."""
     return st.integers(1, times).map(lambda drawn: drawn == times)
@@ -123,16 +127,12 @@ def machines(draw: st.DrawFn) -> Facts:
     """A machine with such disks, any firmware, and memory from almost none to plenty."""
     facts = cases.machine(
         *draw(disks()),
-        firmware=draw(st.sampled_from((*FirmwareKind, *(FirmwareKind.uefi64, FirmwareKind.bios) * 8))),
+        firmware=FirmwareKind.uefi32
+        if draw(seldom(20))
+        else draw(st.sampled_from((FirmwareKind.uefi64, FirmwareKind.bios))),
     )
-    total = draw(st.one_of(st.integers(256 * MIB, 4 * GIB), *(st.integers(4 * GIB, TIB) for _ in range(7))))
-    available = draw(
-        st.one_of(
-            st.just(Unknown(unknown_because="not told")),
-            st.integers(0, total),
-            *(st.integers(total * 3 // 4, total) for _ in range(4)),
-        )
-    )
+    total = draw(st.one_of(st.integers(256 * MIB, TIB), st.sampled_from(PLENTY), st.sampled_from(PLENTY)))
+    available = draw(st.sampled_from((total, total * 3 // 4, total // 2, total // 50, NOT_TOLD)))
     return facts.model_copy(
         update={"memory": facts.memory.model_copy(update={"total": total, "available": available})}
     )
@@ -160,7 +160,7 @@ def answers(draw: st.DrawFn, facts: Facts) -> Answers:
         "encryption": cases.ENCRYPTED if draw(st.booleans()) else {},
         "swap": swap,
     }
-    boot = {"firmware": draw(st.sampled_from((*("auto",) * 16, "uefi", "bios")))}
+    boot = {"firmware": draw(st.sampled_from(("uefi", "bios"))) if draw(seldom(15)) else "auto"}
     if draw(st.booleans()):
         boot["esp_size"] = draw(st.one_of(_size(1, 1023), _size(1024, 8192), _size(1024, 8192)))
     return cases.answers(storage=storage, boot=boot)
