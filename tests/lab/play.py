@@ -97,9 +97,9 @@ def pulled(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh, s
             code == 0 and scenario.hostname in there and serial not in there,
             text,
         )
-        text = ssh.sudo(
-            "cat /proc/mdstat; btrfs filesystem show; findmnt --noheadings /", PASSWORD, measured=30
-        )[1]
+        look = "cat /proc/mdstat; btrfs filesystem show; findmnt --noheadings /"
+        # sudo would take the first of several commands alone.
+        text = ssh.sudo(f"bash -c {json.dumps(look)}", PASSWORD, measured=30)[1]
         recorder.excerpt(f"storage without {serial}", text)
         lacking = "missing" in text.lower() or "[U_]" in text or "[_U]" in text
         recorder.prove(f"the root stands on what is left without {serial}", lacking, text)
