@@ -1,8 +1,10 @@
 """Where unattended answers come from: the order, each source as it really is, and what is refused."""
 
+import io
 import json
 import shutil
 import subprocess
+import tarfile
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -546,8 +548,24 @@ def test_how_answers_are_written_is_seen(content: bytes, given: str, name: str) 
     "name", ["../escape", "secrets/../../etc/passwd", "secrets/a/b", "/etc/shadow", "other"]
 )
 def test_archive_with_strange_names(name: str) -> None:
-    with pytest.raises(HyperError):
-        unpack(pack(ANSWERS, "answers.toml", {}) and pack(b"x", name, {}), "a.tar")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in ("answers.toml", name):
+            member = tarfile.TarInfo(path)
+            member.size = len(ANSWERS)
+            archive.addfile(member, io.BytesIO(ANSWERS))
+    with pytest.raises(HyperError, match="is not taken"):
+        unpack(buffer.getvalue(), "a.tar")
+
+
+def test_archive_with_a_link() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        member = tarfile.TarInfo("secrets/p")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/shadow"
+        archive.addfile(member)
+    with pytest.raises(HyperError, match="is not taken"):
+        unpack(buffer.getvalue(), "a.tar")
 
 
 def test_tar_as_people_make_it(tmp_path: Path) -> None:

@@ -293,6 +293,16 @@ def test_a_blank_disk_and_another_host_are_no_traces() -> None:
         refuse_again(begun, plan)
     assert caught.value.code is Exit.again
     refuse_again(begun, make_plan(facts, answers(hostname="other"), medium()))
+    # A disk that is known by its place alone.
+    (identity,) = plan.disks
+    placed = identity.model_copy(
+        update={"by_id": None, "by_path": "pci-0000:01:00.0-nvme-1", "ends": "0" * 64}
+    )
+    nameless = begun.disks[0].model_copy(update={"by_id": (), "path": "pci-0000:01:00.0-nvme-1"})
+    with pytest.raises(HyperError, match="before"):
+        refuse_again(
+            begun.model_copy(update={"disks": (nameless,)}), plan.model_copy(update={"disks": (placed,)})
+        )
 
 
 def test_words_for_the_screen_fit_and_can_be_passed_on() -> None:

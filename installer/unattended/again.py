@@ -18,15 +18,8 @@ from installer.plan.model import DiskIdentity, Plan
 def refuse_again(facts: Facts, plan: Plan) -> None:
     """HyperError (Exit.again) if this plan was carried out here before, or begun."""
     for identity in plan.disks:
-        disk = next(
-            (
-                each
-                for each in facts.disks
-                if (identity.by_id in each.by_id if identity.by_id else identity.by_path == each.path)
-            ),
-            None,
-        )
-        found = tuple(_traces(plan, identity, disk)) if disk else ()
+        disks = [disk for disk in facts.disks if _is(identity, disk)]
+        found = [trace for disk in disks for trace in _traces(plan, identity, disk)]
         if found:
             raise HyperError(
                 f"{plan.hostname} was installed on this disk before, or that was begun",
@@ -35,6 +28,11 @@ def refuse_again(facts: Facts, plan: Plan) -> None:
                 "the kernel argument hv.unattended=again, or run `hv install --unattended --again`",
                 code=Exit.again,
             )
+
+
+def _is(identity: DiskIdentity, disk: Disk) -> bool:
+    """Whether a plan's disk is this one, by the name that the plan finds it by."""
+    return identity.by_id in disk.by_id if identity.by_id else identity.by_path == disk.path
 
 
 def _traces(plan: Plan, identity: DiskIdentity, disk: Disk) -> Iterator[str]:
@@ -46,6 +44,8 @@ def _traces(plan: Plan, identity: DiskIdentity, disk: Disk) -> Iterator[str]:
         )
         if device.startswith("/dev/disk/by-uuid/")
     }
+    if disk.filesystem and disk.filesystem.uuid and disk.filesystem.uuid.lower() in uuids:
+        yield f"the UUID {disk.filesystem.uuid}, which this host's has"
     for partition in disk.partitions:
         uuid = partition.filesystem.uuid if partition.filesystem else None
         if uuid and uuid.lower() in uuids:
