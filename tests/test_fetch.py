@@ -425,6 +425,18 @@ def test_networks_are_asked_when_somebody_said_so(place: Place) -> None:
     assert place.fetched().package.answers == ANSWERS
 
 
+@pytest.mark.root
+def test_lease_as_dnsmasq_gives_it_and_networkd_keeps_it(place: Place, authority: Authority) -> None:
+    place.arguments("hv.unattended")
+    with serving(lambda _: Answer(200, ANSWERS), authority) as server:
+        url = f"{server.url}/a#cert:{authority.fingerprint}"
+        script = Path(__file__).parent / "network/dhcp_lease.sh"
+        subprocess.run(["sh", script, place.folder, url], check=True, timeout=120)
+        place.put("run/systemd/netif/leases/2", (place.folder / "lease").read_bytes())
+        found = place.fetched()
+    assert (found.source, found.package.answers) == (Source.dhcp, ANSWERS)
+
+
 def test_lease_without_the_option(place: Place) -> None:
     place.arguments("hv.unattended")
     place.put("run/systemd/netif/leases/2", "ADDRESS=192.0.2.5\n")

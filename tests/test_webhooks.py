@@ -17,7 +17,7 @@ from installer.execute.progress import Moment
 from installer.plan.planner import make_plan
 from installer.probe.root import LiveRoot
 from installer.web import Client
-from installer.webhooks import WebhookWatcher, sender, watcher
+from installer.webhooks import WebhookWatcher, make_client, sender, watcher
 from installer.webhooks.event import KIND, SIGNATURE, BundleTold, Event, is_signed, sign
 from tests.plan_cases import answers, machine, medium
 from tests.web_servers import Answer, Authority, Request, make_authority, serving
@@ -160,6 +160,19 @@ def test_one_bad_server_does_not_keep_others(tmp_path: Path) -> None:
         follow(watching)
         assert timed(lambda: watching.failed(ERROR, None)) < 3, "they are waited for one after another"
         assert len(server.requests) == 8
+
+
+def test_proxy_and_certificates_are_the_answers() -> None:
+    own = answers(
+        network={"proxy": "http://p:1", "no_proxy": ["localhost"]}, system={"ca_certificates": ["PEM"]}
+    )
+    client = make_client(own, "http://other:1")
+    assert (client.ca, dict(client.proxies)) == (
+        b"PEM",
+        {"http": "http://p:1", "https": "http://p:1", "no": "localhost"},
+    )
+    assert make_client(answers(), "http://other:1").proxies["https"] == "http://other:1"
+    assert make_client(answers()).ca is None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n"])

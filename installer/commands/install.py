@@ -272,8 +272,7 @@ def _look(options: argparse.Namespace, answers: "Answers", medium: "Medium", fac
 def _install(options: argparse.Namespace, answers: "Answers", medium: "Medium") -> int:
     from installer.execute.installation import Request, install
     from installer.execute.preflight import require_root
-    from installer.unattended.run import make_client
-    from installer.webhooks import WebhookWatcher
+    from installer.webhooks import WebhookWatcher, make_client
 
     require_root()
     hooks = WebhookWatcher(answers, make_client(answers))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -36,8 +37,7 @@ from installer.support.bundle import Collector, make_bundle
 from installer.support.named import secret_files
 from installer.unattended.again import refuse_again
 from installer.unattended.notice import Machine, failed, nothing, scp_address
-from installer.web import Client
-from installer.webhooks import WebhookWatcher
+from installer.webhooks import WebhookWatcher, make_client
 from installer.webhooks.event import BundleTold
 
 FOLDER = Path("/run/hyper-nixos/unattended")
@@ -132,7 +132,7 @@ class _Attempt:
         if self._answers.storage.destroy != "matched":
             return self._without_consent(name, arguments)
         self._clear_screen()
-        client = make_client(self._answers, arguments)
+        client = make_client(self._answers, arguments.proxy)
         self._hooks = WebhookWatcher(self._answers, client, at.root)
         guard = None if at.again or arguments.again else refuse_again
         return install(
@@ -219,7 +219,8 @@ class _Attempt:
         lines = failed(error, host, machine, str(bundle) if bundle else None, wrote=self._wrote())
         self._at.output.write("\n".join(lines) + "\n")
         self._at.output.flush()
-        write_file(self._at.folder / NOTICE, ("\n".join(lines) + "\n").encode(), 0o600)
+        with suppress(OSError):  # a full memory must not take the words off the screen
+            write_file(self._at.folder / NOTICE, ("\n".join(lines) + "\n").encode(), 0o600)
 
     def _bundle(self, error: HyperError) -> Path | None:
         at = self._at
@@ -302,13 +303,3 @@ class _Guarded(Watcher):
 
     def notes(self) -> tuple[str, ...]:
         return self._inner.notes()
-
-
-def make_client(answers: Answers, arguments: Arguments | None = None) -> Client:
-    """How webhooks are reached: the answers' proxy and certificates."""
-    client = Client(ca="\n".join(answers.system.ca_certificates).encode() or None)
-    proxy = answers.network.proxy or (arguments.proxy if arguments else None)
-    if proxy is None:
-        return client
-    proxies = {"http": proxy, "https": proxy, "no": ",".join(answers.network.no_proxy)}
-    return Client(ca=client.ca, proxies=proxies)

@@ -1,5 +1,5 @@
 """Webhooks: servers are told how an installation goes; they can neither hold it up nor make it fail."""
 
-from installer.webhooks.watcher import WebhookWatcher
+from installer.webhooks.watcher import WebhookWatcher, make_client
 
-__all__ = ["WebhookWatcher"]
+__all__ = ["WebhookWatcher", "make_client"]

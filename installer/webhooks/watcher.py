@@ -109,3 +109,12 @@ def _secret(file: str) -> bytes:
         remedy="put the file there, readable for root, or name another in the answers",
         code=Exit.answers,
     )
+
+
+def make_client(answers: Answers, proxy: str | None = None) -> Client:
+    """How webhooks are reached: the answers' certificates and proxy, else this proxy, else the environment's."""
+    ca = "\n".join(answers.system.ca_certificates).encode() or None
+    proxy = answers.network.proxy or proxy
+    if proxy is None:
+        return Client(ca=ca)
+    return Client(ca=ca, proxies={"http": proxy, "https": proxy, "no": ",".join(answers.network.no_proxy)})
