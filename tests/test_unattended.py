@@ -222,6 +222,7 @@ def test_failure_is_told_everywhere_and_nothing_reboots(site: Site) -> None:
         ({"storage": {"disk": {"serial": "none"}, "destroy": "matched"}}, Exit.selection, "none"),
         # Asked for by a kernel argument: then it is a failure.
         ({"storage": {"disk": {"serial": "none"}}}, Exit.consent, "do not consent"),
+        ({"interactive": ["disks"]}, Exit.consent, "asked about disks"),
         ({"hostname": "Not A Name"}, Exit.answers, "hostname"),
     ],
 )

@@ -129,8 +129,8 @@ class _Attempt:
         if found is None:
             return Exit.nothing
         self._answers, name = found
-        if self._answers.storage.destroy != "matched":
-            return self._without_consent(name, arguments)
+        if self._answers.storage.destroy != "matched" or self._answers.interactive:
+            return self._without_consent(self._answers, name, arguments)
         self._clear_screen()
         client = make_client(self._answers, arguments.proxy)
         self._hooks = WebhookWatcher(self._answers, client, at.root)
@@ -148,14 +148,16 @@ class _Attempt:
             )
         )
 
-    def _without_consent(self, name: str, arguments: Arguments) -> Exit:
+    def _without_consent(self, answers: Answers, name: str, arguments: Arguments) -> Exit:
         """Answers lie there, and a person is to confirm the plan: a failure only where somebody asked for more."""
         why = 'they do not say destroy = "matched" in [storage], and nobody is here to confirm what is destroyed'
+        if answers.interactive:
+            why = f"a person is to be asked about {', '.join(answers.interactive)} (interactive), and nobody is here"
         if arguments.wanted or arguments.answers:
             raise HyperError(
                 "the answers do not consent to an unattended installation",
                 why=why,
-                remedy="add it, or log in and run `hv install --answers FILE`, which shows the plan",
+                remedy="change that, or log in and run `hv install --answers FILE`, which shows the plan",
                 code=Exit.consent,
             )
         self._say(f"There are answers ({name}), and nothing is done by itself: {why}.")
