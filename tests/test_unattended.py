@@ -371,7 +371,7 @@ def test_console_that_nobody_reads_does_not_hold_it_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [["--again", "--answers", "x"], ["--unattended", "--plan"], ["--unattended", "--confirm", "x"], []],
+    [["--again", "--answers", "x"], ["--unattended", "--plan"], ["--unattended", "--confirm", "x"]],
 )
 def test_options_that_contradict_each_other(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
