@@ -40,8 +40,9 @@ lint: setup ## Format, style, types and import rules
 docs: setup ## Build the site (site/)
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
-generate: setup ## Write anew what is generated: completions, manual pages
+generate: setup ## Write anew what is generated: completions, manual pages, catalogues of words
 	$(PYTHON) -m hv.manual
+	$(PYTHON) -m tests.words
 
 setup: ## Install what `hv` needs, into .venv; the other commands do it themselves
 	@./setup.sh

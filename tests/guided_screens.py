@@ -3,18 +3,34 @@
 `python -m tests.guided_screens` writes them to tests/golden/guided; a test compares.
 """
 
+import gettext
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from installer.guided.words import CATALOGUES, DOMAIN, ENGLISH, LANGUAGES, VARIABLES
 from tests.terminal import ENTER, Terminal
+from tests.words import template
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOLDEN = REPOSITORY / "tests/golden/guided"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDZGMF1Vc1hV0M0d0Jm9kVyBqJd2oW4kHcA1qXW0s3bT alice"
+
+PROOF = (
+    "level",
+    "network",
+    "disk-refused",
+    "explained",
+    "before-and-after",
+    "passphrase-refused",
+    "features",
+    "review",
+)
+"""Screens of which each language's own are kept."""
 
 
 def command(answers: Path, *more: str, machine: str = "workstation") -> list[str]:
@@ -36,117 +52,152 @@ def command(answers: Path, *more: str, machine: str = "workstation") -> list[str
     ]
 
 
-def environment() -> dict[str, str]:
+def environment(locale: str = "C.UTF-8") -> dict[str, str]:
     """Of the program on the terminal."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    usual = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return {**usual, "PYTHONPATH": str(REPOSITORY), "LC_MESSAGES": locale}
 
 
-def walk(terminal: Terminal, language: str = "English") -> Iterator[tuple[str, str]]:
+class Spoken:
+    """Says what the installer says, in a language; refuses what no catalogue has."""
+
+    def __init__(self, language: str) -> None:
+        self._known = {message.id for message in template()}
+        self._chosen = gettext.translation(DOMAIN, CATALOGUES, [language], fallback=True)
+
+    def __call__(self, text: str, **values: object) -> str:
+        """In the language."""
+        assert text in self._known, f"the installer does not say {text!r}"
+        return self._chosen.gettext(text).format(**values)
+
+    def seen(self, text: str, **values: object) -> str:
+        """Its beginning, as a pattern for the screen, where the end may stand on the next line."""
+        return re.escape(" ".join(self(text, **values).split()[:3]))
+
+
+def walk(terminal: Terminal, language: str = "en") -> Iterator[tuple[str, str]]:
     """Through everything once: each screen's name, and the screen."""
+    say = Spoken(language)
+    yes, close, onwards = say("Yes, go on"), say("Close"), say("Go on with this")
+
+    def until(text: str, then: str = "", **values: object) -> str:
+        """Wait for a text, and for what is drawn last on its page."""
+        return terminal.until(say.seen(text, **values) + (rf"[\s\S]*\n .*{say.seen(then)}" if then else ""))
+
     yield "language", terminal.until("Sprache")
-    terminal.choose(language)
-    yield "level", terminal.until("How much shall be explained")
-    terminal.choose("Some")
-    yield "keyboard", terminal.until("Which keyboard")
+    terminal.choose(LANGUAGES[language])
+    yield "level", until("How much shall be explained?")
+    terminal.choose(say("Some: I know Linux"))
+    yield "keyboard", until("Which keyboard?")
     terminal.choose("(us)")
-    yield "network", terminal.until("get its addresses")
-    terminal.choose("fixed, on a bridge")
-    yield "port", terminal.until("Which port")
+    yield "network", until("How does the host get its addresses?")
+    terminal.choose(say("fixed, on a bridge that guests can be plugged into"))
+    yield "port", until("Which port?")
     terminal.choose("enp4s0")
-    yield "address", terminal.until("Address with prefix")
+    yield "address", until("Address with prefix length:")
     terminal.type(ENTER)
-    yield "gateway", terminal.until("Gateway:")
+    yield "gateway", until("Gateway:")
     terminal.type("192.0.3.1", ENTER)
-    yield "gateway-refused", terminal.until("not in the network")
+    refusal = "It is not in the network {network}, so it could not be reached."
+    yield "gateway-refused", until(refusal, "Gateway:", network="192.0.2.0/24")
     terminal.type(*["\x08"] * 9, "192.0.2.1", ENTER)
-    terminal.until("Name servers")
+    until("Name servers:")
     terminal.type(ENTER)
-    yield "layout", terminal.until("disks be used")
-    terminal.choose("one disk")
-    yield "disk", terminal.until("Which disk")
+    yield "layout", until("How shall the disks be used?")
+    terminal.choose(say("one disk"))
+    yield "disk", until("Which disk? Everything on it will be lost.")
     terminal.choose("sdz")
-    yield "disk-refused", terminal.until("installer itself")
-    terminal.choose("Close")
-    terminal.until("Which disk")
+    yield "disk-refused", until("The installer itself runs from it.", "Close")
+    terminal.choose(close)
+    until("Which disk? Everything on it will be lost.")
     terminal.choose("nvme1n1")
-    yield "filesystem", terminal.until("Which file system")
-    terminal.choose("Explain")
-    yield "explained", terminal.until("In the answer file")
-    terminal.choose("Close")
-    terminal.until("Which file system")
+    yield "filesystem", until("Which file system?")
+    terminal.choose(say("Explain"))
+    yield "explained", until("In the answer file: {field}. {description}", "Close", field="", description="")
+    terminal.choose(close)
+    until("Which file system?")
     terminal.choose("btrfs")
-    terminal.until("Where may memory go")
+    until("Where may memory go when it runs short?")
     terminal.choose("zram")
-    yield "before-and-after", terminal.until("Is this right")
-    terminal.choose("Yes")
-    yield "encryption", terminal.until("Encrypt the disks")
-    terminal.choose("Yes")
-    terminal.until("Passphrase:")
+    yield "before-and-after", until("Is this right? Nothing is written yet.")
+    terminal.choose(yes)
+    yield "encryption", until("Encrypt the disks?")
+    terminal.choose(say("Yes: LUKS2 under everything but the boot partition"))
+    until("Passphrase:")
     terminal.type("short", ENTER)
-    yield "passphrase-refused", terminal.until("shorter than 8")
+    yield "passphrase-refused", until("It is shorter than {count} characters.", "Passphrase:", count=8)
     terminal.type("correct horse", ENTER)
-    terminal.until("The same again")
+    until("The same again:")
     terminal.type("correct horse", ENTER)
-    yield "name", terminal.until("Name:")
+    yield "name", until("Name:")
     terminal.type(ENTER)
-    terminal.until("Time zone:")
-    terminal.type(*["\x08"] * 3, "Berlin", ENTER)
-    yield "time-zone-refused", terminal.until("Europe/Berlin")
+    until("Time zone:")
+    # What stands there is the language's own: all of it is taken away.
+    terminal.type(*["\x08"] * 20, "Berlin", ENTER)
+    refusal = "There is no time zone of this name. Perhaps: {names}."
+    yield "time-zone-refused", until(refusal, "Time zone:", names="")
     terminal.type(*["\x08"] * 6, "Europe/Berlin", ENTER)
-    yield "administrator", terminal.until("Login name:")
+    yield "administrator", until("Login name:")
     terminal.type("alice", ENTER)
-    yield "password", terminal.until("Password of alice")
+    yield "password", until("Password of {name}:", name="alice")
     terminal.type(ENTER)
-    yield "keys", terminal.until("Where is a key")
-    terminal.choose("paste")
-    terminal.until("Key:")
+    yield "keys", until("Where is a key?")
+    terminal.choose(say("paste or type it"))
+    terminal.until(f"(?m)^ {say.seen('Key:')}")
     terminal.type(KEY, ENTER)
-    yield "keys-taken", terminal.until("Another key")
-    terminal.choose("no more")
-    yield "people", terminal.until("somebody else")
-    terminal.choose("No, that is all")
-    yield "tier", terminal.until("How much host")
+    yield "keys-taken", until("Another key?")
+    terminal.choose(say("no more keys"))
+    yield "people", until("Is there somebody else?")
+    terminal.choose(say("No, that is all"))
+    yield "tier", until("How much host?")
     terminal.choose("standard")
-    yield "features", terminal.until("host be able to do")
-    terminal.choose("Go on with this")
-    yield "devices", terminal.until("host leave to guests")
-    terminal.choose("Go on with this")
-    terminal.until("Which guests")
+    yield "features", until("What shall the host be able to do?")
+    terminal.choose(onwards)
+    yield "devices", until("Which devices does the host leave to guests?")
+    terminal.choose(onwards)
+    until("Which guests are made at the first boot?")
     terminal.choose("router")
     yield "guests", terminal.until(r"\[x\] router")
-    terminal.choose("Go on with this")
-    terminal.until("Memory of router")
+    terminal.choose(onwards)
+    until("Memory of {name}:", name="router")
     terminal.choose("1GiB")
-    yield "phase", terminal.until("first boot end")
+    yield "phase", until("Where shall the first boot end?")
     terminal.choose("hardened:")
-    yield "profile", terminal.until("How far")
+    yield "profile", until("How far does phase hardened go?")
     terminal.choose("balanced")
-    yield "review", terminal.until("Change something")
+    yield "review", until("Change something, or install?")
 
 
-def screens() -> dict[str, str]:
+def screens(language: str = "en") -> dict[str, str]:
     """All of them."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Terminal(command(Path(folder) / "answers.toml"), environment()) as terminal,
     ):
-        return dict(walk(terminal))
+        return dict(walk(terminal, language))
 
 
-def committed() -> dict[str, str]:
-    """The same from the repository."""
-    return {path.stem.partition("-")[2]: path.read_text() for path in sorted(GOLDEN.glob("*.txt"))}
+def golden(language: str) -> Path:
+    """The folder of a language's screens."""
+    return GOLDEN if language == ENGLISH else GOLDEN / language
+
+
+def committed(language: str = "en") -> dict[str, str]:
+    """The same from the repository; of other languages than English a few."""
+    return {path.stem.partition("-")[2]: path.read_text() for path in sorted(golden(language).glob("*.txt"))}
 
 
 def main() -> int:
     """Write them."""
-    fresh = screens()
     shutil.rmtree(GOLDEN, ignore_errors=True)
-    GOLDEN.mkdir(parents=True)
-    for number, (name, text) in enumerate(fresh.items(), start=1):
-        path = GOLDEN / f"{number:02}-{name}.txt"
-        path.write_text(text)
-        print(path.relative_to(REPOSITORY))
+    for language in LANGUAGES:
+        folder = golden(language)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (name, text) in enumerate(screens(language).items(), start=1):
+            if language == ENGLISH or name in PROOF:
+                path = folder / f"{number:02}-{name}.txt"
+                path.write_text(text)
+                print(path.relative_to(REPOSITORY))
     return 0
 
 

@@ -152,11 +152,14 @@ def _abort(confirm: str | None) -> int:
 
 
 def _attach(options: argparse.Namespace) -> int:
+    import os
     import sys
 
     from installer.execute.live import LiveSystem
     from installer.guided.session import attach
+    from installer.guided.words import language_around, use
 
+    use(language_around(os.environ))
     return attach(LiveSystem(), sys.stdout, options.plain)
 
 

@@ -189,8 +189,17 @@ def _same(old: Item, new: Item) -> bool:
     if type(old) is not type(new):
         return False
     if isinstance(old, Question) and isinstance(new, Question):
-        return (old.field, old.prompt) == (new.field, new.prompt)
+        return _meaning(old) == _meaning(new)
     return old == new
+
+
+def _meaning(question: Question) -> tuple[Any, ...]:
+    """What a question asks, in whatever language its words are: answers outlive a change of the language."""
+    if question.field:
+        return question.field
+    if isinstance(question, One | Many):
+        return tuple(option.value for option in question.options)
+    return (question.prompt,)
 
 
 def _remembered(question: Question, earlier: list[_Said], position: int) -> Question:

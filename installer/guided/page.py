@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from textwrap import wrap
 
-from installer.answers.problems import printable, shown_path
+from installer.answers.problems import Path, printable, shown_path
 from installer.answers.schema import node_at
 from installer.guided.conversation import Place
 from installer.guided.questions import One, Question
@@ -36,10 +36,9 @@ def explanation(question: Question, width: int) -> str:
     """Everything there is to say about a question."""
     paragraphs = [*question.more, *question.lines]
     if question.field:
-        described = str((node_at(question.field) or {}).get("description", "")).replace("`", "")
         paragraphs.append(
             _("In the answer file: {field}. {description}")
-            .format(field=shown_path(question.field), description=_(described))
+            .format(field=shown_path(question.field), description=_(description(question.field)))
             .strip()
         )
     if isinstance(question, One):
@@ -49,6 +48,11 @@ def explanation(question: Question, width: int) -> str:
             if each.refused
         ]
     return "\n".join(_folded(paragraphs or [_("There is nothing more to say about this.")], width))
+
+
+def description(field: Path) -> str:
+    """What the model says of a field, in English; the catalogues of words have it too."""
+    return str((node_at(field) or {}).get("description", "")).replace("`", "")
 
 
 def _folded(paragraphs: list[str], width: int) -> Iterator[str]:

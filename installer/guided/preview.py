@@ -10,6 +10,7 @@ from installer.answers.sizes import format_size
 from installer.errors import HyperError
 from installer.guided.questions import Answers
 from installer.guided.situation import Situation, changed, said
+from installer.guided.words import _
 from installer.plan.describe import draw
 from installer.plan.model import Plan
 from installer.plan.planner import make_plan
@@ -42,7 +43,7 @@ def drawing(plan: Plan, width: int = 76) -> str:
     """Disks before and after, in characters."""
     lines = []
     for picture in plan.pictures:
-        for name, regions in (("before", picture.before), ("after", picture.after)):
+        for name, regions in ((_("before"), picture.before), (_("after"), picture.after)):
             lines += [f" {picture.disk}, {name}:", f" {draw(regions, width)}"]
             for region in regions:
                 number = "" if region.number is None else str(region.number)

@@ -26,7 +26,7 @@ from installer.guided.preview import complete
 from installer.guided.questions import Line, Notice, One, Option
 from installer.guided.situation import Level, said
 from installer.guided.topics.catalogue import NAMES, TOPICS
-from installer.guided.words import _
+from installer.guided.words import _, language_around, language_of, use
 from installer.guided.world import DryWorld, LiveWorld
 from installer.medium import Medium
 from installer.plan.describe import describe
@@ -80,6 +80,7 @@ def guide(request: Guided) -> int:
     base = parse(*request.beforehand) if request.beforehand else {}
     topics = _topics(request, base)
     base.pop("interactive", None)
+    use(language_of(str(base["locale"])) if "locale" in base else language_around(os.environ))
     front = _front(request)
     front.working(_("looking at this machine"))
     facts = request.probe()

@@ -1,6 +1,8 @@
 """The words of the conversation, in the language of the person (GNU gettext)."""
 
 import gettext
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 DOMAIN = "hyper-nixos"
@@ -8,13 +10,36 @@ CATALOGUES = Path(__file__).with_name("locale")
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 """Languages that there is a catalogue for, each in its own words."""
 
+ENGLISH = "en"
+"""What the texts in the source are written in."""
+VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
+"""Where a system says its language, the strongest first (locale(7))."""
+
+_language = ENGLISH
 _chosen: gettext.NullTranslations = gettext.NullTranslations()
 
 
 def use(language: str) -> None:
     """Speak this language from now on; English where there is no catalogue."""
-    global _chosen  # noqa: PLW0603  (gettext's own way: one language a program)
-    _chosen = gettext.translation(DOMAIN, CATALOGUES, [language], fallback=True)
+    global _language, _chosen  # noqa: PLW0603  (gettext's own way: one language a program)
+    _language = language if language in LANGUAGES else ENGLISH
+    _chosen = gettext.translation(DOMAIN, CATALOGUES, [_language], fallback=True)
+
+
+def language() -> str:
+    """The language in use."""
+    return _language
+
+
+def language_of(locale: str) -> str:
+    """The language of a locale such as `de_CH.UTF-8`; English where there is no catalogue."""
+    found = re.split("[_.@]", locale)[0]
+    return found if found in LANGUAGES else ENGLISH
+
+
+def language_around(environment: Mapping[str, str]) -> str:
+    """The language that the system was told to speak."""
+    return language_of(next(filter(None, map(environment.get, VARIABLES)), ""))
 
 
 def _(text: str) -> str:

@@ -10,6 +10,7 @@ from installer.facts.pci import IommuState
 from installer.guided.questions import Dialogue, Notice, One, Option, Work
 from installer.guided.situation import Level, Situation
 from installer.guided.words import LANGUAGES, _
+from installer.guided.words import language as language_in_use
 
 LOCALES = {"en": "en_US.UTF-8", "de": "de_DE.UTF-8"}
 LEAST_MEMORY = 2 * GIB
@@ -26,7 +27,7 @@ def dialogue(situation: Situation) -> Dialogue:
         title="Hyper-NixOS",
         prompt="Language / Sprache",
         options=tuple(Option(code, name) for code, name in LANGUAGES.items()),
-        default="en",
+        default=language_in_use(),
         field=("locale",),
     )
     yield Work(title=_("changing the language"), task="speak", arguments=(language,))
@@ -44,7 +45,10 @@ def dialogue(situation: Situation) -> Dialogue:
     yield Work(title=_("setting how much is explained"), task="explain_at", arguments=(level,))
     now = yield Work(title=_("reading the clock"), task="now")
     yield from _troubles(situation, now)
-    return {("version",): 1, ("locale",): LOCALES[language]}
+    # A file that says de_CH has said more than "German" does.
+    said = str(situation.said("locale", default=""))
+    locale = said if said.startswith(f"{language}_") else LOCALES[language]
+    return {("version",): 1, ("locale",): locale}
 
 
 def _machine(situation: Situation) -> str:

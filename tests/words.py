@@ -1,0 +1,192 @@
+"""The catalogues of the guided installer's words: collected from its source, merged into each language, compiled.
+
+`python -m tests.words` writes them to installer/guided/locale; a test compares. A new language begins with
+`python -m tests.words fr`.
+"""
+
+import argparse
+import ast
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from installer.answers.catalogue import FEATURES, TIERS
+from installer.answers.schema import node_at
+from installer.guided.page import description
+from installer.guided.words import CATALOGUES, DOMAIN
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GUIDED = REPOSITORY / "installer/guided"
+TEMPLATE = CATALOGUES / f"{DOMAIN}.pot"
+PARTS = {"_": 1, "n_": 2}
+"""How many texts each of the functions of installer/guided/words.py takes."""
+DATES = ("POT-Creation-Date", "PO-Revision-Date", "Generated-By")
+"""Headers that would change without any word changing."""
+HEADERS = {"Project-Id-Version": "Hyper-NixOS"}
+HEAD = "# The words of the guided installer; written by `python -m tests.words`, the translations by people."
+
+
+Text = str | list[str] | tuple[str, ...]
+"""One text, or its singular and plurals."""
+
+
+class Words(Catalog):
+    """A catalogue without dates: the same words are the same bytes."""
+
+    @property
+    def mime_headers(self) -> list[tuple[str, str]]:
+        """What stands in the head of the file."""
+        found: list[tuple[str, str]] = super().mime_headers
+        unwanted = (*DATES, "Report-Msgid-Bugs-To", "Last-Translator", "Language-Team")
+        return [(name, HEADERS.get(name, value)) for name, value in found if name not in unwanted]
+
+
+def collected() -> Iterator[tuple[Text, Path]]:
+    """Every text that is shown in the person's language, with the file that it is from."""
+    for file in sorted(GUIDED.rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        for text in _marked(tree):
+            yield text, file
+        for field in _fields(tree):
+            if described := description(field):
+                yield described, REPOSITORY / "installer/answers/model.py"
+    for name, tier in TIERS.items():
+        assert tier.summary, name
+        yield tier.summary, REPOSITORY / "installer/answers/tiers.json"
+    for feature in FEATURES.values():
+        for text in (feature.risk, feature.summary, *feature.impacts):
+            yield text, REPOSITORY / "installer/answers/features.json"
+
+
+def _marked(tree: ast.Module) -> Iterator[Text]:
+    """Texts in `_("…")` and `n_("…", "…", count)`, in order. By the syntax tree, which looks into f-strings too."""
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PARTS
+    ]
+    for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
+        assert isinstance(call.func, ast.Name)
+        texts = [
+            part.value
+            for part in call.args[: PARTS[call.func.id]]
+            if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        ]
+        if len(texts) == 2:
+            yield texts[0], texts[1]
+        elif len(texts) == PARTS[call.func.id]:
+            yield texts[0]
+
+
+def _fields(tree: ast.Module) -> Iterator[tuple[str | int, ...]]:
+    """The fields that questions decide; a number in a path that is reckoned is any."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "field" and isinstance(node.value, ast.Tuple):
+            path = tuple(
+                part.value if isinstance(part, ast.Constant) and isinstance(part.value, str | int) else 0
+                for part in node.value.elts
+            )
+            assert node_at(path) is not None, path
+            yield path
+
+
+def template() -> Words:
+    """All of it, untranslated."""
+    words = Words(domain=DOMAIN, header_comment=HEAD, fuzzy=False)
+    for text, file in collected():
+        _add(words, text, "", [(str(file.relative_to(REPOSITORY)), 0)])
+    return words
+
+
+def _add(words: Words, text: Text, said: Text | None, places: list[tuple[str, int]]) -> Message:
+    message = words.add(text, said, locations=places)
+    # Babel's releases differ in which of these they set by themselves.
+    message.flags = {"python-brace-format"} if "{" in str(text) else set()
+    return message
+
+
+def language(file: Path) -> str:
+    """Of a catalogue."""
+    return file.parent.parent.name
+
+
+def translations() -> list[Path]:
+    """Every language's catalogue."""
+    return sorted(CATALOGUES.glob(f"*/LC_MESSAGES/{DOMAIN}.po"))
+
+
+def read(file: Path) -> Catalog:
+    """A catalogue as people left it."""
+    with file.open("rb") as content:
+        return read_po(content, locale=language(file), domain=DOMAIN)
+
+
+def merged(file: Path) -> Words:
+    """A translation with the texts of now; for one that changed the old translation stays as a proposal (fuzzy)."""
+    old = read(file)
+    old.update(template(), update_header_comment=True)
+    words = Words(locale=language(file), domain=DOMAIN, header_comment=HEAD, fuzzy=False)
+    for message in old:
+        if message.id:
+            fuzzy = message.fuzzy
+            new = _add(words, message.id, message.string, message.locations)
+            if fuzzy:
+                new.flags |= {"fuzzy"}
+    return words
+
+
+def text(words: Words) -> str:
+    """As a .pot or .po file. Without line numbers, which change with every line of the source."""
+    buffer = BytesIO()
+    write_po(buffer, words, width=0, include_lineno=False, ignore_obsolete=True)
+    return buffer.getvalue().decode()
+
+
+def compiled(words: Words) -> bytes:
+    """As a .mo file."""
+    buffer = BytesIO()
+    write_mo(buffer, words)
+    return buffer.getvalue()
+
+
+def everything() -> dict[Path, bytes]:
+    """Every generated file."""
+    files = {TEMPLATE: text(template()).encode()}
+    for file in translations():
+        words = merged(file)
+        files[file] = text(words).encode()
+        files[file.with_suffix(".mo")] = compiled(words)
+    return files
+
+
+def main() -> int:
+    """Write them, and say what is left to translate."""
+    arguments = argparse.ArgumentParser(prog="python -m tests.words", description=main.__doc__)
+    arguments.add_argument("language", nargs="?", help="begin this language, for example fr")
+    new: str | None = arguments.parse_args().language
+    if new:
+        begun = CATALOGUES / new / "LC_MESSAGES" / f"{DOMAIN}.po"
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        if not begun.exists():
+            begun.write_text(text(Words(locale=new, domain=DOMAIN, header_comment=HEAD, fuzzy=False)))
+    for path, content in everything().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for file in translations():
+        left = [message.id for message in merged(file) if message.id and not _is_done(message)]
+        print(f"{language(file)}: {len(left)} to translate")
+    return 0
+
+
+def _is_done(message: Message) -> bool:
+    parts = message.string if isinstance(message.string, list | tuple) else (message.string,)
+    return all(parts) and not message.fuzzy
+
+
+if __name__ == "__main__":
+    sys.exit(main())
