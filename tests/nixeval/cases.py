@@ -401,9 +401,12 @@ def on_architecture(facts: Facts, architecture: str) -> Facts:
 
 @cache
 def rendered_on(name: str, architecture: str) -> RenderedHost:
-    """The files of a case on a processor architecture."""
+    """The files of a case on a processor architecture. Guests of guests are for x86 alone, and refused elsewhere."""
     facts, answers = inputs(name)
     facts = on_architecture(facts, architecture)
+    if architecture != "x86_64":
+        hypervisor = answers.hypervisor.model_copy(update={"nested": False})
+        answers = answers.model_copy(update={"hypervisor": hypervisor})
     medium = MEDIUM.model_copy(update={"system": f"{architecture}-linux"})
     return render(facts, answers, make_plan(facts, answers, medium), medium, load_templates())
 

@@ -1,5 +1,4 @@
-# What a rendered host becomes in each tier and phase, as plain values by name: a function of the evaluated host.
-{ tiers }:
+# What a rendered host becomes in each phase, as plain values by name: a function of the evaluated host.
 host:
 let
   inherit (host.pkgs) lib;
@@ -60,32 +59,20 @@ let
     ) (on config.security.wrappers);
   };
 
-  inherit (host.config.hypervisor) tier;
-  system =
-    wanted:
-    let
-      config =
-        if wanted == tier then
-          host.config
-        else
-          (host.extendModules { modules = [ { hypervisor.tier = lib.mkForce wanted; } ]; }).config;
-      children = lib.mapAttrs (_: child: child.configuration) config.specialisation;
-      complaintsOf =
-        name: each:
-        map (text: "${name}: ${text}") (
-          each.warnings ++ map (entry: entry.message) (lib.filter (entry: !entry.assertion) each.assertions)
-        );
-      of = phase: if config.hypervisor.phase == phase then config else children.${phase};
-    in
-    {
-      # Everything that would be built, the specialisations too, is evaluated for it.
-      toplevel = config.system.build.toplevel.drvPath;
-      platform = config.nixpkgs.hostPlatform.system;
-      complaints = lib.concatLists (lib.mapAttrsToList complaintsOf ({ "" = config; } // children));
-      phases = {
-        setup = digest (of "setup");
-        hardened = digest (of "hardened");
-      };
-    };
+  inherit (host) config;
+  of =
+    phase:
+    if config.hypervisor.phase == phase then
+      config
+    else
+      config.specialisation.${phase}.configuration;
 in
-lib.genAttrs tiers system
+{
+  # Everything that would be built, the specialisations too, is evaluated for it.
+  toplevel = config.system.build.toplevel.drvPath;
+  platform = config.nixpkgs.hostPlatform.system;
+  phases = {
+    setup = digest (of "setup");
+    hardened = digest (of "hardened");
+  };
+}

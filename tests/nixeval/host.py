@@ -43,10 +43,10 @@ def flakes() -> str:
 
 
 def evaluate_flake_host(
-    directory: Path, hostname: str, select: str = TOPLEVEL, system: str = "x86_64-linux"
+    directory: Path, hostname: str, select: str = TOPLEVEL, system: str = "x86_64-linux", module: str = "{ }"
 ) -> Evaluated:
-    """Evaluate the host of a rendered flake, with this repository as its `hyper-nixos`."""
-    return evaluate(select, f'{flakes()}.modulesOf {directory} "{hostname}"', system)
+    """Evaluate the host of a rendered flake, with this repository as its `hyper-nixos`, and one more module."""
+    return evaluate(select, f'{flakes()}.modulesOf {directory} "{hostname}" ++ [ {module} ]', system)
 
 
 def evaluate(select: str, modules: Sequence[Path | str] | str, system: str = "x86_64-linux") -> Evaluated:

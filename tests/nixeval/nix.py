@@ -21,8 +21,8 @@ LAB = REPOSITORY / ".lab"
 OWN_ROOT = LAB / "nix"
 """Where `--get` unpacks Debian's Nix."""
 OLDEST = (2, 18)
-SECONDS = 1200
-"""A runaway evaluation is stopped after this long: ten systems in one take 60 s of a processor's time."""
+SECONDS = 600
+"""A runaway evaluation is stopped after this long: a busy machine takes ten times as long as an idle one."""
 HEAP = "3G"
 """Nix's collector looks for garbage only beyond this much memory: a whole host takes 9 s instead of 15 s."""
 CONFIGURATION = """\
