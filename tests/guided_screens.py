@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from installer.guided.words import CATALOGUES, DOMAIN, ENGLISH, LANGUAGES, VARIABLES
-from tests.terminal import ENTER, Terminal
+from tests.terminal import ENTER, Display, Terminal
 from tests.words import template
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -75,7 +75,7 @@ class Spoken:
         return re.escape(" ".join(self(text, **values).split()[:3]))
 
 
-def walk(terminal: Terminal, language: str = "en") -> Iterator[tuple[str, str]]:
+def walk(terminal: Display, language: str = "en") -> Iterator[tuple[str, str]]:
     """Through everything once: each screen's name, and the screen."""
     say = Spoken(language)
     yes, close, onwards = say("Yes, go on"), say("Close"), say("Go on with this")

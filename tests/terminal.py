@@ -1,7 +1,8 @@
-"""A terminal of 80x24 with a program on it, as a person would see it: pexpect has the line, pyte the screen."""
+"""A terminal of 80x24 with a program on it, as a person would see it: pyte has the screen."""
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -10,18 +11,84 @@ import pyte
 
 SECONDS = 60
 """Long enough for a machine with much else to do; a screen that comes sooner is taken sooner."""
+QUIET = 0.3
+"""Seconds without anything new, after which a screen stands."""
 DOWN, UP, ENTER, CONTROL_C = "\x1b[B", "\x1b[A", "\r", "\x03"
 
 
-class Terminal:
+class Display(ABC):
     """Types, and reads what stands on the screen."""
+
+    def __init__(self, rows: int, columns: int, seconds: float = SECONDS) -> None:
+        self.screen = pyte.Screen(columns, rows)
+        self.seconds = seconds
+        self._stream = pyte.ByteStream(self.screen)
+
+    @abstractmethod
+    def take(self, seconds: float) -> bytes:
+        """What comes within the time; nothing, if nothing does."""
+
+    @abstractmethod
+    def send(self, keys: str) -> None:
+        """Press keys."""
+
+    def lines(self) -> list[str]:
+        """The screen, without blanks at the ends of lines."""
+        return [line.rstrip() for line in self.screen.display]
+
+    def text(self) -> str:
+        """The screen as one text."""
+        return "\n".join(self.lines()).rstrip() + "\n"
+
+    def read(self, seconds: float) -> bool:
+        """Take what comes within the time; whether anything did."""
+        data = self.take(seconds)
+        self._stream.feed(data)
+        return bool(data)
+
+    def until(self, pattern: str, seconds: float | None = None) -> str:
+        """Wait until the screen shows something, and then stands still; the screen."""
+        deadline = time.monotonic() + (seconds or self.seconds)
+        while True:
+            shown = self.text()
+            if re.search(pattern, shown) and not self.read(QUIET):
+                return self.text()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{pattern!r} did not come; the screen shows:\n{shown}")
+            self.read(0.1)
+
+    def type(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            self.send(key)
+
+    def choose(self, words: str) -> None:
+        """Move to the entry with these words, and take it."""
+        for _ in range(60):
+            pointed = self._pointed()
+            if words in pointed:
+                self.type(ENTER)
+                return
+            rows = self.lines()
+            here = next((n for n, line in enumerate(rows) if line.lstrip().startswith(">")), 0)
+            above = any(words in line for line in rows[:here])
+            self.type(UP if above else DOWN)
+            deadline = time.monotonic() + self.seconds
+            while self._pointed() == pointed and time.monotonic() < deadline:
+                self.read(0.05)
+        raise AssertionError(f"no entry {words!r} on the screen:\n{self.text()}")
+
+    def _pointed(self) -> str:
+        return next((line for line in self.lines() if line.lstrip().startswith(">")), "")
+
+
+class Terminal(Display):
+    """A program on a pseudo-terminal of this machine (pexpect)."""
 
     def __init__(
         self, command: Sequence[str], environment: dict[str, str], size: tuple[int, int] = (24, 80)
     ) -> None:
-        rows, columns = size
-        self.screen = pyte.Screen(columns, rows)
-        self._stream = pyte.ByteStream(self.screen)
+        super().__init__(*size)
         self.process = pexpect.spawn(
             command[0],
             list(command[1:]),
@@ -38,70 +105,24 @@ class Terminal:
     ) -> None:
         self.process.close(force=True)
 
-    def lines(self) -> list[str]:
-        """The screen, without blanks at the ends of lines."""
-        return [line.rstrip() for line in self.screen.display]
-
-    def text(self) -> str:
-        """The screen as one text."""
-        return "\n".join(self.lines()).rstrip() + "\n"
-
-    def until(self, pattern: str, seconds: float = SECONDS) -> str:
-        """Wait until the screen shows something, and then stands still; the screen."""
-        deadline = time.monotonic() + seconds
-        while True:
-            shown = self.text()
-            if re.search(pattern, shown) and not self._read(0.3):
-                return self.text()
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{pattern!r} did not come; the screen shows:\n{shown}")
-            self._read(0.1)
-
-    def _read(self, seconds: float) -> bool:
-        """Take what comes within the time; whether anything did."""
+    def take(self, seconds: float) -> bytes:
         try:
-            data = self.process.read_nonblocking(65536, timeout=seconds)
-        except pexpect.TIMEOUT:
-            return False
-        except pexpect.EOF:
-            return False
-        self._stream.feed(data)
-        return True
+            data: bytes = self.process.read_nonblocking(65536, timeout=seconds)
+        except (pexpect.TIMEOUT, pexpect.EOF):
+            return b""
+        return data
 
-    def type(self, *keys: str) -> None:
-        """Press keys, one after the other."""
-        for key in keys:
-            self.process.send(key)
+    def send(self, keys: str) -> None:
+        self.process.send(keys)
 
     def resize(self, rows: int, columns: int) -> None:
         """Make the window larger or smaller."""
         self.screen.resize(rows, columns)
         self.process.setwinsize(rows, columns)
 
-    def choose(self, words: str) -> None:
-        """Move to the entry with these words, and take it."""
-        for _ in range(60):
-            pointed = next((line for line in self.lines() if line.lstrip().startswith(">")), "")
-            if words in pointed:
-                self.type(ENTER)
-                return
-            rows = self.lines()
-            here = next((n for n, line in enumerate(rows) if line.lstrip().startswith(">")), 0)
-            above = any(words in line for line in rows[:here])
-            self.type(UP if above else DOWN)
-            self._settle(pointed)
-        raise AssertionError(f"no entry {words!r} on the screen:\n{self.text()}")
-
-    def _settle(self, before: str) -> None:
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            self._read(0.05)
-            if next((line for line in self.lines() if line.lstrip().startswith(">")), "") != before:
-                return
-
     def end(self) -> int:
         """Wait for the program's end; its exit status."""
-        while self._read(0.5) or self.process.isalive():
+        while self.read(0.5) or self.process.isalive():
             pass
         self.process.close()
         status: int = self.process.exitstatus

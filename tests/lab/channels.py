@@ -98,6 +98,14 @@ class Serial:
         """Send keystrokes."""
         self._channel.sendall(text.encode())
 
+    def since(self, position: int, seconds: float) -> tuple[str, int]:
+        """What came after a place, with control sequences, and the new place; waits for it so long."""
+        with self._grown:
+            if len(self._text) == position and not self._closed:
+                self._grown.wait(seconds)
+            self._position = len(self._text)
+            return self._text[position:], len(self._text)
+
     def text(self) -> str:
         """Everything so far, without control sequences."""
         with self._grown:

@@ -2,13 +2,16 @@
 
 import re
 
-from installer.guided.questions import Dialogue, Line, Work
+from installer.facts.firmware import SerialConsole
+from installer.guided.questions import Dialogue, Line, One, Option, Work
 from installer.guided.situation import Situation
 from installer.guided.words import _
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """The same as `installer.answers.model.HostName`; a test compares."""
 ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+SPEED = 115200
+"""Baud, where the kernel's command line names none."""
 ZONES = {"de": "Europe/Berlin"}
 
 
@@ -53,4 +56,31 @@ def dialogue(situation: Situation) -> Dialogue:
         check=check,
         field=("timezone",),
     )
-    return {("hostname",): name, ("timezone",): zone}
+    ports = situation.facts.firmware.serial_consoles
+    serial = None
+    if ports:
+        active = next((port for port in ports if port.active), None)
+        serial = yield One(
+            title=_("Serial console"),
+            prompt=_("Shall the host have a console on a serial line?"),
+            lines=(
+                _("Recommended: yes, since the live system uses it. Who installs over it needs it to log in.")
+                if active
+                else _("Recommended: no, unless something is plugged into it."),
+            ),
+            more=(
+                _("It gets the kernel's messages, the question for a passphrase, and a login, beside the screen."),
+            ),
+            options=(
+                Option(None, _("No")),
+                *(Option(_named(port), _("Yes, on {port}").format(port=_named(port))) for port in ports),
+            ),
+            default=_named(active) if active else None,
+            field=("boot", "serial_console"),
+        )
+    return {("hostname",): name, ("timezone",): zone, ("boot", "serial_console"): serial}
+
+
+def _named(port: SerialConsole) -> str:
+    """As the kernel's `console=` takes it."""
+    return f"{port.name},{port.speed or SPEED}"
