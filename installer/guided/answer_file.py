@@ -19,7 +19,7 @@ def text(raw: Mapping[str, Any]) -> str:
         "Secrets are not in it; it names the files that hold them, or has hashes."
     )
     comment = "".join(f"# {line}\n" for line in head.splitlines())
-    return f"{comment}\n{tomli_w.dumps(dict(raw), indent=2)}"
+    return f"{comment}\n{tomli_w.dumps(dict(raw))}"
 
 
 def write(raw: Mapping[str, Any], path: Path) -> Path:
