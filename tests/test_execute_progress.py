@@ -95,6 +95,20 @@ def test_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[?25h" in text, "the cursor comes back"
 
 
+def test_lines_of_a_serial_console_are_folded_between_words() -> None:
+    out = io.StringIO()
+    long = Step(id="long", summary="Erase " + "every signature " * 8 + "on the disk", actions=(), checks=())
+    screen = Plain(out, lambda: 1, Clock(), columns=80)
+    progress = Progress(screen, secretive())
+    progress.begin((long,))
+    progress.start(long)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) < 80
+    assert all(line.startswith(" " * 15) for line in lines[1:])
+    assert " ".join(" ".join(lines).split()).endswith(long.summary)
+
+
 def test_serial_lines_and_pipes_get_plain_lines(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         assert wants_plain(file, {"TERM": "xterm"})

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Literal, Protocol, TextIO
 
 from rich.console import Console
@@ -24,6 +25,8 @@ State = Literal["started", "verified", "skipped", "failed"]
 
 _SERIAL = re.compile(r"^/dev/(tty(S|AMA|USB|O)|hvc|xvc)[0-9]+$")
 _HEARTBEAT = 15.0
+_COLUMNS = 80
+"""Of a serial console, which tells nobody its size."""
 _EVERY_PERCENT = 10
 
 
@@ -123,6 +126,8 @@ class Plain:
     total: Callable[[], int]
     now: Callable[[], float] = time.monotonic
     heartbeat: float = _HEARTBEAT
+    columns: int | None = None
+    """Where lines are folded, between words; none: never, for files and pipes."""
     _began: float = field(init=False)
     _spoke: float = field(init=False)
     _said: int = -1
@@ -133,7 +138,17 @@ class Plain:
 
     def _write(self, percent: float, text: str) -> None:
         self._spoke = self.now()
-        self.stream.write(f"[{clock(self._spoke - self._began):>6} {percent:3.0f} %] {text}\n")
+        head = f"[{clock(self._spoke - self._began):>6} {percent:3.0f} %] "
+        lines = [head + text]
+        if self.columns:
+            lines = wrap(
+                text,
+                self.columns - 1,
+                initial_indent=head,
+                subsequent_indent=" " * len(head),
+                break_on_hyphens=False,
+            )
+        self.stream.write("".join(f"{line}\n" for line in lines))
         self.stream.flush()
 
     def step(self, at: Moment, state: State) -> None:
@@ -301,7 +316,7 @@ def make_progress(mode: Mode, redact: Redactor, stream: TextIO | None = None) ->
 def make_screen(mode: Mode, output: TextIO, total: Callable[[], int]) -> Screen:
     """The screen that fits where the output goes; `total` tells how many steps there are."""
     if mode == "plain" or (mode == "auto" and wants_plain(output, dict(os.environ))):
-        return Plain(output, total)
+        return Plain(output, total, columns=_COLUMNS if output.isatty() else None)
     if mode == "auto":
         return Terminal(Console(file=output, highlight=False), total)
     return JsonLines(output)
