@@ -64,12 +64,16 @@ def dialogue(situation: Situation) -> Dialogue:
             title=_("Serial console"),
             prompt=_("Shall the host have a console on a serial line?"),
             lines=(
-                _("Recommended: yes, since the live system uses it. Who installs over it needs it to log in.")
+                _(
+                    "Recommended: yes, since the live system uses it. Who installs over it needs it to log in."
+                )
                 if active
                 else _("Recommended: no, unless something is plugged into it."),
             ),
             more=(
-                _("It gets the kernel's messages, the question for a passphrase, and a login, beside the screen."),
+                _(
+                    "It gets the kernel's messages, the question for a passphrase, and a login, beside the screen."
+                ),
             ),
             options=(
                 Option(None, _("No")),
