@@ -81,8 +81,10 @@ def _commit(path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
     """Write the table; returns the partitions whose type this libparted cannot set (before 3.6)."""
     untyped: list[PartitionSpec] = []
     try:
-        parted.freeAllDevices()  # libparted remembers sizes by path, and a path may have changed its disk
         device = parted.getDevice(path)
+        # libparted remembers sizes by path, and a path may change its disk. Forgetting all devices instead
+        # (freeAllDevices) would pull them from under objects of an earlier table, whose end then aborts the program.
+        device.removeFromCache()
         sector = device.sectorSize
         table = parted.freshDisk(device, "gpt")
         for each in sorted(partitions, key=lambda spec: spec.number):
