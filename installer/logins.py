@@ -63,6 +63,28 @@ class Account:
             yield f"its password hash {hash_fault(self.hash)}"
 
 
+@dataclass(frozen=True)
+class Row:
+    """What a line of passwd(5) says of a user."""
+
+    name: str
+    """Login name."""
+    uid: int
+    """User id."""
+    full_name: str
+    """GECOS."""
+    home: str
+    """Home folder."""
+    shell: str
+    """Login shell."""
+
+
+def passwd_row(name: str, passwd: str) -> Row | None:
+    """A user's line; none when there is none."""
+    row = next((row for row in _rows(passwd, 7) if row[0] == name), None)
+    return None if row is None else Row(row[0], int(row[2]), row[4], row[5], row[6])
+
+
 def parse_account(name: str, passwd: str, group: str, shadow: str) -> Account | None:
     """A user from the text of the three files; none when passwd has no line for it. Without a line in shadow: locked."""
     user = next((row for row in _rows(passwd, 7) if row[0] == name), None)

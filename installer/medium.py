@@ -1,10 +1,10 @@
 """What the live medium carries: `/etc/hyper-nixos/medium.json`, read before planning."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, JsonValue
 
-from installer.frozen import Frozen
+from installer.frozen import Frozen, Sparse
 
 MEDIUM_PATH = "/etc/hyper-nixos/medium.json"
 
@@ -22,8 +22,10 @@ class FlakeSource(Frozen):
     """The source in the medium's store, `/nix/store/…-source`; Nix takes it when `narHash` fits, without a network."""
 
 
-class ReadyClosure(Frozen):
+class ReadyClosure(Sparse):
     """A system that was built beforehand, for hosts that need no evaluation."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("tier", "modules"))
 
     name: str
     """What answers call it (`system.closure`)."""
@@ -33,6 +35,10 @@ class ReadyClosure(Frozen):
     """A binary cache that holds it, e.g. `file:///payload/cache`; none when it is in the medium's own store."""
     nar_size: int = Field(ge=0)
     """Bytes of the whole closure, unpacked (`nix path-info -S`)."""
+    tier: str | None = None
+    """It is for any host of this tier, which finds its own data in files; none: for the one host it was rendered for."""
+    modules: tuple[str, ...] = ()
+    """With a tier: the kernel modules that its stage 1 can load."""
 
 
 class Medium(Frozen):

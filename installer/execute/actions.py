@@ -12,6 +12,7 @@ from installer.execute.context import TOPLEVEL, Context
 from installer.execute.evidence import Wrong
 from installer.execute.files import copy_file, make_directory, write_file
 from installer.execute.headers import erased_kept, save_headers
+from installer.execute.host_data import make_accounts, write_host_data
 from installer.execute.keys import write_key
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
@@ -24,6 +25,7 @@ from installer.plan.actions import (
     CopyFile,
     ImportPool,
     InstallBootLoader,
+    MakeAccounts,
     MakeDirectory,
     RealiseFlake,
     Run,
@@ -34,11 +36,13 @@ from installer.plan.actions import (
     WriteCertificates,
     WriteConfiguration,
     WriteHandoff,
+    WriteHostData,
     WriteKey,
     WritePartitionTable,
     WriteSecret,
 )
 from installer.plan.model import keeps_erased
+from installer.render.runtime import runtime_data
 
 _SECRET_MODE = 0o600
 
@@ -76,6 +80,10 @@ def carry_out(action: Action, context: Context) -> None:
             write_file(Path(action.path), context.secrets.value(action.secret), _SECRET_MODE)
         case WriteConfiguration():
             write_configuration(Path(action.path), context.rendered)
+        case WriteHostData():
+            write_host_data(Path(action.root), runtime_data(context.answers, context.plan))
+        case MakeAccounts():
+            make_accounts(runner, Path(action.root))
         case CopyFile():
             copy_file(
                 Path(action.source), Path(action.path), action.mode, action.sha256, context.progress.inside

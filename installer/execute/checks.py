@@ -12,6 +12,7 @@ from installer.execute.context import Context
 from installer.execute.evidence import Evidence
 from installer.execute.files import check_file
 from installer.execute.headers import check_saved
+from installer.execute.host_data import check_accounts, check_host_data
 from installer.execute.keys import check_key
 from installer.execute.login_proof import prove_login
 from installer.execute.mounts import (
@@ -29,6 +30,7 @@ from installer.execute.signatures import check_none, check_signature, probe_sign
 from installer.execute.volumes import check_active, check_volumes
 from installer.execute.zfs import check_dataset_mounted, check_datasets, check_exported, check_pool
 from installer.plan.checks import (
+    AccountsAre,
     ArrayIs,
     ArrayMembersAre,
     BootEntryIs,
@@ -41,6 +43,7 @@ from installer.plan.checks import (
     FileIs,
     HandoffIs,
     HeadersSaved,
+    HostDataIs,
     KeyOpens,
     LoginProof,
     LogSaved,
@@ -59,6 +62,7 @@ from installer.plan.checks import (
     VolumesAre,
     WrittenInPlace,
 )
+from installer.render.runtime import runtime_data
 
 
 def says_absent(check: Check) -> bool:
@@ -124,6 +128,10 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_file(Path(check.path), check.mode, check.sha256)
         case ConfigurationIs():
             return check_configuration(Path(check.path), context.rendered)
+        case HostDataIs():
+            return check_host_data(Path(check.root), runtime_data(context.answers, context.plan))
+        case AccountsAre():
+            return check_accounts(Path(check.root), runtime_data(context.answers, context.plan))
         case HandoffIs():
             return check_handoff(Path(check.path), context.plan.handoff)
         case SystemRealised():

@@ -147,6 +147,24 @@ class WriteConfiguration(Frozen):
     """Folder, `/mnt/etc/nixos`."""
 
 
+class WriteHostData(Frozen):
+    """Write what a system for many hosts leaves open: this host's name, network, file systems, people and keys."""
+
+    kind: Literal["write-host-data"] = "write-host-data"
+    """Discriminator."""
+    root: str
+    """Mounted target."""
+
+
+class MakeAccounts(Frozen):
+    """Make the host's accounts with the installed system's own systemd-sysusers(8), from the data on the target."""
+
+    kind: Literal["make-accounts"] = "make-accounts"
+    """Discriminator."""
+    root: str
+    """Mounted target."""
+
+
 class CopyFile(Frozen):
     """Copy a file of the live system or the medium to the target."""
 
@@ -252,6 +270,8 @@ Action = Annotated[
     | MakeDirectory
     | WriteSecret
     | WriteConfiguration
+    | WriteHostData
+    | MakeAccounts
     | CopyFile
     | WriteCertificates
     | WriteHandoff

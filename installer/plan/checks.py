@@ -221,6 +221,24 @@ class SwapActive(Frozen):
     """Device path; a link counts as what it points to."""
 
 
+class HostDataIs(Frozen):
+    """Each file and link of the host's own data reads back as it was written, and is root's."""
+
+    kind: Literal["host-data-is"] = "host-data-is"
+    """Discriminator."""
+    root: str
+    """Mounted target."""
+
+
+class AccountsAre(Frozen):
+    """Each account has its name, home, shell, groups and, where there is one, the hash of its password."""
+
+    kind: Literal["accounts-are"] = "accounts-are"
+    """Discriminator."""
+    root: str
+    """Mounted target."""
+
+
 class FileIs(Frozen):
     """A file is there with these permission bits, owned by root."""
 
@@ -353,6 +371,8 @@ Check = Annotated[
     | SwapActive
     | FileIs
     | ConfigurationIs
+    | HostDataIs
+    | AccountsAre
     | HandoffIs
     | SystemRealised
     | ProfileIs

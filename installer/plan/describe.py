@@ -13,6 +13,7 @@ from installer.plan.actions import (
     CopyFile,
     ImportPool,
     InstallBootLoader,
+    MakeAccounts,
     MakeDirectory,
     RealiseFlake,
     Run,
@@ -24,11 +25,13 @@ from installer.plan.actions import (
     WriteCertificates,
     WriteConfiguration,
     WriteHandoff,
+    WriteHostData,
     WriteKey,
     WritePartitionTable,
     WriteSecret,
 )
 from installer.plan.checks import (
+    AccountsAre,
     ArrayIs,
     ArrayMembersAre,
     BootEntryIs,
@@ -41,6 +44,7 @@ from installer.plan.checks import (
     FileIs,
     HandoffIs,
     HeadersSaved,
+    HostDataIs,
     KeyOpens,
     LoginProof,
     LogSaved,
@@ -61,6 +65,7 @@ from installer.plan.checks import (
 )
 from installer.plan.commands import build_command, copy_command, profile_command
 from installer.plan.model import Plan, Region, Step
+from installer.plan.prebuilt import HOST_DATA
 from installer.plan.storage.gpt import PartitionType
 from installer.plan.token import confirm_token
 
@@ -70,6 +75,8 @@ TYPE_NAMES = {
     PartitionType.esp: "EFI system",
     PartitionType.bios_boot: "BIOS boot",
     PartitionType.linux: "Linux",
+    PartitionType.root_arm64: "Linux root",
+    PartitionType.root_x86_64: "Linux root",
     PartitionType.luks: "LUKS",
     PartitionType.plain_crypt: "plain dm-crypt",
     PartitionType.swap: "swap",
@@ -312,6 +319,8 @@ def _plain_words(
     | MakeDirectory
     | WriteSecret
     | WriteConfiguration
+    | WriteHostData
+    | MakeAccounts
     | CopyFile
     | WriteCertificates
     | WriteHandoff
@@ -337,6 +346,10 @@ def _plain_words(
             return f"write {_secret_words(action.secret)} to {action.path}"
         case WriteConfiguration():
             return f"write the rendered files into {action.path}"
+        case WriteHostData():
+            return f"write this host's name, network, file systems, people and keys into {action.root}{HOST_DATA}"
+        case MakeAccounts():
+            return f"make the accounts in {action.root} with the system's own systemd-sysusers"
         case CopyFile():
             return f"copy {action.source} to {action.path} (mode {action.mode:04o})"
         case WriteCertificates():
@@ -396,6 +409,10 @@ def check_words(check: Check) -> str:
             return f"{check.path} belongs to root, with mode {check.mode:04o}{content}"
         case ConfigurationIs():
             return f"every file in {check.path} reads back as rendered"
+        case HostDataIs():
+            return f"every file in {check.root}{HOST_DATA} reads back as it was written"
+        case AccountsAre():
+            return f"each account in {check.root} has its home, shell, groups and password"
         case HandoffIs():
             return f"{check.path} reads back equal"
         case SystemRealised():

@@ -11,6 +11,7 @@ from installer.medium import Medium
 from installer.plan.actions import (
     CopyFile,
     InstallBootLoader,
+    MakeAccounts,
     MakeDirectory,
     Run,
     SaveLog,
@@ -20,14 +21,17 @@ from installer.plan.actions import (
     WriteCertificates,
     WriteConfiguration,
     WriteHandoff,
+    WriteHostData,
     WriteSecret,
 )
 from installer.plan.checks import (
+    AccountsAre,
     BootEntryIs,
     BootProof,
     ConfigurationIs,
     FileIs,
     HandoffIs,
+    HostDataIs,
     LoginProof,
     LogSaved,
     NotMounted,
@@ -35,6 +39,7 @@ from installer.plan.checks import (
     SystemRealised,
 )
 from installer.plan.model import TARGET, Step
+from installer.plan.prebuilt import HOST_DATA
 from installer.plan.source import CERTIFICATES, CONFIGURATION, SystemSource, environment
 from installer.plan.storage.array import Array
 from installer.plan.storage.disk import disk_title
@@ -145,6 +150,8 @@ class Installation:
             ),
             checks=(ConfigurationIs(path=TARGET + CONFIGURATION),),
         )
+        data = tuple(self._host_data(mounted))
+        yield from data
         yield Step(
             id="realise",
             summary=self.source.summary,
@@ -163,11 +170,13 @@ class Installation:
         yield Step(
             id="boot-loader",
             summary="Activate the system in the target, install its boot loader, and prove that it will boot",
-            requires=("set-profile", *(each.id for each in secrets)),
+            requires=("set-profile", *(each.id for each in (*secrets, *data))),
             actions=(InstallBootLoader(root=TARGET),),
             checks=(self.proof,),
             weight=8,
         )
+        accounts = tuple(self._accounts())
+        yield from accounts
         entries = tuple(self._boot_entries())
         yield from entries
         images = tuple(self._images(mounted))
@@ -179,7 +188,7 @@ class Installation:
             actions=(WriteHandoff(path=TARGET + HANDOFF_PATH),),
             checks=(HandoffIs(path=TARGET + HANDOFF_PATH),),
         )
-        complete = ("boot-loader", *(each.id for each in (*entries, *images)), "write-handoff")
+        complete = ("boot-loader", *(each.id for each in (*accounts, *entries, *images)), "write-handoff")
         complete += tuple(each for each in self._storage_ends())
         hooks = tuple(hook_steps(self.answers, "after-install", complete))
         yield from hooks
@@ -215,6 +224,29 @@ class Installation:
                 ),
             ),
         )
+
+    def _host_data(self, mounted: tuple[str, ...]) -> Iterator[Step]:
+        """What a system for many hosts finds as files; the others have it built in."""
+        if self.source.prebuilt:
+            yield Step(
+                id="write-host-data",
+                summary=f"Write what the ready system leaves open to {HOST_DATA} on the target",
+                requires=mounted,
+                actions=(WriteHostData(root=TARGET),),
+                checks=(HostDataIs(root=TARGET),),
+            )
+
+    def _accounts(self) -> Iterator[Step]:
+        """Activation makes the groups of such a system, and no people."""
+        if self.source.prebuilt:
+            names = ", ".join(user.name for user in self.answers.users)
+            yield Step(
+                id="make-accounts",
+                summary=f"Make the accounts of {names}",
+                requires=("boot-loader",),
+                actions=(MakeAccounts(root=TARGET),),
+                checks=(AccountsAre(root=TARGET),),
+            )
 
     def _storage_ends(self) -> Iterator[str]:
         """Steps of storage on which no mount waits."""

@@ -45,6 +45,7 @@ from installer.plan.model import (
 from installer.plan.naming import Names
 from installer.plan.order import in_order
 from installer.plan.passthrough import kept_for_guests
+from installer.plan.prebuilt import ROOT_TYPES, require_fitting
 from installer.plan.reach import require_contained
 from installer.plan.requirements import (
     firmware_to_use,
@@ -62,7 +63,7 @@ from installer.plan.storage.btrfs import Btrfs
 from installer.plan.storage.disk import WholeDisk, disk_title
 from installer.plan.storage.element import Layout
 from installer.plan.storage.filesystem import Mounted
-from installer.plan.storage.gpt import Partition
+from installer.plan.storage.gpt import Partition, PartitionType
 from installer.plan.storage.in_place import InPlace
 from installer.plan.storage.luks import Luks
 
@@ -137,6 +138,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
             memory=facts.memory.total,
             pbkdf_memory=argon_memory,
             system=source.size,
+            root_type=ROOT_TYPES[medium.system] if source.prebuilt else PartitionType.linux,
             gate=tuple(step.id for step in hooks[-1:]),
         ),
     )
@@ -144,6 +146,9 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         if isinstance(element, Luks):
             require_name_free(element.key, facts.disks)
     host = _host(facts, answers, disks, layout, firmware)
+    modules = _modules(_reaching(facts, tuple(each.disk for each in chosen)), layout)
+    if source.prebuilt:
+        require_fitting(answers, host, source.prebuilt, modules)
     handoff = Handoff(
         hostname=answers.hostname,
         grow=_grow(layout),
@@ -167,7 +172,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
             firmware=firmware,
             disk=chosen[0].identity.key,
             mirrors=tuple(each.identity.key for each in chosen[1 : 1 + len(host.mirrors)]),
-            initrd_modules=_modules(_reaching(facts, tuple(each.disk for each in chosen)), layout),
+            initrd_modules=modules,
         ),
         loader=host.loader,
         administrators=handoff.administrators,

@@ -26,6 +26,8 @@ class SystemSource:
     """The same for a person."""
     size: int
     """Bytes it takes there."""
+    prebuilt: ReadyClosure | None = None
+    """The ready system, if it is one for any host of a tier."""
 
 
 def system_source(answers: Answers, medium: Medium) -> SystemSource:
@@ -141,6 +143,7 @@ def _ready(ready: ReadyClosure) -> SystemSource:
         ),
         summary=f"Copy the medium's ready system {ready.name} into the target's store",
         size=ready.nar_size,
+        prebuilt=ready if ready.tier else None,
     )
 
 

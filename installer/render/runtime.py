@@ -2,20 +2,26 @@
 
 A system that is built once for each tier and architecture cannot know them. These files say the same as the rendered
 flake, so that the first `nixos-rebuild` of it changes no login, mount, key or network; tests hold each against what the
-flake evaluates to. `obstacles` says which hosts need a system of their own instead.
+flake evaluates to. `installer.plan.prebuilt` says which hosts need a system of their own instead.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from installer.answers.model import Answers, FilesystemKind
+from installer.answers.model import Answers, Phase, User
 from installer.plan.model import HostFilesystem, Plan
+from installer.plan.prebuilt import HOST_DATA, MEMBERS, ROLES
 from installer.render.network import network
 from installer.render.nix import Nix
-from installer.render.users import groups_of, password_file
+from installer.render.users import PASSWORDS, groups_of, openssh_settings, password_file
 
-NETWORK = "/etc/systemd/network"
-KEYS = "/etc/ssh/authorized_keys.d"
+NETWORK = f"{HOST_DATA}/network"
+KEYS = f"{HOST_DATA}/authorized_keys"
+CREDENTIALS = "/var/lib/hyper-nixos/secrets/credentials"
+"""systemd-sysusers(8) takes the hash of a new account from the credential `passwd.hashed-password.NAME`."""
+SHELL = "/run/current-system/sw/bin/bash"
+FIRST_UID = 1000
+"""As NixOS numbers normal users, by name (nixos/modules/config/update-users-groups.pl)."""
 SECTIONS = {
     "matchConfig": "Match",
     "linkConfig": "Link",
@@ -35,85 +41,104 @@ class Account:
 
     name: str
     """Login name."""
+    uid: int
+    """User id; the group is `users`."""
     full_name: str
     """GECOS."""
     groups: tuple[str, ...]
-    """Beside `users`."""
+    """Beside `users`, with those that roles bring along."""
     password_file: str | None
     """Where the hash of the password is; none: no password."""
+
+    @property
+    def home(self) -> str:
+        """Home folder."""
+        return f"/home/{self.name}"
 
 
 @dataclass(frozen=True)
 class RuntimeData:
     """What the installer puts on the host beside a system that knows nothing of it."""
 
-    files: Mapping[str, str]
-    """Absolute path on the host to text."""
-    timezone: str
-    """/etc/localtime is a link to it, below /etc/zoneinfo."""
+    files: Mapping[str, bytes]
+    """Absolute path on the host to content; everybody may read them."""
+    links: Mapping[str, str]
+    """Absolute path on the host to where the link leads."""
     accounts: tuple[Account, ...]
-    """To be made."""
+    """What the files make."""
 
 
 def runtime_data(answers: Answers, plan: Plan) -> RuntimeData:
-    """The data of a host; the same input, the same text."""
-    files = {
-        "/etc/hostname": f"{answers.hostname}\n",
-        "/etc/fstab": "".join(f"{line}\n" for line in _fstab(plan)),
-        **{f"{NETWORK}/{name}": text for name, text in _network(answers)},
-        **{
-            f"{KEYS}/{user.name}": "".join(f"{key}\n" for key in user.ssh_keys)
-            for user in answers.users
-            if user.ssh_keys
-        },
+    """The data of a host; the same input, the same bytes."""
+    units = dict(_network(answers))
+    accounts = _accounts(answers)
+    texts = {
+        f"{HOST_DATA}/hostname": f"{answers.hostname}\n",
+        f"{HOST_DATA}/fstab": _lines(_fstab(plan)),
+        f"{HOST_DATA}/sshd_config": _lines(_admitted(answers)),
+        f"{HOST_DATA}/sysusers.conf": _lines(_sysusers(accounts)),
+        f"{HOST_DATA}/homes.conf": _lines(f"d {each.home} 0700 {each.name} users" for each in accounts),
+        f"{HOST_DATA}/forward.nft": _lines(_same_bridge(answers)),
+        f"{HOST_DATA}/network.conf": _lines(
+            f"L+ /run/systemd/network/{name} - - - - {NETWORK}/{name}" for name in units
+        ),
+        **{f"{NETWORK}/{name}": text for name, text in units.items()},
+        **{f"{KEYS}/{user.name}": _lines(user.ssh_keys) for user in answers.users if user.ssh_keys},
     }
-    accounts = tuple(
-        Account(user.name, user.full_name, groups_of(user), password_file(user)) for user in answers.users
-    )
-    return RuntimeData(dict(sorted(files.items())), answers.timezone, accounts)
+    files = {path: text.encode() for path, text in texts.items()}
+    # gethostid(3) reads the number as the processor has it in memory; both architectures begin with the lowest byte.
+    files[f"{HOST_DATA}/hostid"] = bytes.fromhex(plan.host_id)[::-1]
+    links = {"/etc/localtime": f"/etc/zoneinfo/{answers.timezone}"}
+    for each in accounts:
+        if each.password_file:
+            links[f"{CREDENTIALS}/passwd.hashed-password.{each.name}"] = f"{PASSWORDS}/{each.name}"
+    return RuntimeData(dict(sorted(files.items())), dict(sorted(links.items())), accounts)
 
 
-def obstacles(answers: Answers, plan: Plan) -> tuple[str, ...]:
-    """Why this host needs a system of its own, one reason each: what is in the kernel's arguments, in stage 1, in the
-    boot loader or in generated configuration cannot come as a file. None: a system for many hosts fits.
-    """
-    usual = Answers.model_validate(
-        {"version": 1, "hostname": "usual", "storage": {"disk": {"serial": "any"}}}
+def _lines(lines: Iterator[str] | Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _accounts(answers: Answers) -> tuple[Account, ...]:
+    return tuple(
+        Account(user.name, uid, user.full_name, _all_groups(user), password_file(user))
+        for uid, user in enumerate(sorted(answers.users, key=lambda user: user.name), start=FIRST_UID)
     )
-    asked, plain = answers.hypervisor, usual.hypervisor
-    found = {
-        "storage.encryption: stage 1 has the list of what it opens": bool(plan.host.luks),
-        "boot.loader: GRUB's configuration names the disk": plan.host.loader != "systemd-boot",
-        "storage.filesystem: subvolumes are mounted in stage 1": answers.storage.filesystem
-        is FilesystemKind.btrfs,
-        "storage.swap: encrypted with a new key at every boot": bool(plan.host.random_swap_devices),
-        "storage.swap: zram of the usual size is part of the system": plan.host.zram_percent
-        not in (None, usual.storage.swap.zram_percent),
-        "boot.serial_console, boot.kernel_params: the kernel's arguments": bool(
-            answers.boot.serial_console or answers.boot.kernel_params
-        ),
-        "locale, keymap: data that only a build makes": (answers.locale, answers.keymap)
-        != (usual.locale, usual.keymap),
-        "domain, network.dns, network.ntp: generated configuration": bool(
-            answers.domain or answers.network.dns or answers.network.ntp
-        ),
-        "network.proxy: in the environment of every service": answers.network.proxy is not None,
-        "system.substituters, system.ca_certificates: generated configuration": bool(
-            answers.system.substituters or answers.system.ca_certificates
-        ),
-        "ssh: the server's and the firewall's configuration": answers.ssh != usual.ssh,
-        "users: shells other than bash are programs": any(user.shell != "bash" for user in answers.users),
-        "users: sudo without a password, for administrators who have none": any(
-            user.admin and password_file(user) is None for user in answers.users
-        ),
-        "hypervisor: features, nested guests, huge pages, passthrough": asked.model_copy(
-            update={"tier": plain.tier}
-        )
-        != plain,
-        "security.profile: both phases are built with it": answers.security.profile
-        != usual.security.profile,
-    }
-    return tuple(reason for reason, holds in found.items() if holds)
+
+
+def _all_groups(user: User) -> tuple[str, ...]:
+    """With those that the modules put everybody with a role into."""
+    own = groups_of(user)
+    roles = [group for group in own if group in ROLES]
+    brought = [group for role in roles for group in ROLES[role]]
+    return tuple(dict.fromkeys((*own, *([MEMBERS] if roles else []), *brought)))
+
+
+def _sysusers(accounts: tuple[Account, ...]) -> Iterator[str]:
+    """sysusers.d(5)."""
+    for each in accounts:
+        yield f"u {each.name} {each.uid}:users {_quoted(each.full_name)} {each.home} {SHELL}"
+        yield from (f"m {each.name} {group}" for group in each.groups)
+
+
+def _quoted(text: str) -> str:
+    """One word, in which nothing has a meaning (sysusers.d(5), specifiers; systemd.syntax(7), quoting)."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"' if text else "-"
+
+
+def _admitted(answers: Answers) -> Iterator[str]:
+    """sshd_config(5): in both phases the same, since passwords over SSH need a system of their own."""
+    allowed = openssh_settings(answers, Phase.setup).get("AllowUsers")
+    if isinstance(allowed, list):
+        yield f"AllowUsers {' '.join(str(name) for name in allowed)}"
+
+
+def _same_bridge(answers: Answers) -> Iterator[str]:
+    """nft(8): frames between two ports of one bridge are none of a router's business (nix/modules/network)."""
+    if bridges := answers.network.bridges:
+        pairs = ", ".join(f'"{each.name}" . "{each.name}"' for each in bridges)
+        yield f"iifname . oifname {{ {pairs} }} accept"
 
 
 def _fstab(plan: Plan) -> Iterator[str]:

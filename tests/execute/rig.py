@@ -20,6 +20,7 @@ from installer.facts import Facts
 from installer.facts.disks import Partition, Transport
 from installer.facts.firmware import FirmwareKind
 from installer.medium import Medium, ReadyClosure
+from installer.plan.prebuilt import HOST_DATA
 from installer.probe.questions import disk_ends
 from tests.nixeval import nix as nixeval
 from tests.plan_cases import blank_disk, machine, medium
@@ -226,7 +227,8 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
         disk: Where its boot loader goes.
         root_uuid: UUID of the root file system, for its fstab.
         size: Bytes of ballast, so that copying takes a moment.
-        spoil: `modules`: what the initrd has instead; `fstab`: another one; `mirrors`: further disks that boot.
+        spoil: `modules`: what the initrd has instead; `fstab`: another one; `mirrors`: further disks that boot;
+            `prebuilt`: it is for many hosts, and finds its fstab and people where the installer writes them.
     """
     build = made.folder / f"system-{secrets.token_hex(2)}"
     (build / "bin").mkdir(parents=True)
@@ -239,13 +241,20 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
     (build / "ballast").write_bytes(os.urandom(size))
     program = made.folder / "tiny"
     disks = ", ".join(f'"{each.link}"' for each in (disk, *spoil.get("mirrors", ())))
-    run("cc", "-static", "-O1", f"-DDISKS={disks}", "-o", program, HERE / "tiny_system.c")
+    prebuilt = ("-DPREBUILT",) if spoil.get("prebuilt") else ()
+    run("cc", "-static", "-O1", f"-DDISKS={disks}", *prebuilt, "-o", program, HERE / "tiny_system.c")
     shutil.copy(program, build / "activate")
     shutil.copy(program, build / "bin/switch-to-configuration")
     shutil.copy(program, build / "sw/bin/shell")
-    (build / "etc/fstab").write_text(
-        spoil.get("fstab", f"/dev/disk/by-uuid/{root_uuid} / ext4 noatime 0 1\n")
-    )
+    if prebuilt:
+        (build / "etc/fstab").symlink_to(f"{HOST_DATA}/fstab")
+        for name in ("bash", "systemd-sysusers"):
+            shutil.copy(program, build / "sw/bin" / name)
+        _add_program(Path("/usr/bin/systemd-sysusers"), build / "lib")
+    else:
+        (build / "etc/fstab").write_text(
+            spoil.get("fstab", f"/dev/disk/by-uuid/{root_uuid} / ext4 noatime 0 1\n")
+        )
     # The toplevel names itself by its profile: a path that is added, not built, cannot know its own hash.
     profile = "/nix/var/nix/profiles/system"
     (build / "grub.cfg").write_text(
@@ -267,12 +276,19 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
     return add_to_store(made, build, "nixos-system-tiny")
 
 
-def with_closure(toplevel: str) -> Medium:
+def _add_program(program: Path, folder: Path) -> None:
+    """This machine's program with its libraries and their loader, `ld.so`."""
+    folder.mkdir()
+    shutil.copy(program, folder)
+    for word in run("ldd", program).split():
+        if word.startswith("/"):
+            shutil.copy(word, folder / ("ld.so" if "/ld-linux" in word else Path(word).name))
+
+
+def with_closure(toplevel: str, tier: str | None = None) -> Medium:
     """A medium with this system in its own store."""
-    return medium(
-        estimated_closure=16 * MIB,
-        closures=(ReadyClosure(name="tiny", toplevel=toplevel, cache=None, nar_size=16 * MIB),),
-    )
+    ready = ReadyClosure(name="tiny", toplevel=toplevel, cache=None, nar_size=16 * MIB, tier=tier)
+    return medium(estimated_closure=16 * MIB, closures=(ready,))
 
 
 # ---- a mount namespace that outlives killed installers ----

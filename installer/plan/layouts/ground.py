@@ -43,6 +43,8 @@ class Ground:
     """Bytes for argon2id."""
     system: int
     """Bytes of the system to be installed."""
+    root_type: PartitionType = PartitionType.linux
+    """Of a root that stands on its partition, with nothing between."""
     gate: tuple[str, ...] = ()
     """Ids of steps before the first write."""
 

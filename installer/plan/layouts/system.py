@@ -145,7 +145,7 @@ class _System:
             return PartitionType.luks
         if self.lvm:
             return PartitionType.lvm
-        return PartitionType.zfs if self.zfs else PartitionType.linux
+        return PartitionType.zfs if self.zfs else self.ground.root_type
 
     def _esp_size(self) -> int:
         boot = self.answers.boot

@@ -18,13 +18,15 @@ LABEL_LIMIT = 36
 
 
 class PartitionType(StrEnum):
-    """Type GUIDs. The discoverable root types are left alone: systemd-gpt-auto-generator would mount such a partition
-    by itself, beside what the host's configuration says (UAPI Discoverable Partitions Specification).
+    """Type GUIDs. The discoverable root types (UAPI Discoverable Partitions Specification) are for hosts that get a system
+    which was built before they were known, and finds its root by them.
     """
 
     esp = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
     bios_boot = "21686148-6449-6e6f-744e-656564454649"
     linux = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+    root_arm64 = "b921b045-1df0-41c3-af44-4c6f280d3fae"
+    root_x86_64 = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
     luks = "ca7d7ccb-63ed-4c53-861c-1742536059cc"
     plain_crypt = "7ffec5c9-2d00-49b7-8941-3ea10a5586b7"
     swap = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"
