@@ -7,6 +7,7 @@
     ./degraded
     ./network
     ./passthrough
+    ./prebuilt
     ./privileges
     ./security
     ./storage

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 
 from tests.nixeval.phases import FILES
 
@@ -13,8 +14,12 @@ SEPARATORS = {"AllowGroups": " ", "AllowUsers": " ", "Ciphers": ",", "KexAlgorit
 
 def sshd_lines(state: str) -> list[str]:
     """Lines of sshd_config(5), without host keys; key exchanges that this machine's OpenSSH lacks are left out."""
-    settings = json.loads((FILES / state / "sshd_config.json").read_text())
-    return [f"{name} {_text(name, value)}" for name, value in settings.items()]
+    return lines_of(json.loads((FILES / state / "sshd_config.json").read_text()))
+
+
+def lines_of(settings: Mapping[str, object]) -> list[str]:
+    """`services.openssh.settings` as such lines, in the order in which NixOS writes them."""
+    return [f"{name} {_text(name, value)}" for name, value in sorted(settings.items())]
 
 
 def _text(name: str, value: object) -> str:

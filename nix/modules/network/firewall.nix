@@ -190,6 +190,8 @@ in
             [
               "type filter hook forward priority filter; policy drop;"
               sameBridge
+              # The same for the bridges of whom a system for many hosts cannot know; a pattern that fits no file is none.
+              (lib.optionalString config.hypervisor.prebuilt.enable ''include "/var/lib/hyper-nixos/host/forward*.nft"'')
               "iifname @zone-isolated drop"
               "oifname @zone-isolated drop"
               "ct state vmap { established : accept, related : accept, invalid : drop }"
