@@ -36,6 +36,23 @@
             (./tests/golden/hosts + "/${name}/configuration.nix")
           ];
         };
+      tiers = lib.attrNames (lib.importJSON ./installer/answers/tiers.json);
+      # Any host's system of a tier: what only one host has are files (nix/modules/prebuilt).
+      prebuilt =
+        system: tier:
+        lib.nixosSystem {
+          modules = [
+            self.nixosModules.default
+            {
+              nixpkgs.hostPlatform = system;
+              hypervisor = {
+                enable = true;
+                prebuilt.enable = true;
+                inherit tier;
+              };
+            }
+          ];
+        };
       # The folders of nix/modules.
       topics = lib.attrNames (
         lib.filterAttrs (_: kind: kind == "directory") (builtins.readDir ./nix/modules)
@@ -99,6 +116,12 @@
         lib.listToAttrs (
           map (
             system: lib.nameValuePair "installer-${processor system}" (live system ./iso/media/iso.nix)
+          ) systems
+        )
+        // lib.listToAttrs (
+          lib.concatMap (
+            system:
+            map (tier: lib.nameValuePair "prebuilt-${tier}-${processor system}" (prebuilt system tier)) tiers
           ) systems
         )
         // lib.genAttrs examples example;

@@ -419,4 +419,4 @@ def test_the_tests_in_virtual_machines_evaluate() -> None:
     files = {path.stem for path in (REPOSITORY / "nix/checks").glob("*.nix")} - {"default", "host"}
     assert found["checks"].keys() == files | {"docs", "hv"}
     assert all(path.endswith(".drv") for path in found["checks"].values())
-    assert found["checks"].keys() - {*found["others"]} == {"install-ext4", "rescue"}
+    assert found["checks"].keys() - {*found["others"]} == {"install-ext4", "install-prebuilt", "rescue"}

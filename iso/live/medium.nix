@@ -41,27 +41,72 @@ let
     closures = [ ];
     images = { };
   };
-  ready = lib.mapAttrsToList (name: toplevel: {
-    inherit name;
-    toplevel = "${toplevel}";
-  }) config.hypervisor.medium.closures;
-  infos = map (toplevel: pkgs.closureInfo { rootPaths = [ toplevel ]; }) (
-    lib.attrValues config.hypervisor.medium.closures
-  );
+  cfg = config.hypervisor.medium;
+  tierNames = lib.attrNames (lib.importJSON ../../installer/answers/tiers.json);
+  # Any host's system of a tier, for the processor that this medium is for.
+  prebuilt =
+    tier: self.nixosConfigurations."prebuilt-${tier}-${pkgs.stdenv.hostPlatform.parsed.cpu.name}".config;
+  closures =
+    lib.mapAttrs (_: toplevel: { inherit toplevel; }) cfg.closures
+    // lib.genAttrs cfg.tiers (
+      tier:
+      let
+        system = prebuilt tier;
+      in
+      {
+        inherit (system.system.build) toplevel;
+        inherit tier;
+        modules = lib.unique (
+          system.boot.initrd.availableKernelModules ++ system.boot.initrd.kernelModules
+        );
+      }
+    );
+  ready = lib.mapAttrsToList (
+    name: closure:
+    closure
+    // {
+      inherit name;
+      toplevel = "${closure.toplevel}";
+    }
+  ) closures;
+  infos = lib.mapAttrsToList (
+    _: closure: pkgs.closureInfo { rootPaths = [ closure.toplevel ]; }
+  ) closures;
 in
 {
-  options.hypervisor.medium.closures = lib.mkOption {
-    type = lib.types.attrsOf lib.types.package;
-    default = { };
-    example = lib.literalExpression "{ kvm1 = self.nixosConfigurations.kvm1.config.system.build.toplevel; }";
-    description = ''
-      Systems of hosts that this medium carries whole, by the name that answers call them (`system.closure`). Such a host
-      is installed without a network and without evaluating anything. Each is for one host: the file systems and the
-      accounts in it are that host's.
-    '';
+  options.hypervisor.medium = {
+    closures = lib.mkOption {
+      type = lib.types.attrsOf lib.types.package;
+      default = { };
+      example = lib.literalExpression "{ kvm1 = self.nixosConfigurations.kvm1.config.system.build.toplevel; }";
+      description = ''
+        Systems of hosts that this medium carries whole, by the name that answers call them (`system.closure`). Such a
+        host is installed without a network and without evaluating anything. Each is for one host: the file systems and
+        the accounts in it are that host's.
+      '';
+    };
+    tiers = lib.mkOption {
+      type = lib.types.listOf (lib.types.enum tierNames);
+      default = [ ];
+      example = [ "standard" ];
+      description = ''
+        Tiers of which this medium carries a system for any host, whole. Answers name it by its tier (`system.closure`);
+        host name, file systems, network and people are files that the installer writes beside it. Hosts that need more
+        than that are refused before anything is written; the manual's page on media lists what.
+      '';
+    };
   };
 
   config = {
+    assertions = [
+      {
+        assertion = lib.intersectLists cfg.tiers (lib.attrNames cfg.closures) == [ ];
+        message = ''
+          hypervisor.medium.closures has a host that is called like a tier in hypervisor.medium.tiers:
+          ${lib.concatStringsSep ", " (lib.intersectLists cfg.tiers (lib.attrNames cfg.closures))}. Give the host another name there.
+        '';
+      }
+    ];
     # It refers to the sources and the systems, so that every medium has them in its store.
     environment.etc."hyper-nixos/medium.json".source =
       pkgs.runCommand "medium.json"

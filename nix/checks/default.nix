@@ -15,6 +15,7 @@ lib.genAttrs
     # A BIOS, and a chipset with Intel's IOMMU.
     ++ lib.optionals pkgs.stdenv.hostPlatform.isx86_64 [
       "install-ext4"
+      "install-prebuilt"
       "rescue"
     ]
   )
