@@ -20,6 +20,14 @@ BUDGETS: dict[str, tuple[float, str]] = {
         2.0,
         "root, by a timer: it reads boot partitions and partition tables",
     ),
+    "host/hyper-nixos-host-accounts.service": (
+        3.5,
+        "root, at boot, asked by nobody: systemd-sysusers writes accounts, systemd-tmpfiles their home folders",
+    ),
+    "host/hyper-nixos-host-network.service": (
+        9.8,
+        "root, before udev, asked by nobody: it makes links in /run, and a sandbox that fails so early is no network",
+    ),
     "host/hyper-nixos-md-check.service": (2.0, "root, by a timer: it writes to sysfs"),
     "host/hyper-nixos-pools.service": (2.0, "root, at boot: it makes folders anywhere and asks libvirt"),
     "host/hyper-nixos-firstrun.service": (

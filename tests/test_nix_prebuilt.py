@@ -329,18 +329,22 @@ def test_the_first_rebuild_admits_the_same_people_with_the_same_keys(
         assert own_keys.exists() == bool(user.ssh_keys)
 
 
-@pytest.mark.nixpkgs
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ("users.users.eve.isNormalUser = true;", "people are declared: eve"),
-        ('hypervisor.security.profile = "strict";', "users.mutableUsers is false"),
-        (
-            'boot.loader.systemd-boot.enable = false; boot.loader.grub.device = "nodev";',
-            "boot.loader.systemd-boot.enable = true",
-        ),
-    ],
+SAME_NAME = "hypervisor.medium.closures has a host that is called like a tier in hypervisor.medium.tiers:"
+REFUSED = (
+    ("users.users.eve.isNormalUser = true;", "hypervisor.prebuilt.enable is true, and people are declared:"),
+    (
+        'hypervisor.security.profile = "strict";',
+        "hypervisor.prebuilt.enable is true, and users.mutableUsers is false, so that nobody could log in:",
+    ),
+    (
+        'boot.loader.systemd-boot.enable = false; boot.loader.grub.device = "nodev";',
+        "hypervisor.prebuilt.enable is true, and the root is found by what systemd-boot says of the disk",
+    ),
 )
+
+
+@pytest.mark.nixpkgs
+@pytest.mark.parametrize(("more", "message"), REFUSED)
 def test_each_assertion_fires(more: str, message: str) -> None:
     found = evaluate("_: null", [str(MODULES), module("standard", more)])
     assert found.failed_assertions
@@ -406,4 +410,4 @@ def test_a_medium_carries_tiers_for_its_own_architecture(system: str, tmp_path: 
 @pytest.mark.nixpkgs
 def test_a_host_s_system_has_no_tier_s_name() -> None:
     (failed,) = carrying("x86_64", "minimal")["failed"]
-    assert "called like a tier" in failed["message"]
+    assert SAME_NAME in failed["message"]

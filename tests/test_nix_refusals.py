@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import test_nix_passthrough, test_nix_storage
+from tests import test_nix_passthrough, test_nix_prebuilt, test_nix_storage
 from tests.nixeval.host import MODULES, evaluate
 from tests.nixeval.refusals import REFUSALS, Assertion, Refusal, assertions
 from tests.nixeval.units import EXAMPLE
 
 TABLES: dict[str, tuple[str, ...]] = {
     "nix/modules/passthrough": tuple(said for _, said in test_nix_passthrough.CASES.values() if said),
+    "iso/live/medium.nix": (test_nix_prebuilt.SAME_NAME,),
+    "nix/modules/prebuilt": tuple(said for _, said in test_nix_prebuilt.REFUSED),
     "nix/modules/storage": tuple(said for _, said in test_nix_storage.CASES.values() if said),
 }
 """Folders whose assertions fail in a test of their own: the words that it waits for."""

@@ -19,6 +19,7 @@ from tests.nixeval.units import EXAMPLE, PASSTHROUGH, name_store_paths
 GOLDEN = REPOSITORY / "tests/golden/services"
 EVERYTHING = (BROKER, HELPERS, PASSTHROUGH, "{ hypervisor.storage.degraded.enable = true; }")
 """What switches on the services that the example host has not: one more module for each."""
+PREBUILT = "{ hypervisor = { enable = true; prebuilt.enable = true; }; }"
 OURS = "(hv|hyper-nixos)[a-z0-9@-]*[.]service"
 """Names of services of ours."""
 SELECT = f"""host: let
@@ -35,6 +36,9 @@ MEDIUM = (
 def services() -> dict[str, str]:
     """Path below GOLDEN to text. Of the medium those that hosts have not."""
     texts: dict[str, str] = evaluate(SELECT.replace("WHERE", HOST), [MODULES, EXAMPLE, *EVERYTHING]).value
+    # A system for any host has services of its own, and no people, whom the others need.
+    prebuilt: dict[str, str] = evaluate(SELECT.replace("WHERE", HOST), [MODULES, PREBUILT]).value
+    texts = prebuilt | texts
     select = SELECT.replace("WHERE", MEDIUM)
     media = f"""let
       systems = {flakes()}.own.nixosConfigurations;
