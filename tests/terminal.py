@@ -19,9 +19,10 @@ DOWN, UP, ENTER, CONTROL_C = "\x1b[B", "\x1b[A", "\r", "\x03"
 class Display(ABC):
     """Types, and reads what stands on the screen."""
 
-    def __init__(self, rows: int, columns: int, seconds: float = SECONDS) -> None:
+    def __init__(self, rows: int, columns: int, seconds: float = SECONDS, quiet: float = QUIET) -> None:
         self.screen = pyte.Screen(columns, rows)
         self.seconds = seconds
+        self.quiet = quiet
         self._stream = pyte.ByteStream(self.screen)
 
     @abstractmethod
@@ -51,7 +52,7 @@ class Display(ABC):
         deadline = time.monotonic() + (seconds or self.seconds)
         while True:
             shown = self.text()
-            if re.search(pattern, shown) and not self.read(QUIET):
+            if re.search(pattern, shown) and not self.read(self.quiet):
                 return self.text()
             if time.monotonic() > deadline:
                 raise AssertionError(f"{pattern!r} did not come; the screen shows:\n{shown}")
@@ -64,6 +65,9 @@ class Display(ABC):
 
     def choose(self, words: str) -> None:
         """Move to the entry with these words, and take it."""
+        deadline = time.monotonic() + self.seconds
+        while not self._pointed() and time.monotonic() < deadline:
+            self.read(0.05)  # a page begins with its text; its entries come later
         for _ in range(60):
             pointed = self._pointed()
             if words in pointed:
@@ -74,8 +78,11 @@ class Display(ABC):
             above = any(words in line for line in rows[:here])
             self.type(UP if above else DOWN)
             deadline = time.monotonic() + self.seconds
-            while self._pointed() == pointed and time.monotonic() < deadline:
+            # While a line is drawn anew, nothing is pointed at.
+            while self._pointed() in (pointed, "") and time.monotonic() < deadline:
                 self.read(0.05)
+            while self.read(self.quiet / 5):
+                pass
         raise AssertionError(f"no entry {words!r} on the screen:\n{self.text()}")
 
     def _pointed(self) -> str:

@@ -28,7 +28,7 @@ class SerialDisplay(Display):
     """The far end of a serial line."""
 
     def __init__(self, serial: Serial) -> None:
-        super().__init__(24, 80, patience(10))
+        super().__init__(24, 80, patience(10), quiet=1.5)
         self._serial = serial
         _, self._position = serial.since(0, 0)
 
