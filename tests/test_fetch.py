@@ -137,7 +137,7 @@ def test_a_source_that_fails_ends_the_search(place: Place) -> None:
     place.embed("answers.toml", ANSWERS)
     with serving(lambda _: Answer(500)) as server:
         place.arguments(f"hv.answers={server.url}/a#sha256:{'0' * 64}")
-        assert "500" in place.refused(patience=0.3).why
+        assert "500" in place.refused(patience=3).why
 
 
 @pytest.mark.parametrize(
