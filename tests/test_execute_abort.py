@@ -236,7 +236,7 @@ def test_in_use_by_others_it_is_not_written_to(on: Ready) -> None:
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["--abort", "--fresh"], ["--abort", "--plan"], ["--abort", "--answers", "x"], []):
+    for words in (["--abort", "--fresh"], ["--abort", "--plan"], ["--abort", "--answers", "x"], ["--plan"]):
         with pytest.raises(SystemExit) as caught:
             main(words)
         assert caught.value.code == Exit.usage
