@@ -26,6 +26,7 @@ COMMANDS = {
         "hv.commands.devices",
         "Make the virtual functions and shares that are declared",
     ),
+    "passthrough": ("hv.commands.passthrough", "Take devices from the host for guests, and give them back"),
     "pools": ("hv.commands.pools", "Make libvirt's storage pools what the host declares"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),
 }
