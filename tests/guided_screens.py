@@ -129,6 +129,8 @@ def walk(terminal: Display, language: str = "en") -> Iterator[tuple[str, str]]:
     terminal.type("correct horse", ENTER)
     until("The same again:")
     terminal.type("correct horse", ENTER)
+    yield "recovery-key", until("Make a recovery key?")
+    terminal.type(ENTER)
     yield "name", until("Name:")
     terminal.type(ENTER)
     until("Time zone:")

@@ -31,6 +31,7 @@ ELSEWHERE = {
     r"hv install --abort": "puts back what an interrupted installation did; tests/test_execute_abort.py runs it",
     r"hv firstrun .*": "on an installed host; the lab runs it",
     r"hv (esp|pools|devices) \w+": "on an installed host; test_esp, test_pools and test_nix_passthrough run them",
+    r"age --decrypt .*": "on an installed host; tests/test_recovery_key.py reads sealed keys",
     r"journalctl .*": "on an installed host",
 }
 """Commands, as regular expressions, that a test of a page does not run, and why."""

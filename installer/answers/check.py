@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from installer.answers.feature_check import check_features
-from installer.answers.model import Answers, FilesystemKind, User
+from installer.answers.model import Answers, FilesystemKind, RecoveryKind, User
 from installer.answers.network_check import check_network
 from installer.answers.password_hash import hash_fault
-from installer.answers.problems import Path, Problem
+from installer.answers.problems import Path, Problem, shown
+from installer.answers.recovery import recipients, recovery_kind
 from installer.answers.sizes import GIB, KIB, MIB, parse_size
 from installer.answers.ssh_key import parse_ssh_key
 from installer.answers.storage_check import check_storage, selectors
@@ -193,12 +194,49 @@ def _encryption(answers: Answers) -> Iterator[Problem]:
             'a prompt waits for a person, but `destroy = "matched"` asks for an unattended installation',
             "write `passphrase = { file = … }`, or remove `destroy` and confirm the plan with its token",
         )
+    yield from _recovery(answers, path)
     if encryption.pbkdf_memory:
         least, most = _PBKDF_MEMORY
         if not least <= parse_size(encryption.pbkdf_memory) <= most:
             yield Problem(
                 (*path, "pbkdf_memory"), "is not between 32 KiB and 4 GiB", "write for example `1GiB`"
             )
+
+
+def _recovery(answers: Answers, path: Path) -> Iterator[Problem]:
+    encryption = answers.storage.encryption
+    kind = recovery_kind(answers)
+    if not encryption.enable:
+        return
+    if encryption.recovery_recipients and kind is not RecoveryKind.seal:
+        yield Problem(
+            (*path, "recovery_recipients"),
+            f"means nothing with `recovery_key = {shown(kind.value)}`",
+            'remove it, or write `recovery_key = "seal"`',
+        )
+    for number, each in enumerate(encryption.recovery_recipients):
+        if each.startswith("age1"):
+            continue
+        try:
+            parse_ssh_key(each)
+        except ValueError as error:
+            yield Problem(
+                (*path, "recovery_recipients", number), str(error), "paste the one line of a `.pub` file"
+            )
+    if kind is RecoveryKind.seal and not recipients(answers):
+        yield Problem(
+            (*path, "recovery_key"),
+            "is to be sealed for somebody, and no administrator has an SSH key of type ssh-ed25519 or ssh-rsa; whoever "
+            "loses the passphrase would lose the data",
+            'name who may read it: `recovery_recipients = ["age1…"]` (`age-keygen` makes one), or do without: '
+            '`recovery_key = "off"`',
+        )
+    if kind is RecoveryKind.show and answers.storage.destroy and answers.at_end != "stay":
+        yield Problem(
+            (*path, "recovery_key"),
+            f"would be on the screen for a moment before the {answers.at_end}, with nobody there to read it",
+            'write `recovery_key = "seal"`, or `at_end = "stay"`',
+        )
 
 
 def _boot(answers: Answers) -> Iterator[Problem]:

@@ -311,6 +311,30 @@ class SwapAnswers(Frozen):
     """Size of the zram device in percent of the memory; without it what the tier sets."""
 
 
+class RecoveryKind(StrEnum):
+    """How the recovery key of encrypted disks reaches a person."""
+
+    auto = "auto"
+    """Sealed where recipients are named or nobody watches, else shown."""
+    show = "show"
+    """On the screen, once, at the end."""
+    seal = "seal"
+    """Encrypted for those who shall have it; the result may lie in the open."""
+    off = "off"
+    """There is none."""
+
+
+RecoveryRecipient = Annotated[
+    str,
+    StringConstraints(pattern=r"^(age1[02-9ac-hj-np-z]{58}|ssh-(ed25519|rsa) \S+.*)$"),
+    Field(
+        title="an age recipient (`age1…`), or an SSH public key of type ssh-ed25519 or ssh-rsa",
+        examples=["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"],
+    ),
+]
+"""What age(1) encrypts to."""
+
+
 class EncryptionAnswers(Frozen):
     """LUKS2 under everything but the ESP."""
 
@@ -324,6 +348,13 @@ class EncryptionAnswers(Frozen):
     """Iterations of argon2id; without it cryptsetup measures for two seconds. Low values are for tests only."""
     allow_discards: bool = True
     """Pass TRIM through; tells an attacker how much of the disk is used."""
+    recovery_key: RecoveryKind = RecoveryKind.auto
+    """A second key, made by chance, that opens every disk when the passphrase is lost: `show` it once on the screen at
+    the end, `seal` it for `recovery_recipients`, or `off`; `auto` seals it where recipients are named or nobody watches
+    (`destroy = "matched"`), and shows it else."""
+    recovery_recipients: tuple[RecoveryRecipient, ...] = ()
+    """Who can read the sealed recovery key, with age(1): age or SSH public keys; without any the administrators' SSH keys
+    of these kinds."""
 
 
 class BootLoader(StrEnum):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from installer.answers.model import Answers
+    from installer.execute.disclosure import Disclosure
     from installer.facts import Facts
     from installer.medium import Medium
 
@@ -290,11 +291,25 @@ def _install(options: argparse.Namespace, answers: "Answers", medium: "Medium") 
                 fresh=options.fresh,
                 progress=options.progress,
                 watcher=hooks,
+                disclosure=_disclosure(),
             )
         )
     except HyperError as error:
         hooks.failed(error, None)
         raise
+
+
+def _disclosure() -> "Disclosure":
+    """Where a recovery key is shown: here, or on a screen that looks at an installation apart from it."""
+    import sys
+
+    from installer.execute.apart import supervised
+    from installer.execute.disclosure import Waiting
+    from installer.execute.live import LiveSystem
+    from installer.guided.recovery_screen import OnTerminal
+
+    live = LiveSystem()
+    return Waiting(live, sys.stdout) if supervised(live) else OnTerminal()
 
 
 def _unattended(options: argparse.Namespace) -> int:
@@ -304,7 +319,7 @@ def _unattended(options: argparse.Namespace) -> int:
     from installer.commands.answers import read_answers
     from installer.execute.progress import Mode
     from installer.unattended import Unattended, run
-    from installer.unattended.console import Everywhere, open_consoles
+    from installer.unattended.console import Everywhere, OnConsoles, open_consoles
 
     progress: Mode = "plain" if options.progress == "auto" else options.progress
     output = Everywhere(sys.stdout, () if sys.stdout.isatty() else open_consoles())
@@ -317,5 +332,6 @@ def _unattended(options: argparse.Namespace) -> int:
             read=read_answers,
             again=options.again,
             progress=progress,
+            disclosure=OnConsoles((sys.stdout,) if sys.stdout.isatty() else open_consoles()),
         )
     )

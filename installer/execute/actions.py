@@ -17,9 +17,11 @@ from installer.execute.keys import write_key
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
 from installer.execute.records import save_log
+from installer.execute.recovery import RECOVERY_KEY, add_recovery_key, seal
 from installer.execute.zfs import import_pool
 from installer.plan.actions import (
     Action,
+    AddRecoveryKey,
     AssembleArray,
     CopyClosure,
     CopyFile,
@@ -31,6 +33,7 @@ from installer.plan.actions import (
     Run,
     SaveHeaders,
     SaveLog,
+    SealRecoveryKey,
     SetProfile,
     WriteBootEntry,
     WriteCertificates,
@@ -70,6 +73,12 @@ def carry_out(action: Action, context: Context) -> None:
             import_pool(runner, action)
         case WriteKey():
             write_key(Path(action.path))
+        case AddRecoveryKey():
+            passphrase = context.secrets.value(action.passphrase)
+            add_recovery_key(runner, action, passphrase, context.secrets.recovery_key)
+        case SealRecoveryKey():
+            sealed = seal(runner, action, context.secrets.recovery_key)
+            context.journal.record("learned", RECOVERY_KEY, details=(sealed,))
         case WriteBootEntry():
             write_boot_entry(context.live, runner, action, context.disk(action.disk))
         case WritePartitionTable():

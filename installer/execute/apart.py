@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from installer.errors import Exit, HyperError
+from installer.execute.disclosure import EVENT, Disclosure, waiting_key
 from installer.execute.live import LiveSystem
 from installer.execute.progress import Moment, Screen
 from installer.plan.model import Plan, Step
@@ -86,8 +87,27 @@ def running(live: LiveSystem) -> bool:
     return __name__.encode() in command
 
 
-def follow(live: LiveSystem, screen: Callable[[Callable[[], int]], Screen], patience: float = 30.0) -> int:
+def supervised(live: LiveSystem) -> bool:
+    """Whether this process was started by the supervisor of an installation that runs apart."""
+    try:
+        return int(_mine(live).read_text()) == os.getppid()
+    except (OSError, ValueError):
+        return False
+
+
+def follow(
+    live: LiveSystem,
+    screen: Callable[[Callable[[], int]], Screen],
+    patience: float = 30.0,
+    disclosure: Disclosure | None = None,
+) -> int:
     """Show an installation that runs apart, from its beginning to its end; its exit code.
+
+    Args:
+        live: Where it runs.
+        screen: Makes the screen.
+        patience: Seconds to wait for a supervisor.
+        disclosure: Where a recovery key is shown; none: it is left for another screen.
 
     Raises:
         HyperError: there is none, or it vanished without saying how it ended.
@@ -101,19 +121,42 @@ def follow(live: LiveSystem, screen: Callable[[Callable[[], int]], Screen], pati
         )
     steps: tuple[Step, ...] = ()
     shown = screen(lambda: len(steps))
-    with shown.shown():
-        for event in _events(live, patience):
-            if event["event"] == "ended":
-                if event["error"]:
-                    shown.say(event["error"])
-                return int(event["code"])
-            steps = steps or _steps(live)
-            _show(shown, event, steps)
+    events = _events(live, patience)
+    while True:
+        with shown.shown():
+            for event in events:
+                if event["event"] == "ended":
+                    if event["error"]:
+                        shown.say(event["error"])
+                    return int(event["code"])
+                if event["event"] == EVENT:
+                    break
+                steps = steps or _steps(live)
+                _show(shown, event, steps)
+            else:
+                break
+        _disclose(live, shown, disclosure)
     raise HyperError(
         "the installation vanished",
         why="its supervisor is gone and did not say how it ended; the machine may have been short of memory",
         remedy="run the same installation again: it goes on after the last step that was verified",
     )
+
+
+def _disclose(live: LiveSystem, screen: Screen, disclosure: Disclosure | None) -> None:
+    """Show the recovery key that waits, and take it away once somebody has it."""
+    place = waiting_key(live)
+    try:
+        host, key = place.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        screen.say("The recovery key was shown on another screen.")
+        return
+    if disclosure is None or (reason := disclosure.obstacle()):
+        reason = "it cannot be shown here" if disclosure is None else reason
+        screen.say(f"The recovery key waits for a terminal: {reason}. See it with: hv install --attach")
+        return
+    disclosure.show(host, key)
+    place.unlink(missing_ok=True)
 
 
 def _steps(live: LiveSystem) -> tuple[Step, ...]:

@@ -26,6 +26,7 @@ from installer.execute.mounts import (
 from installer.execute.nix_store import check_profile, check_realised
 from installer.execute.partition_table import check_table
 from installer.execute.records import check_log
+from installer.execute.recovery import RECOVERY_KEY, check_recovery_key, check_sealed
 from installer.execute.signatures import check_none, check_signature, probe_signature
 from installer.execute.volumes import check_active, check_volumes
 from installer.execute.zfs import check_dataset_mounted, check_datasets, check_exported, check_pool
@@ -54,6 +55,8 @@ from installer.plan.checks import (
     PartitionTableIs,
     PoolIs,
     ProfileIs,
+    RecoveryKeyOpens,
+    RecoveryKeySealed,
     SignatureIs,
     SubvolumesAre,
     SwapActive,
@@ -108,6 +111,11 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_dataset_mounted(live, check)
         case KeyOpens():
             return check_key(runner, check.device, Path(check.path))
+        case RecoveryKeyOpens():
+            return check_recovery_key(runner, check, context.secrets.recovery_key)
+        case RecoveryKeySealed():
+            sealed = context.journal.learned(RECOVERY_KEY) if context.secrets.has_recovery_key else None
+            return check_sealed(Path(check.path), sealed)
         case WrittenInPlace():
             return check_in_place(runner, check.path)
         case BootEntryIs():

@@ -9,10 +9,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from installer.answers.model import Answers
+from installer.answers.model import Answers, RecoveryKind
+from installer.answers.recovery import recovery_kind
 from installer.errors import Exit
 from installer.execute.consent import is_confirmed, remember_shown
 from installer.execute.context import Context
+from installer.execute.disclosure import Disclosure, Nobody, require_reader
 from installer.execute.executor import disk_state, execute, other_plan, take_down
 from installer.execute.files import write_file
 from installer.execute.journal import Journal, only_installer
@@ -57,6 +59,8 @@ class Request:
     """How progress is shown."""
     watcher: Watcher = field(default_factory=Watcher)
     """Follows it."""
+    disclosure: Disclosure = field(default_factory=Nobody)
+    """Where a recovery key is shown."""
     live: LiveSystem = field(default_factory=LiveSystem)
     """Where the live system's folders are."""
     output: TextIO = field(default_factory=lambda: sys.stdout)
@@ -138,6 +142,7 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
         request.output.write(describe(plan, request.answers_file))
         return Exit.consent
     context = workshop.context(plan, render(facts, answers, plan, request.medium, load_templates()))
+    require_reader(answers, request.disclosure)
     warnings = check_live_system(plan, answers, request.medium, workshop.runner, live)
     if interrupted is None:
         require_free_target(live)
@@ -157,9 +162,11 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
         workshop.progress.say(f"Stopped. Disks: {disk_state(plan, journal)}")
         workshop.progress.say("The same command goes on from here; --fresh forgets it.")
         raise
+    request.watcher.finished(context, result)
+    if recovery_kind(answers) is RecoveryKind.show and context.secrets.has_recovery_key:
+        request.disclosure.show(plan.hostname, context.secrets.recovery_key)
     for line in summary(context, result):
         workshop.progress.say(line)
-    request.watcher.finished(context, result)
     for note in request.watcher.notes():
         workshop.progress.say(f"Warning: {note}")
     _end(answers, workshop)

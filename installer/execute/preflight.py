@@ -12,15 +12,18 @@ from installer.errors import Exit, HyperError
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import below, read_mounts
 from installer.execute.nix_store import closure_size
+from installer.execute.recovery import sealed_for
 from installer.execute.runner import CommandError, Runner, find_program
 from installer.medium import Medium
 from installer.plan.actions import (
+    AddRecoveryKey,
     AssembleArray,
     CopyClosure,
     ImportPool,
     InstallBootLoader,
     RealiseFlake,
     Run,
+    SealRecoveryKey,
     WriteBootEntry,
     WritePartitionTable,
 )
@@ -60,6 +63,10 @@ def needed_programs(plan: Plan) -> dict[str, str]:
                         "sh": "prepares the target for entering it",
                         "zstd": "looks into the initrd",
                     }
+                case AddRecoveryKey():
+                    needed.setdefault("cryptsetup", step.summary)
+                case SealRecoveryKey():
+                    needed["age"] = step.summary
                 case AssembleArray():
                     needed.setdefault("mdadm", step.summary)
                 case ImportPool():
@@ -114,6 +121,7 @@ def check_live_system(
     require_programs(plan, runner.search_path)
     _require_namespaces(runner)
     _require_memory()
+    require_readable(plan, runner)
     warnings = check_clock(answers, medium, live, datetime.now(UTC))
     check_closure(plan, runner)
     warnings += _network(plan, answers)
@@ -143,6 +151,21 @@ def require_programs(plan: Plan, search_path: str) -> None:
             why="; ".join(f"{name} ({what})" for name, what in sorted(missing.items())),
             remedy=f"install them; they were looked for in {search_path}",
         )
+
+
+def require_readable(plan: Plan, runner: Runner) -> None:
+    """HyperError (Exit.answers) if age cannot encrypt to those who shall have the recovery key."""
+    for action in (action for step in plan.steps for action in step.actions):
+        if isinstance(action, SealRecoveryKey):
+            try:
+                sealed_for(runner, action.recipients, "a try")
+            except CommandError as error:
+                raise HyperError(
+                    "the recovery key could not be encrypted",
+                    why=error.why,
+                    remedy="mend storage.encryption.recovery_recipients: age or SSH public keys, whole",
+                    code=Exit.answers,
+                ) from error
 
 
 def _require_namespaces(runner: Runner) -> None:

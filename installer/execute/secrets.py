@@ -8,7 +8,8 @@ from installer.answers.login import require_login
 from installer.answers.model import Answers
 from installer.errors import Exit, HyperError
 from installer.execute.log import Redactor
-from installer.plan.actions import Action, Run, SecretReference, WriteSecret
+from installer.execute.recovery import new_key
+from installer.plan.actions import Action, AddRecoveryKey, Run, SecretReference, WriteSecret
 from installer.plan.model import Plan
 
 _SHORTEST_PASSPHRASE = 8
@@ -30,6 +31,8 @@ def _secret_of(action: Action) -> SecretReference | None:
     match action:
         case Run(stdin=secret):
             return secret
+        case AddRecoveryKey(passphrase=secret):
+            return secret
         case WriteSecret(secret=secret):
             return secret
         case _:
@@ -46,6 +49,7 @@ class Secrets:
         self._answers = answers
         self._ask = ask
         self._values: dict[str, bytes] = {}
+        self._recovery: str | None = None
 
     def collect(self, plan: Plan) -> None:
         """Fetch all that the plan needs, so that nothing is asked once writing has begun.
@@ -68,6 +72,20 @@ class Secrets:
     def value(self, reference: SecretReference) -> bytes:
         """The value, without a trailing line break."""
         return self._values[reference.name]
+
+    @property
+    def recovery_key(self) -> str:
+        """This run's recovery key; made when it is first needed."""
+        if self._recovery is None:
+            self._recovery = new_key()
+            for form in (self._recovery, self._recovery.replace("-", "")):
+                self._redact.add(form.encode())
+        return self._recovery
+
+    @property
+    def has_recovery_key(self) -> bool:
+        """Whether this run made one."""
+        return self._recovery is not None
 
     def _fetch(self, reference: SecretReference) -> bytes:
         if reference.file:

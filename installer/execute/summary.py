@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 
 from installer.answers.login import accesses
-from installer.answers.model import Answers, Phase
+from installer.answers.model import Answers, Phase, RecoveryKind
+from installer.answers.recovery import recipients, recovery_kind
 from installer.errors import paragraph
 from installer.execute.context import Context
 from installer.execute.executor import Result
 from installer.execute.progress import clock
 from installer.execute.records import HOST_KEY
+from installer.execute.recovery import RECOVERY_KEY
 from installer.plan.actions import SaveLog
 from installer.plan.checks import BootProof, LoginProof, SystemRealised
+from installer.plan.installation import RECOVERY_KEY as RECOVERY_PATH
 
 
 def summary(context: Context, result: Result) -> list[str]:
@@ -21,6 +24,7 @@ def summary(context: Context, result: Result) -> list[str]:
         if any(isinstance(check, BootProof | LoginProof | SystemRealised) for check in each.step.checks):
             for found in each.evidence:
                 lines += paragraph(found, "  * ", "    ")
+    lines += list(_recovery(context))
     lines += ["", "Log in:"]
     lines += list(_logins(context.answers))
     for event in context.journal.events:
@@ -29,6 +33,31 @@ def summary(context: Context, result: Result) -> list[str]:
     logs = [a.path for step in context.plan.steps for a in step.actions if isinstance(a, SaveLog)]
     place = f"on the host in {logs[0].removeprefix('/mnt')}, and " if logs else ""
     return [*lines, "", *paragraph(f"Log, plan and journal: {place}here in {context.live.runtime}.", "", "")]
+
+
+def _recovery(context: Context) -> Iterator[str]:
+    """What became of the recovery key."""
+    kind = recovery_kind(context.answers)
+    sealed = context.journal.learned(RECOVERY_KEY)
+    if kind is RecoveryKind.show and not context.secrets.has_recovery_key:
+        yield ""
+        yield from paragraph(
+            "The recovery key was made by a run that was interrupted, and nobody has seen it. Make a new one on the host: "
+            "`systemd-cryptenroll --wipe-slot=recovery --recovery-key DEVICE`, for each device in /etc/crypttab and "
+            "`lsblk --fs`.",
+            "Warning: ",
+            "  ",
+        )
+    if kind is RecoveryKind.seal and sealed:
+        place = RECOVERY_PATH.format(context.answers.hostname)
+        yield ""
+        yield from paragraph(
+            f"Recovery key, encrypted for {len(recipients(context.answers))} (`age --decrypt --identity KEY`); on the host it "
+            f"is {place}:",
+            "",
+            "",
+        )
+        yield from sealed.splitlines()
 
 
 def _logins(answers: Answers) -> Iterator[str]:

@@ -24,6 +24,7 @@ from installer.guided.conversation import Back, Conversation, Place, Topic
 from installer.guided.plain import Plain
 from installer.guided.preview import complete
 from installer.guided.questions import Line, Notice, One, Option
+from installer.guided.recovery_screen import OnTerminal
 from installer.guided.situation import Level, said
 from installer.guided.topics.catalogue import NAMES, TOPICS
 from installer.guided.words import _, language_around, language_of, use
@@ -320,7 +321,8 @@ def attach(live: LiveSystem, output: TextIO, plain: bool) -> int:
     """Show an installation that runs apart; Ctrl-C looks away from it. Its exit code."""
     mode: Mode = "plain" if plain else "auto"
     try:
-        return apart.follow(live, lambda total: make_screen(mode, output, total))
+        screen = OnTerminal(output)
+        return apart.follow(live, lambda total: make_screen(mode, output, total), disclosure=screen)
     except KeyboardInterrupt:
         output.write("\n" + _("It goes on. Look at it again with: hv install --attach") + "\n")
         return Exit.ok

@@ -99,6 +99,30 @@ class WriteKey(Frozen):
     """Absolute path."""
 
 
+class AddRecoveryKey(Frozen):
+    """Let this installation's recovery key open a LUKS device too, in place of what an interrupted try left there."""
+
+    kind: Literal["add-recovery-key"] = "add-recovery-key"
+    """Discriminator."""
+    device: str
+    """Device path."""
+    slot: int
+    """Key slot, the recovery key's own."""
+    passphrase: SecretReference
+    """What opens it already."""
+
+
+class SealRecoveryKey(Frozen):
+    """Encrypt this installation's recovery key for those who shall have it (age(1)), into a file."""
+
+    kind: Literal["seal-recovery-key"] = "seal-recovery-key"
+    """Discriminator."""
+    path: str
+    """Absolute path."""
+    recipients: tuple[str, ...]
+    """Public keys as age takes them."""
+
+
 class WriteBootEntry(Frozen):
     """Write the firmware's boot entry for one disk's loader, in place of one for the same partition; none where the
     firmware's variables cannot be written: it starts the disk's `EFI/BOOT` then.
@@ -266,6 +290,8 @@ Action = Annotated[
     | AssembleArray
     | ImportPool
     | WriteKey
+    | AddRecoveryKey
+    | SealRecoveryKey
     | WriteBootEntry
     | MakeDirectory
     | WriteSecret

@@ -168,6 +168,28 @@ class KeyOpens(Frozen):
     """Absolute path of the key file."""
 
 
+class RecoveryKeyOpens(Frozen):
+    """This installation's recovery key opens the LUKS device (`cryptsetup open --test-passphrase`), from a slot that is
+    marked as systemd-cryptenroll(1) marks recovery keys.
+    """
+
+    kind: Literal["recovery-key-opens"] = "recovery-key-opens"
+    """Discriminator."""
+    device: str
+    """Device path."""
+    slot: int
+    """Key slot."""
+
+
+class RecoveryKeySealed(Frozen):
+    """The file holds this installation's recovery key as it was encrypted."""
+
+    kind: Literal["recovery-key-sealed"] = "recovery-key-sealed"
+    """Discriminator."""
+    path: str
+    """Absolute path."""
+
+
 class WrittenInPlace(Frozen):
     """The folder has the attribute C: new files in it are written in place (`lsattr`)."""
 
@@ -364,6 +386,8 @@ Check = Annotated[
     | DatasetsAre
     | DatasetMounted
     | KeyOpens
+    | RecoveryKeyOpens
+    | RecoveryKeySealed
     | WrittenInPlace
     | BootEntryIs
     | SubvolumesAre

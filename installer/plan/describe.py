@@ -8,6 +8,7 @@ from installer.answers.sizes import format_size
 from installer.handoff import Handoff
 from installer.plan.actions import (
     Action,
+    AddRecoveryKey,
     AssembleArray,
     CopyClosure,
     CopyFile,
@@ -19,6 +20,7 @@ from installer.plan.actions import (
     Run,
     SaveHeaders,
     SaveLog,
+    SealRecoveryKey,
     SecretReference,
     SetProfile,
     WriteBootEntry,
@@ -55,6 +57,8 @@ from installer.plan.checks import (
     PartitionTableIs,
     PoolIs,
     ProfileIs,
+    RecoveryKeyOpens,
+    RecoveryKeySealed,
     SignatureIs,
     SubvolumesAre,
     SwapActive,
@@ -315,6 +319,8 @@ def _plain_words(
     | AssembleArray
     | ImportPool
     | WriteKey
+    | AddRecoveryKey
+    | SealRecoveryKey
     | WriteBootEntry
     | MakeDirectory
     | WriteSecret
@@ -335,6 +341,13 @@ def _plain_words(
             return f"import the pool {action.name} from {action.nodes}, unless it is up: zpool import -N"
         case WriteKey():
             return f"write 64 random bytes to {action.path} (mode 0600)"
+        case AddRecoveryKey():
+            return (
+                f"empty key slot {action.slot} of {action.device}, and put a new recovery key into it: "
+                "cryptsetup luksAddKey, cryptsetup token import"
+            )
+        case SealRecoveryKey():
+            return f"encrypt the recovery key into {action.path}, for {', '.join(map(_reader, action.recipients))}"
         case WriteBootEntry():
             return (
                 f"write the firmware's boot entry {action.label!r} for {action.loader} on partition "
@@ -391,6 +404,10 @@ def check_words(check: Check) -> str:
             return f"{check.dataset} is mounted at {check.target}"
         case KeyOpens():
             return f"{check.path} opens {check.device}, and only root reads it"
+        case RecoveryKeyOpens():
+            return f"the recovery key opens {check.device} from key slot {check.slot}"
+        case RecoveryKeySealed():
+            return f"{check.path} holds the encrypted recovery key"
         case WrittenInPlace():
             return f"{check.path} has the attribute C"
         case BootEntryIs():
@@ -451,3 +468,9 @@ def _confirmation(plan: Plan, token: str, answers_file: str) -> Iterator[str]:
 
 def _first_write(plan: Plan) -> int:
     return next((number for number, step in enumerate(plan.steps, start=1) if step.writes), 0)
+
+
+def _reader(recipient: str) -> str:
+    """A public key, short."""
+    kind, _, key = recipient.rpartition(" ")
+    return f"{kind} …{key[-12:]}" if kind else f"{key[:12]}…"

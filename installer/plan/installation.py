@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from installer.answers.model import Answers, Hook, User, VmAnswers
+from installer.answers.model import Answers, Hook, RecoveryKind, User, VmAnswers
+from installer.answers.recovery import recipients, recovery_kind
 from installer.answers.sizes import parse_size
 from installer.errors import Exit, HyperError
 from installer.handoff import HANDOFF_PATH, HandoffVm
@@ -15,6 +16,7 @@ from installer.plan.actions import (
     MakeDirectory,
     Run,
     SaveLog,
+    SealRecoveryKey,
     SecretReference,
     SetProfile,
     WriteBootEntry,
@@ -36,6 +38,7 @@ from installer.plan.checks import (
     LogSaved,
     NotMounted,
     ProfileIs,
+    RecoveryKeySealed,
     SystemRealised,
 )
 from installer.plan.model import TARGET, Step
@@ -63,6 +66,8 @@ IMAGE_MODE = 0o600
 """An image may hold anyone's secrets."""
 SYSTEMD_BOOT = "\\EFI\\systemd\\systemd-bootARCH.efi"
 """Where bootctl puts the loader on an ESP."""
+RECOVERY_KEY = "/boot/recovery-key-{}.age"
+"""On the host, beside the kernels, so that it can be read when the root cannot."""
 COPY_WEIGHT = 5
 SYSTEM_WEIGHT = 60
 
@@ -190,6 +195,9 @@ class Installation:
         )
         complete = ("boot-loader", *(each.id for each in (*accounts, *entries, *images)), "write-handoff")
         complete += tuple(each for each in self._storage_ends())
+        sealed = tuple(self._sealed(mounted))
+        yield from sealed
+        complete += tuple(each.id for each in sealed)
         hooks = tuple(hook_steps(self.answers, "after-install", complete))
         yield from hooks
         yield Step(
@@ -248,8 +256,29 @@ class Installation:
                 checks=(AccountsAre(root=TARGET),),
             )
 
+    def _sealed(self, mounted: tuple[str, ...]) -> Iterator[Step]:
+        """The recovery key for those who shall have it, unless it is shown."""
+        if recovery_kind(self.answers) is RecoveryKind.seal:
+            readers = recipients(self.answers)
+            path = TARGET + RECOVERY_KEY.format(self.answers.hostname)
+            yield Step(
+                id="seal-recovery-key",
+                summary=f"Encrypt the recovery key for {len(readers)} "
+                f"{'recipient' if len(readers) == 1 else 'recipients'}, onto the boot partition",
+                requires=(*mounted, *self._recovery_keys()),
+                actions=(SealRecoveryKey(path=path, recipients=readers),),
+                checks=(RecoveryKeySealed(path=path),),
+                transient=True,
+            )
+
+    def _recovery_keys(self) -> Iterator[str]:
+        for element in self.layout.elements:
+            if isinstance(element, Luks) and element.recovery:
+                yield element.recovery_step
+
     def _storage_ends(self) -> Iterator[str]:
         """Steps of storage on which no mount waits."""
+        yield from self._recovery_keys()
         for element in self.layout.elements:
             match element:
                 case Luks(key_file=str()):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from installer import VERSION
 from installer.errors import Exit, HyperError
+from installer.execute.disclosure import waiting_key
 from installer.execute.files import write_file
 from installer.execute.live import LiveSystem
 from installer.execute.runner import CommandError, Runner
@@ -97,7 +98,7 @@ def make_bundle(
     Raises:
         HyperError: it cannot be written.
     """
-    scrub = Scrub(_values((*collector.secrets, *secret_files)))
+    scrub = Scrub(_values((*collector.secrets, waiting_key(collector.live), *secret_files)))
     members: dict[str, bytes] = {}
     for name, content in _collect(collector, note):
         members[name] = scrub.document(content)

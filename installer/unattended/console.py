@@ -3,9 +3,12 @@
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
+
+from installer.execute.disclosure import page
 
 ACTIVE = Path("/sys/class/tty/console/active")
 """Consoles of the kernel, `tty0 ttyS0` (Documentation/ABI/testing/sysfs-tty)."""
@@ -30,6 +33,24 @@ def open_consoles(active: Path = ACTIVE, devices: Path = Path("/dev")) -> tuple[
             continue
         found.append(os.fdopen(descriptor, "w", encoding="utf-8", errors="replace"))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class OnConsoles:
+    """Shows a recovery key on the consoles themselves, where the service's output, which systemd keeps, never has it."""
+
+    consoles: tuple[TextIO, ...]
+    """Terminals."""
+
+    def obstacle(self) -> str | None:
+        """Whether there is any."""
+        return None if self.consoles else "no console can be written to"
+
+    def show(self, host: str, key: str) -> None:
+        """It stands there until somebody looks."""
+        for console in self.consoles:
+            _try(lambda: console.write("\n".join(("", *page(host, key), ""))))  # noqa: B023 -- called at once
+            _try(console.flush)
 
 
 class Everywhere(TextIOBase):

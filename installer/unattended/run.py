@@ -13,6 +13,7 @@ from installer.answers.load import load
 from installer.answers.model import Answers
 from installer.errors import Exit, HyperError
 from installer.execute.context import Context
+from installer.execute.disclosure import Disclosure, Nobody
 from installer.execute.executor import Result, disk_state
 from installer.execute.files import write_file
 from installer.execute.installation import Request, install
@@ -66,6 +67,8 @@ class Unattended:
     """Also where this host was installed before."""
     progress: Mode = "plain"
     """How progress is shown."""
+    disclosure: Disclosure = field(default_factory=Nobody)
+    """Where a recovery key is shown, if the answers want that."""
     folder: Path = FOLDER
     """Its own files."""
     live: LiveSystem = field(default_factory=LiveSystem)
@@ -145,6 +148,7 @@ class _Attempt:
                 watcher=_Guarded(self._hooks, guard),
                 live=at.live,
                 output=at.output,
+                disclosure=at.disclosure,
             )
         )
 

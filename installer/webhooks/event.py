@@ -82,6 +82,8 @@ class Event(Frozen):
     """With `succeeded`: how long it took."""
     host_keys: tuple[str, ...] = ()
     """With `succeeded`: fingerprints of the host's SSH keys, as far as it has them."""
+    recovery_key: str | None = None
+    """With `succeeded`: the recovery key of encrypted disks, encrypted for its recipients (age(1), armoured)."""
     error: ErrorTold | None = None
     """With `failed`."""
     bundle: BundleTold | None = None

@@ -12,6 +12,7 @@ from installer.execute.context import Context
 from installer.execute.executor import Result
 from installer.execute.progress import Moment, State
 from installer.execute.records import HOST_KEY
+from installer.execute.recovery import RECOVERY_KEY
 from installer.execute.watch import Watcher
 from installer.facts import Facts
 from installer.plan.model import Plan
@@ -60,7 +61,14 @@ class WebhookWatcher(Watcher):
             for event in context.journal.events
             if event.what == "learned" and event.step == HOST_KEY and event.details
         )
-        self._tell("succeeded", percent=100.0, seconds=round(result.seconds, 1), host_keys=keys)
+        sealed = context.journal.learned(RECOVERY_KEY)
+        self._tell(
+            "succeeded",
+            percent=100.0,
+            seconds=round(result.seconds, 1),
+            host_keys=keys,
+            recovery_key=sealed,
+        )
         self._end()
 
     def failed(self, error: HyperError, bundle: BundleTold | None) -> None:

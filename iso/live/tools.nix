@@ -5,6 +5,7 @@
     config.hypervisor.package
 
     # Volumes and file systems
+    pkgs.age
     pkgs.btrfs-progs
     pkgs.cryptsetup
     pkgs.dosfstools

@@ -4,6 +4,7 @@
   lib,
   python3Packages,
   installShellFiles,
+  age,
   btrfs-progs,
   coreutils,
   cryptsetup,
@@ -77,6 +78,7 @@ python3Packages.buildPythonApplication {
     "PATH"
     ":"
     (lib.makeBinPath [
+      age
       btrfs-progs
       coreutils
       cryptsetup

@@ -82,6 +82,7 @@ enable = true
 passphrase = { file = "/run/secrets/passphrase" }
 pbkdf_memory = "32MiB"
 pbkdf_iterations = 4
+recovery_key = "seal"
 
 [boot]"""
 
@@ -155,7 +156,7 @@ def layouts() -> tuple[Scenario, ...]:
                 ('swap = { kind = "none" }', 'swap = { kind = "partition", size = "256MiB" }'),
                 ("enable = true", "enable = false"),
                 ('passphrase = { file = "/run/secrets/passphrase" }\n', ""),
-                ('pbkdf_memory = "32MiB"\npbkdf_iterations = 4\n', ""),
+                ('pbkdf_memory = "32MiB"\npbkdf_iterations = 4\nrecovery_key = "seal"\n', ""),
             ),
         ),
     )

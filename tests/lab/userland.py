@@ -41,6 +41,7 @@ PACKAGES: dict[str, str] = {
     "whois": "mkpasswd hashes passwords",
     "python3-libvirt": "first run",
     "nix-bin": "evaluates, builds and copies the installed system",
+    "age": "recovery keys for those who shall have them",
     "cryptsetup-bin": "LUKS",
     "btrfs-progs": "btrfs",
     "xfsprogs": "xfs",

@@ -16,7 +16,7 @@ def title() -> str:
 
 
 def dialogue(situation: Situation) -> Dialogue:
-    """Whether, and the passphrase."""
+    """Whether, the passphrase, and the recovery key."""
     memory = situation.facts.memory
     available = memory.available if isinstance(memory.available, int) else None
     argon = fitted_memory(memory.total, available)
@@ -67,7 +67,24 @@ def dialogue(situation: Situation) -> Dialogue:
     path = yield Work(
         title=_("keeping the passphrase in memory"), task="keep_secret", arguments=("passphrase", passphrase)
     )
-    return {("storage", "encryption"): {"enable": True, "passphrase": {"file": path}}}
+    recovery = yield One(
+        title=_("Recovery key"),
+        prompt=_("Make a recovery key?"),
+        lines=(
+            _(
+                "A second key of 64 letters, made by chance, opens the disks when the passphrase is lost. It is shown once, "
+                "on the last screen, and kept nowhere: it goes on paper."
+            ),
+        ),
+        options=(
+            Option("auto", _("Yes: I write it down at the end")),
+            Option("off", _("No: without the passphrase everything is lost")),
+        ),
+        default="auto",
+        field=("storage", "encryption", "recovery_key"),
+    )
+    answers = {"enable": True, "passphrase": {"file": path}}
+    return {("storage", "encryption"): answers | ({"recovery_key": "off"} if recovery == "off" else {})}
 
 
 def _check(text: str) -> str | None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from installer.answers.model import Answers, FilesystemKind, Redundancy
+from installer.answers.model import Answers, FilesystemKind, RecoveryKind, Redundancy
+from installer.answers.recovery import recovery_kind
 from installer.answers.sizes import MIB
 from installer.plan.actions import SecretReference
 from installer.plan.naming import Names
@@ -143,6 +144,7 @@ def encrypted(
         allow_discards=encryption.allow_discards,
         dispensable=dispensable,
         key_file=key_file,
+        recovery=recovery_kind(answers) is not RecoveryKind.off,
     )
 
 

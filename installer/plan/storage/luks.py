@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from installer.answers.sizes import GIB, KIB, MIB
-from installer.plan.actions import Action, MakeDirectory, Run, SecretReference, WriteKey
-from installer.plan.checks import KeyOpens, MapperIs, SignatureIs
+from installer.plan.actions import Action, AddRecoveryKey, MakeDirectory, Run, SecretReference, WriteKey
+from installer.plan.checks import KeyOpens, MapperIs, RecoveryKeyOpens, SignatureIs
 from installer.plan.model import TARGET, HostKeyLuks, HostLuks, Step
 from installer.plan.storage.disk import disk_title
 from installer.plan.storage.element import Device, HostPart, Layout
@@ -16,6 +16,8 @@ LEAST_MEMORY = 128 * MIB
 """Below this argon2id protects little, and cryptsetup itself gets into trouble."""
 MOST_MEMORY = GIB
 """cryptsetup's own default limit."""
+RECOVERY_SLOT, KEY_FILE_SLOT = 1, 2
+"""Key slots beside the passphrase's, which is 0: fixed, so that an interrupted try is found and replaced."""
 LIMITS = (32 * KIB, 4 * GIB)
 """What cryptsetup accepts for argon2id's memory."""
 
@@ -54,6 +56,8 @@ class Luks(Device):
     """The root can do without it."""
     key_file: str | None = None
     """Path on the host of a key that opens it in stage 2; none: the passphrase does, in stage 1."""
+    recovery: bool = False
+    """Whether the installation's recovery key opens it too."""
 
     def below(self) -> tuple[str, ...]:
         return (self.on,)
@@ -130,8 +134,24 @@ class Luks(Device):
             weight=3,
         )
 
+        if self.recovery:
+            yield Step(
+                id=self.recovery_step,
+                summary=f"Let the recovery key open {self.key} too",
+                requires=(self.ready_step,),
+                actions=(AddRecoveryKey(device=device, slot=RECOVERY_SLOT, passphrase=self.passphrase),),
+                checks=(RecoveryKeyOpens(device=device, slot=RECOVERY_SLOT),),
+                # The key lives in the installer's memory alone: another run makes another one.
+                transient=True,
+                weight=3,
+            )
         if self.key_file:
             yield self._add_key(device, self.key_file)
+
+    @property
+    def recovery_step(self) -> str:
+        """Id of the step that adds the recovery key."""
+        return f"recovery-key-{self.key}"
 
     def _add_key(self, device: str, key_file: str) -> Step:
         """A second way in, for the host itself: the passphrase stays the way in for people."""
@@ -148,6 +168,7 @@ class Luks(Device):
                     argv=(
                         *("cryptsetup", "luksAddKey", "--batch-mode"),
                         *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
+                        *("--key-slot", str(KEY_FILE_SLOT)),
                         *("--key-file", "-"),
                         device,
                         path,
