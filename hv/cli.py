@@ -14,6 +14,7 @@ COMMANDS = {
     "probe": ("installer.commands.probe", "Say what this machine is and what can pass through to guests"),
     "answers": ("installer.commands.answers", "Check, describe or start an answer file"),
     "install": ("installer.commands.install", "Install as an answer file says, or show what would be done"),
+    "media": ("iso.commands.media", "Customise, check, write and try install media"),
     "live": ("iso.commands.live", "What the live system does by itself, and its page"),
     "firstrun": ("hv.commands.firstrun", "See and steer what an installed host does at its first boot"),
     "support-bundle": (

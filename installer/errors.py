@@ -36,6 +36,8 @@ class Exit(IntEnum):
     """Unattended: answers cannot be fetched, or are not signed as they must be."""
     again = 14
     """Unattended: this host was installed on this disk before, or begun, and nobody asked for it again."""
+    medium = 15
+    """An image or stick is no install medium, is damaged, or has no room for what should go into it."""
 
 
 class HyperError(Exception):

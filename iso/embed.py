@@ -49,9 +49,20 @@ ARGUMENT_LENGTH = 512
 
 ANSWERS = "answers.toml"
 KEYS = "authorized_keys"
-LOOSE = (ANSWERS, "allowed_signers", KEYS, "ca.pem")
+SIGNERS = "allowed_signers"
+CA = "ca.pem"
+WRAPPED = "secrets.age"
+"""The secrets as an archive like this one, wrapped (iso/age.py)."""
+LOOSE = (ANSWERS, SIGNERS, KEYS, CA, WRAPPED)
 """Files in the root of the archive: answers, who must have signed them (installer/fetch), keys, certificates."""
-_NAME = re.compile(rf"{'|'.join(map(re.escape, LOOSE))}|secrets/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}}")
+SECRETS, NETWORK, HOOKS = "secrets", "network", "hooks"
+"""Folders: secrets that answers refer to; connections of NetworkManager, for the live system; programs that answers
+name as hooks.
+"""
+_PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
+_NAME = re.compile(
+    rf"{'|'.join(map(re.escape, LOOSE))}|{SECRETS}/{_PLAIN}|{HOOKS}/{_PLAIN}|{NETWORK}/{_PLAIN}\.nmconnection"
+)
 
 
 def refusal(why: str) -> HyperError:
@@ -70,7 +81,7 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     Raises:
         HyperError: a file has no place in it, or there is too much (Exit.record).
     """
-    payload = _archive(files) if files else b""
+    payload = archive(files) if files else b""
     if len(payload) > ROOM:
         raise refusal(f"the files take {len(payload)} bytes, and there is room for {ROOM}")
     summed = HEADER.pack(MAGIC, VERSION, 0, len(payload), b"")[:SUMMED]
@@ -98,28 +109,30 @@ def unpack(area: bytes) -> Mapping[str, bytes]:
     payload = area[HEADER.size : HEADER.size + length]
     if hashlib.sha256(area[:SUMMED] + payload).digest() != digest:
         raise refusal("its checksum does not fit: it was cut off or altered")
-    return MappingProxyType(_files(payload) if payload else {})
+    return MappingProxyType(files_in(payload) if payload else {})
 
 
-def _archive(files: Mapping[str, bytes]) -> bytes:
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A tar archive of them: same files, same bytes. Raises HyperError for a file that has no place."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as made:
         for name, content in sorted(files.items()):
             _check_name(name)
             member = tarfile.TarInfo(name)
             member.size = len(content)
             member.mode = 0o600
-            archive.addfile(member, io.BytesIO(content))
+            made.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 
-def _files(payload: bytes) -> dict[str, bytes]:
+def files_in(payload: bytes) -> dict[str, bytes]:
+    """The files in such an archive. Raises HyperError for anything else."""
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(payload), mode="r:") as archive:
-            for member in archive:
+        with tarfile.open(fileobj=io.BytesIO(payload), mode="r:") as opened:
+            for member in opened:
                 _check_name(member.name)
-                content = archive.extractfile(member) if member.isreg() else None
+                content = opened.extractfile(member) if member.isreg() else None
                 if content is None or member.name in files:
                     raise refusal(f"{member.name} in it is no regular file, or there twice")
                 files[member.name] = content.read()
@@ -131,7 +144,8 @@ def _files(payload: bytes) -> dict[str, bytes]:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise refusal(
-            f"it has a file {name[:80]!r}; there is a place for {', '.join(LOOSE)} and secrets/NAME"
+            f"it has a file {name[:80]!r}; there is a place for {', '.join(LOOSE)}, "
+            f"{SECRETS}/NAME, {HOOKS}/NAME and {NETWORK}/NAME.nmconnection"
         )
 
 

@@ -5,7 +5,8 @@ import os
 import secrets
 import subprocess
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from getpass import getpass
 from pathlib import Path
 
 from installer.answers.ssh_key import parse_ssh_key
@@ -20,6 +21,8 @@ PROBLEM = "problem"
 AREA = f"iso/{embed.PATH}"
 """The embed area, where the live system mounts its medium."""
 AUTHORIZED = "root/.ssh/authorized_keys"
+CONNECTIONS = "run/NetworkManager/system-connections"
+"""Where NetworkManager looks for connections that are for this boot only."""
 HOST_KEYS = "etc/ssh"
 ACCOUNT = "root"
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -51,6 +54,8 @@ def prepare(root: Path) -> tuple[str, ...]:
     except HyperError as error:
         problem = error
         write_file(folder / PROBLEM, error.why.encode(), 0o600)
+    if embed.WRAPPED in files:
+        done.append("its secrets are locked: hv live unlock")
     if problem or embed.KEYS not in files:
         done.append(_open_with_password(folder))
     if problem:
@@ -75,10 +80,50 @@ def install(root: Path, files: Mapping[str, bytes]) -> list[str]:
     if keys is not None and not public_keys(keys):
         raise embed.refusal(f"{embed.KEYS} in it holds no key")
     for name, content in files.items():
-        path = root / (AUTHORIZED if name == embed.KEYS else f"{FOLDER}/{name}")
+        folder, _, own = name.rpartition("/")
+        path = root / (
+            AUTHORIZED
+            if name == embed.KEYS
+            else f"{CONNECTIONS}/{own}"
+            if folder == embed.NETWORK
+            else f"{FOLDER}/{name}"
+        )
         make_directory(path.parent, 0o700)
-        write_file(path, content, 0o600)
+        write_file(path, content, 0o700 if folder == embed.HOOKS else 0o600)
     return [f"taken from the medium: {name}" for name in files]
+
+
+def unlock(root: Path, identity: Path | None, ask: Callable[[str], str] = getpass) -> list[str]:
+    """Open wrapped secrets, with an identity file or a passphrase, and put them in their places. Raises HyperError."""
+    from iso import age  # what needs it is not there on every boot
+
+    folder = root / FOLDER
+    try:
+        wrapped = (folder / embed.WRAPPED).read_bytes()
+    except FileNotFoundError as error:
+        raise HyperError(
+            "there are no locked secrets",
+            why="none came with the medium, or they were opened before",
+            remedy="nothing needs to be done; the secrets that are there: `ls /run/hyper-nixos/live/secrets`",
+            code=Exit.nothing,
+        ) from error
+    if identity is not None:
+        opened = age.unwrap(wrapped, keys=age.identities(identity.read_text(encoding="utf-8")))
+    elif age.needs_passphrase(wrapped):
+        opened = age.unwrap(wrapped, passphrase=ask("Passphrase of the secrets: ").encode())
+    else:
+        raise HyperError(
+            "the secrets are locked for somebody's identity",
+            why="they were wrapped for recipients, so no passphrase opens them",
+            remedy="name the identity file: `hv live unlock --identity FILE`",
+            code=Exit.usage,
+        )
+    files = embed.files_in(opened)
+    if any(not name.startswith(f"{embed.SECRETS}/") for name in files):
+        raise embed.refusal("there is something else than secrets among the locked secrets")
+    done = install(root, files)
+    (folder / embed.WRAPPED).unlink()
+    return done
 
 
 def public_keys(text: bytes) -> tuple[str, ...]:

@@ -66,6 +66,8 @@ class Situation:
     """Whether the medium holds an answer file."""
     problem: str | None
     """Why what was embedded into the medium is not taken."""
+    locked: bool = False
+    """Whether secrets of the medium wait for their passphrase or identity."""
 
 
 def page(situation: Situation, *, styled: bool, way_out: str = "") -> list[str]:
@@ -182,6 +184,8 @@ def _lower(situation: Situation) -> list[str]:
     lines = [f"Host key {kind:<8} {print_}" for kind, print_ in situation.host_keys[:2]]
     if situation.problem:
         lines += wrap(f"NOT TAKEN from the medium: {situation.problem}", COLUMNS)[:2]
+    if situation.locked:
+        lines.append("Secrets on the medium are locked; open them: hv live unlock")
     if situation.answers:
         lines += [
             "To install as the answers on the medium say: hv install --unattended, or look:",

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ import pytest
 from hv.cli import COMMANDS
 from hv.manual import command_parser
 from installer.answers.schema import node_at
+from tests.media import fixture
 from tests.nixeval.nix import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
@@ -75,6 +77,7 @@ def place(tmp_path: Path) -> Path:
     """A folder that looks like a checkout but may be written to."""
     for name in (".venv", "Makefile", "docs", "examples", "tests"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copy(fixture.image("ours"), tmp_path / "hyper-nixos.iso")
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from installer import VERSION
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from iso import login
-from iso.embed import ANSWERS
+from iso.embed import ANSWERS, WRAPPED
 from iso.page import Address, Situation, page
 
 LISTEN = 0x1 | 0x10 | 0x100
@@ -36,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help=argparse.SUPPRESS)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("prepare", help="take what was embedded into the medium, and open a way in over SSH")
+    unlock = verbs.add_parser("unlock", help="open secrets of the medium that are wrapped")
+    unlock.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FILE",
+        help="identity file of age; without it a passphrase is asked for",
+    )
     verbs.add_parser("show", help="print the page with addresses and the way in")
     verbs.add_parser("screen", help="keep that page on this terminal, and up to date")
     return top
@@ -54,6 +61,9 @@ def main(argv: list[str]) -> int:
     match options.verb:
         case "prepare":
             for line in login.prepare(options.root):
+                print(line)
+        case "unlock":
+            for line in login.unlock(options.root, options.identity):
                 print(line)
         case "show":
             print("\n".join(page(situation(options.root, machine(options.root)), styled=styled())))
@@ -83,6 +93,7 @@ def situation(root: Path, facts: Facts | None) -> Situation:
         host_keys=login.host_keys(root),
         answers=(folder / ANSWERS).exists(),
         problem=login.read(folder / login.PROBLEM),
+        locked=(folder / WRAPPED).exists(),
     )
 
 

@@ -13,6 +13,8 @@
     before = [
       "sshd.service"
       "sshd.socket"
+      # The medium may have connections for it.
+      "NetworkManager.service"
     ];
     unitConfig.RequiresMountsFor = "/iso";
     restartIfChanged = false;

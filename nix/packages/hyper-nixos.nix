@@ -50,6 +50,7 @@ python3Packages.buildPythonApplication {
   nativeBuildInputs = [ installShellFiles ];
   dependencies =
     (with python3Packages; [
+      cryptography
       dnspython
       jinja2
       libvirt

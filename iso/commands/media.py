@@ -1,0 +1,120 @@
+"""`hv media`: install media. What each verb does is in iso/commands/media_*.py; this has the command line alone."""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+VERBS = {
+    "show": ("media_content", "show what is embedded in a medium, without secrets"),
+    "embed": ("media_content", "put answers, keys and the like into a medium, in place"),
+    "extract": ("media_content", "write what is embedded into a folder"),
+    "diff": ("media_content", "compare what is embedded in two media"),
+    "reset": ("media_content", "take out what is embedded: the medium is as it was built"),
+    "verify": ("media_content", "check a medium: its embed area, and its parts against a signed manifest"),
+    "doctor": (
+        "media_doctor",
+        "list each way in which firmware could boot an image, and what is wrong with it",
+    ),
+}
+"""Name of each verb: the module that runs it, and its summary."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="hv media",
+        description="Install media: ISO images, sticks, disk images and what boots over the network.",
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    made = {name: verbs.add_parser(name, help=summary) for name, (_, summary) in VERBS.items()}
+    for name in ("show", "embed", "extract", "reset", "verify", "doctor"):
+        _image(made[name])
+    _show(made["show"])
+    _embed(made["embed"])
+    made["extract"].add_argument("folder", metavar="DIR", type=Path, help="a folder that does not exist yet")
+    diff = made["diff"]
+    diff.add_argument("image", metavar="FILE", type=Path, help="an image or stick")
+    diff.add_argument(
+        "other", metavar="OTHER", type=Path, help="another, or a folder as `extract` writes it"
+    )
+    _output(made["reset"])
+    made["verify"].add_argument("--json", action="store_true", help="print the result for programs")
+    made["doctor"].add_argument("--json", action="store_true", help="print the result for programs")
+    return top
+
+
+def _image(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "image", metavar="FILE", type=Path, help="ISO image, stick, raw disk image or initial RAM disk"
+    )
+
+
+def _output(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--output",
+        metavar="OUTPUT",
+        help="leave FILE as it is and write the changed image there; - writes to the standard output",
+    )
+
+
+def _show(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--answers", action="store_true", help="print the answers too, without secrets")
+    verb.add_argument("--json", action="store_true", help="print it for programs")
+
+
+def _embed(verb: argparse.ArgumentParser) -> None:
+    _output(verb)
+    content(verb)
+    verb.add_argument("--add", action="store_true", help="keep what is embedded and is not named now")
+
+
+def content(verb: argparse.ArgumentParser) -> None:
+    """Options that say what goes into a medium."""
+    several: dict[str, Any] = {"action": "append", "default": [], "type": Path}
+    verb.add_argument("--answers", metavar="ANSWERS", type=Path, help="answer file, TOML")
+    verb.add_argument(
+        "--key", metavar="KEY", **several, help="file with public SSH keys for root of the live system"
+    )
+    verb.add_argument("--ca", metavar="PEM", **several, help="file with certificates to trust when fetching")
+    verb.add_argument("--signers", metavar="SIGNERS", type=Path, help="who must have signed fetched answers")
+    verb.add_argument(
+        "--secret", metavar="NAME=SECRET", action="append", default=[], help="a secret, read from a file"
+    )
+    verb.add_argument(
+        "--network", metavar="CONNECTION", **several, help="NAME.nmconnection, a network for the live system"
+    )
+    verb.add_argument("--hook", metavar="HOOK", **several, help="a program that answers name as a hook")
+    verb.add_argument(
+        "--folder",
+        metavar="DIR",
+        type=Path,
+        help="a folder laid out as `extract` writes it, for all of these",
+    )
+    verb.add_argument(
+        "--kernel-argument",
+        metavar="ARGUMENT",
+        action="append",
+        default=[],
+        help="one argument for the kernel",
+    )
+    verb.add_argument(
+        "--recipient",
+        metavar="AGE",
+        action="append",
+        default=[],
+        help="wrap the secrets for this age recipient",
+    )
+    verb.add_argument(
+        "--passphrase",
+        metavar="PASSPHRASE",
+        type=Path,
+        help="wrap the secrets with the passphrase in this file",
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb. Raises HyperError."""
+    options = parser().parse_args(argv)
+    module = import_module(f"iso.commands.{VERBS[options.verb][0]}")
+    return int(module.RUN[options.verb](options))
