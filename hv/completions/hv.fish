@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' live 'live prepare' 'live unlock' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --facter --facts --folder --forget --hook --identity --kernel-argument --key --listen --machine --medium --mirror --network --output --passphrase --program --progress --reason --recipient --record --render --root --save --seconds --secret --signers --source --state --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' live 'live prepare' 'live unlock' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --facter --facts --folder --forget --hook --identity --kernel-argument --key --listen --machine --medium --memory --mirror --network --output --passphrase --program --progress --reason --recipient --record --render --root --save --seconds --secret --signers --source --state --when
 
 complete -c hv -e
 complete -c hv -f
@@ -219,6 +219,24 @@ complete -c hv -n '_shtab_hv_using devices; and test $_shtab_hv_npos -eq 0' -a a
 complete -c hv -n '_shtab_hv_using devices apply' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using devices; and test $_shtab_hv_npos -eq 0' -a status -d 'show whether everything is as declared; changes nothing'
 complete -c hv -n '_shtab_hv_using devices status' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a passthrough -d 'Take devices from the host for guests, and give them back'
+complete -c hv -n '_shtab_hv_using passthrough' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using passthrough' -l machine -xka "(__fish_complete_directories)" -d 'a recorded machine instead of this one; to look only'
+complete -c hv -n '_shtab_hv_using passthrough; and test $_shtab_hv_npos -eq 0' -a list -d 'each device that is no part of the board, with its verdict'
+complete -c hv -n '_shtab_hv_using passthrough list' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using passthrough list' -l all -d 'also bridges and parts of the platform'
+complete -c hv -n '_shtab_hv_using passthrough list' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using passthrough; and test $_shtab_hv_npos -eq 0' -a plan -d 'what goes along, what the host loses, where the guest should run'
+complete -c hv -n '_shtab_hv_using passthrough plan' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using passthrough plan' -l cpus -x -d 'the guest'"'"'s (default: 4)'
+complete -c hv -n '_shtab_hv_using passthrough plan' -l memory -x -d 'the guest'"'"'s (default: 4GiB)'
+complete -c hv -n '_shtab_hv_using passthrough plan' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using passthrough; and test $_shtab_hv_npos -eq 0' -a bind -d 'take the device, and what goes along, from the host'"'"'s drivers'
+complete -c hv -n '_shtab_hv_using passthrough bind' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using passthrough bind' -l dry-run -d 'say what would change, and change nothing'
+complete -c hv -n '_shtab_hv_using passthrough; and test $_shtab_hv_npos -eq 0' -a release -d 'give it back to the host'"'"'s drivers'
+complete -c hv -n '_shtab_hv_using passthrough release' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using passthrough release' -l dry-run -d 'say what would change, and change nothing'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a pools -d 'Make libvirt'"'"'s storage pools what the host declares'
 complete -c hv -n '_shtab_hv_using pools' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using pools' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'what is declared (default: /etc/hyper-nixos/pools.json)'
