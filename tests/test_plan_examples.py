@@ -14,6 +14,7 @@ from tests import plan_cases as cases
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MACHINES = {
+    "beside-windows.toml": "laptop-bitlocker",
     "encrypted-server-unattended.toml": "lab-uefi",
     "home-lab.toml": "lab-uefi",
     "workstation-passthrough.toml": "workstation",

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from installer.answers.feature_check import check_features
-from installer.answers.model import Answers, FilesystemKind, RecoveryKind, User
+from installer.answers.model import Answers, ExistingKind, FilesystemKind, RecoveryKind, User
 from installer.answers.network_check import check_network
 from installer.answers.password_hash import hash_fault
 from installer.answers.problems import Path, Problem, shown
@@ -208,7 +208,8 @@ def _recovery(answers: Answers, path: Path) -> Iterator[Problem]:
     kind = recovery_kind(answers)
     if not encryption.enable:
         return
-    if encryption.recovery_recipients and kind is not RecoveryKind.seal:
+    again = answers.storage.existing is ExistingKind.reinstall
+    if encryption.recovery_recipients and kind is not RecoveryKind.seal and not again:
         yield Problem(
             (*path, "recovery_recipients"),
             f"means nothing with `recovery_key = {shown(kind.value)}`",

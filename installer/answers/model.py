@@ -418,6 +418,54 @@ class PoolAnswers(Frozen):
     """ZFS: largest block of an image; a power of two from 4 KiB to 1 MiB."""
 
 
+class ExistingKind(StrEnum):
+    """What becomes of what is on the system's disks already."""
+
+    erase = "erase"
+    """All of it goes: the disks are emptied."""
+    keep = "keep"
+    """Every partition stays as it is, but for those that `partitions` says otherwise of; the host goes into what is
+    free."""
+    reinstall = "reinstall"
+    """This host is on the disks: partitions and file systems stay, the VMs' storage and definitions and what `keep` names
+    stay, everything else is removed and installed anew."""
+
+
+class EspKind(StrEnum):
+    """Whose EFI system partition the host starts from, beside partitions that are kept."""
+
+    auto = "auto"
+    """The one on the disk where it is large enough, else one of its own."""
+    share = "share"
+    """The one on the disk: it is never formatted, and other systems' files on it stay."""
+    own = "own"
+    """One of its own, in the free space."""
+
+
+class PartitionAnswers(Frozen):
+    """What becomes of one partition that is on the disk already. All conditions must hold; exactly one must match."""
+
+    number: int | None = Field(default=None, ge=1, le=128, examples=[3])
+    """Its number."""
+    uuid: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+            Field(title="a GUID in lower case", examples=["6f2d1c3e-4b5a-4c6d-8e7f-901234567890"]),
+        ]
+        | None
+    ) = None
+    """Its GUID (`lsblk -o PARTUUID`)."""
+    label: str | None = Field(default=None, examples=["data"])
+    """Its name in the partition table."""
+    action: Literal["keep", "format", "delete"] = "keep"
+    """`keep`: not a byte of it changes; `format`: its place stays, its content goes; `delete`: it becomes free space."""
+    mount: AbsolutePath | None = Field(default=None, examples=["/srv/data"])
+    """Where the host mounts it; `/` with `format` makes it the root."""
+    grow: Annotated[bool, BeforeValidator(_bool)] = False
+    """`format`: let it take the free space right behind it."""
+
+
 class StorageAnswers(Frozen):
     """Disks and layout."""
 
@@ -453,8 +501,17 @@ class StorageAnswers(Frozen):
     """Swap."""
     encryption: EncryptionAnswers = EncryptionAnswers()
     """LUKS2."""
+    existing: ExistingKind = ExistingKind.erase
+    """What becomes of what is on the system's disks already: `erase`, `keep` or `reinstall`."""
+    partitions: tuple[PartitionAnswers, ...] = ()
+    """With `existing = "keep"`: single partitions that are mounted, formatted or deleted."""
+    esp: EspKind = EspKind.auto
+    """With `existing = "keep"`, under UEFI: whose EFI system partition the host starts from."""
+    keep: tuple[AbsolutePath, ...] = Field(default=(), examples=[["/home", "/srv"]])
+    """With `existing = "reinstall"`: what stays besides the VMs' storage and definitions."""
     destroy: Literal["matched"] | None = None
-    """`matched`: consent to destroy everything on the matched disks, for unattended installation."""
+    """`matched`: consent to destroy everything on the matched disks that `existing` does not keep, for unattended
+    installation."""
 
     @property
     def selectors(self) -> tuple[DiskSelector, ...]:

@@ -1,6 +1,6 @@
 """What becomes of the recovery key of encrypted disks: shown to a person, sealed for some, or not made."""
 
-from installer.answers.model import Answers, RecoveryKind
+from installer.answers.model import Answers, ExistingKind, RecoveryKind
 from installer.answers.ssh_key import parse_ssh_key
 
 SEALABLE = ("ssh-ed25519", "ssh-rsa")
@@ -10,8 +10,8 @@ SEALABLE = ("ssh-ed25519", "ssh-rsa")
 def recovery_kind(answers: Answers) -> RecoveryKind:
     """`show`, `seal` or `off`."""
     encryption = answers.storage.encryption
-    if not encryption.enable:
-        return RecoveryKind.off
+    if not encryption.enable or answers.storage.existing is ExistingKind.reinstall:
+        return RecoveryKind.off  # the one that was made when the host was installed opens its disks still
     if encryption.recovery_key is not RecoveryKind.auto:
         return encryption.recovery_key
     alone = answers.storage.destroy is not None or bool(encryption.recovery_recipients)

@@ -1,11 +1,15 @@
 """Whether disks, redundancy, file system and volumes of an answer file make a layout."""
 
+import posixpath
 from collections.abc import Iterator
 
 from installer.answers.model import (
     DiskSelector,
+    EspKind,
+    ExistingKind,
     FilesystemKind,
     LayoutKind,
+    PartitionAnswers,
     PoolAnswers,
     Redundancy,
     StorageAnswers,
@@ -25,6 +29,24 @@ from installer.answers.storage_shape import (
 )
 
 _FIND = "`hv probe` lists the disks with their serials; `hv answers new --machine` fills them in"
+_NOT_KEPT = (
+    "/nix",
+    "/etc",
+    "/boot",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/run",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/tmp",  # noqa: S108
+)
+"""What is the system's own, and new with it."""
+_HOLDERS = ("/", "/var", "/var/lib", "/var/log", "/var/lib/hyper-nixos")
+"""Folders of others' data, where keeping all would keep the old system too."""
 _RECORD_SIZES = (4 * KIB, MIB)
 
 
@@ -64,8 +86,98 @@ def check_storage(storage: StorageAnswers) -> Iterator[Problem]:
         yield from number or _redundancy(storage)
     yield from _volumes(storage)
     yield from _swap_file(storage)
+    yield from _existing(storage)
     if storage.pool is not None:
         yield from _pool(storage)
+
+
+def _existing(storage: StorageAnswers) -> Iterator[Problem]:
+    """What becomes of what is on the disks."""
+    keeps, again = (storage.existing is kind for kind in (ExistingKind.keep, ExistingKind.reinstall))
+    if not keeps:
+        for field, said in (
+            ("partitions", bool(storage.partitions)),
+            ("esp", storage.esp is not EspKind.auto),
+        ):
+            if said:
+                yield Problem(
+                    ("storage", field),
+                    f"means nothing with existing `{storage.existing.value}`",
+                    'remove it, or write `existing = "keep"`',
+                )
+    elif storage.layout is not LayoutKind.one_disk:
+        yield Problem(
+            ("storage", "existing"),
+            f"keeps partitions of one disk, and the layout is `{storage.layout.value}`",
+            'write `layout = "one-disk"`, or `existing = "erase"`',
+        )
+    if storage.keep and not again:
+        yield Problem(
+            ("storage", "keep"),
+            f"means nothing with existing `{storage.existing.value}`",
+            'remove it, or write `existing = "reinstall"`; partitions are kept with `existing = "keep"`',
+        )
+    for number, path in enumerate(storage.keep):
+        if wrong := _not_a_place(path) or _own_of_the_system(path):
+            yield Problem(
+                ("storage", "keep", number), wrong, "name a folder of data, e.g. `/home` or `/srv`"
+            )
+    for number, each in enumerate(storage.partitions):
+        yield from _partition(each, ("storage", "partitions", number))
+    places = [each.mount for each in storage.partitions if each.mount]
+    for number, each in enumerate(storage.partitions):
+        if each.mount and places.count(each.mount) > 1:
+            yield Problem(
+                ("storage", "partitions", number, "mount"),
+                "is there twice",
+                "mount each at a place of its own",
+            )
+
+
+def _partition(each: PartitionAnswers, path: Path) -> Iterator[Problem]:
+    if each.number is None and each.uuid is None and each.label is None:
+        yield Problem(
+            path, "has no condition, so it would match any partition", "add `uuid`, `number` or `label`"
+        )
+    if each.grow and each.action != "format":
+        yield Problem(
+            (*path, "grow"),
+            f"means nothing with action `{each.action}`",
+            'remove it, or write `action = "format"`',
+        )
+    if each.action == "format" and each.mount is None:
+        yield Problem(
+            (*path, "mount"),
+            "is missing: nothing would use it",
+            'write `mount = "/"` for the root, or another place',
+        )
+    if each.action == "delete" and each.mount is not None:
+        yield Problem((*path, "mount"), "means nothing with action `delete`", "remove it")
+    if each.mount == "/" and each.action == "keep":
+        yield Problem(
+            (*path, "mount"),
+            "would put the root over what is kept",
+            'write `action = "format"`, or leave it out: the root goes into the free space',
+        )
+    elif (
+        each.mount
+        and each.mount != "/"
+        and (wrong := _not_a_place(each.mount) or _own_of_the_system(each.mount))
+    ):
+        yield Problem((*path, "mount"), wrong, "write another place, e.g. `/srv/data`")
+
+
+def _not_a_place(path: str) -> str | None:
+    return None if posixpath.normpath(path) == path else "is not written plainly (a `/` too many, or `..`)"
+
+
+def _own_of_the_system(path: str) -> str | None:
+    """Why a place is none for data; none: it is one."""
+    if path in _HOLDERS:
+        return "is where the system's own data is too"
+    if any(path == each or path.startswith(f"{each}/") for each in _NOT_KEPT):
+        return "is the system's own"
+    return None
 
 
 def _selector(disk: DiskSelector, path: Path) -> Iterator[Problem]:

@@ -226,11 +226,20 @@ def _told(error: "AnswersError") -> dict[str, object]:
     }
 
 
+_FATES = {
+    "erase": "everything on it would be destroyed",
+    "keep": "what is said to go would be destroyed, the rest stays",
+    "reinstall": "the system on it would be replaced, what is kept stays (--plan tells)",
+}
+
+
 def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[HyperError]]:
     """What the answers mean on a machine, and everything about it that does not fit them."""
+    from installer.answers.model import ExistingKind
     from installer.answers.presets import proposed
     from installer.answers.select import device_title, select_disks, select_passthrough, title
     from installer.answers.storage_shape import luks_devices
+    from installer.plan.layouts.kept import keep, kept_losses
     from installer.plan.reach import require_contained
     from installer.plan.requirements import firmware_to_use, pbkdf_memory
 
@@ -245,11 +254,15 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
             lines += paragraph(because, "  layout:     ", " " * 14)
         selectors = (*answers.storage.selectors, *answers.storage.pool_selectors)
         disks = tuple(disk for selector in selectors for disk in select_disks(selector, facts))
-        require_contained(disks, facts.disks)
+        if answers.storage.existing is ExistingKind.erase:
+            require_contained(disks, facts.disks)
+        fate = _FATES[answers.storage.existing.value]
         for disk in disks:
-            lines += paragraph(
-                f"{title(disk)}; everything on it would be destroyed", "  disk:       ", " " * 14
-            )
+            lines += paragraph(f"{title(disk)}; {fate}", "  disk:       ", " " * 14)
+        if answers.storage.existing is ExistingKind.keep:
+            kept = keep(facts, answers, disks[0], firmware_to_use(facts, answers))
+            for each in kept_losses(kept, "").kept:
+                lines += paragraph(each, "  stays:      ", " " * 14)
     with _noting(errors):
         if answers.storage.encryption.enable:
             pbkdf_memory(facts, answers, luks_devices(answers.storage))

@@ -7,28 +7,35 @@ from installer.execute.arrays import assemble
 from installer.execute.boot_entries import write_boot_entry
 from installer.execute.bootloader import install_boot_loader
 from installer.execute.certificates import write_certificates
+from installer.execute.clear import clear_target
 from installer.execute.configuration import write_configuration, write_handoff
 from installer.execute.context import TOPLEVEL, Context
 from installer.execute.evidence import Wrong
 from installer.execute.files import copy_file, make_directory, write_file
 from installer.execute.headers import erased_kept, save_headers
 from installer.execute.host_data import make_accounts, write_host_data
+from installer.execute.kept_table import change_table
 from installer.execute.keys import write_key
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
 from installer.execute.records import save_log
 from installer.execute.recovery import RECOVERY_KEY, add_recovery_key, seal
+from installer.execute.shared_esp import look_at_esp, put_back_foreign
 from installer.execute.zfs import import_pool
 from installer.plan.actions import (
     Action,
     AddRecoveryKey,
     AssembleArray,
+    ChangePartitionTable,
+    ClearTarget,
     CopyClosure,
     CopyFile,
     ImportPool,
     InstallBootLoader,
+    LookAtEsp,
     MakeAccounts,
     MakeDirectory,
+    PutBackForeign,
     RealiseFlake,
     Run,
     SaveHeaders,
@@ -83,6 +90,16 @@ def carry_out(action: Action, context: Context) -> None:
             write_boot_entry(context.live, runner, action, context.disk(action.disk))
         case WritePartitionTable():
             write_table(runner, context.disk(action.disk), action.partitions)
+        case ChangePartitionTable():
+            step = next(step.id for step in context.plan.steps if action in step.actions)
+            begun = [each for each in context.journal.events if (each.what, each.step) == ("started", step)]
+            change_table(context.live, runner, context.disk(action.disk), action, again=len(begun) > 1)
+        case LookAtEsp():
+            look_at_esp(context.live, runner, context.disk(action.disk), action)
+        case PutBackForeign():
+            put_back_foreign(context.live, context.disk(action.disk), Path(action.path))
+        case ClearTarget():
+            clear_target(context.live, Path(action.root), action.keep, action.room)
         case MakeDirectory():
             make_directory(Path(action.path), action.mode)
         case WriteSecret():

@@ -7,12 +7,14 @@ from installer.execute.arrays import check_array, check_members, check_stopped
 from installer.execute.boot_entries import check_boot_entry
 from installer.execute.boot_proof import prove_boot
 from installer.execute.btrfs import check_devices, check_in_place, check_subvolumes
+from installer.execute.clear import check_only_kept, check_stored_plan
 from installer.execute.configuration import check_configuration, check_handoff
 from installer.execute.context import Context
 from installer.execute.evidence import Evidence
 from installer.execute.files import check_file
 from installer.execute.headers import check_saved
 from installer.execute.host_data import check_accounts, check_host_data
+from installer.execute.kept_table import check_entries
 from installer.execute.keys import check_key
 from installer.execute.login_proof import prove_login
 from installer.execute.mounts import (
@@ -27,6 +29,7 @@ from installer.execute.nix_store import check_profile, check_realised
 from installer.execute.partition_table import check_table
 from installer.execute.records import check_log
 from installer.execute.recovery import RECOVERY_KEY, check_recovery_key, check_sealed
+from installer.execute.shared_esp import check_foreign
 from installer.execute.signatures import check_none, check_signature, probe_signature
 from installer.execute.volumes import check_active, check_volumes
 from installer.execute.zfs import check_dataset_mounted, check_datasets, check_exported, check_pool
@@ -41,7 +44,9 @@ from installer.plan.checks import (
     DatasetMounted,
     DatasetsAre,
     DevicesOf,
+    EntriesKept,
     FileIs,
+    ForeignFilesKept,
     HandoffIs,
     HeadersSaved,
     HostDataIs,
@@ -52,12 +57,14 @@ from installer.plan.checks import (
     MountedAt,
     NoSignatures,
     NotMounted,
+    OnlyKept,
     PartitionTableIs,
     PoolIs,
     ProfileIs,
     RecoveryKeyOpens,
     RecoveryKeySealed,
     SignatureIs,
+    StoredPlanIs,
     SubvolumesAre,
     SwapActive,
     SystemRealised,
@@ -70,7 +77,7 @@ from installer.render.runtime import runtime_data
 
 def says_absent(check: Check) -> bool:
     """Whether it asks for something not to be there, which later steps may rightly put there."""
-    return isinstance(check, NoSignatures | NotMounted)
+    return isinstance(check, NoSignatures | NotMounted | OnlyKept)
 
 
 def verify(check: Check, context: Context) -> Evidence:
@@ -91,6 +98,15 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_none(runner, check.device)
         case PartitionTableIs():
             return check_table(live, runner, context.disk(check.disk), check.partitions)
+        case EntriesKept():
+            return check_entries(live, context.disk(check.disk), check.numbers)
+        case ForeignFilesKept():
+            place = Path(check.path) if check.path else None
+            return check_foreign(live, context.disk(check.disk), place)
+        case StoredPlanIs():
+            return check_stored_plan(check)
+        case OnlyKept():
+            return check_only_kept(live, Path(check.root), check.keep)
         case SignatureIs():
             return check_signature(runner, check.device, check.type, check.uuid, check.label)
         case ArrayMembersAre():

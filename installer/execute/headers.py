@@ -65,6 +65,13 @@ def save_headers(live: LiveSystem, runner: Runner, disk: DiskIdentity) -> None:
             runner.run(["cryptsetup", "luksHeaderBackup", device_path, "--header-backup-file", str(backup)])
 
 
+def saved_ends(live: LiveSystem, disk: DiskIdentity) -> tuple[bytes, bytes]:
+    """First and last MiB as they were before the first write. Raises Wrong."""
+    check_saved(live, disk)
+    first, last = ((live.headers / disk.key / name).read_bytes() for name in _ENDS)
+    return first, last
+
+
 def _dump(runner: Runner, path: str) -> bytes:
     """The table as sfdisk writes it; a disk without one is no failure, the ends hold whatever else is there."""
     table = runner.run(["sfdisk", "--dump", path], check=False)

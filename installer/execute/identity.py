@@ -7,7 +7,7 @@ from installer.execute.content import Expected, content_problem, read_ends
 from installer.execute.devices import claim_problem, identity_problem, kernel_name, read_device
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import users_of
-from installer.plan.actions import Run, WritePartitionTable
+from installer.plan.actions import ChangePartitionTable, Run, WritePartitionTable
 from installer.plan.checks import ArrayIs, MapperIs, MountedAt, SwapActive, VolumesAre
 from installer.plan.model import DiskIdentity, Step
 
@@ -103,7 +103,8 @@ def check_identity(
 
 def _writes_table(step: Step, disk: DiskIdentity) -> bool:
     return any(
-        isinstance(action, WritePartitionTable) and action.disk == disk.key for action in step.actions
+        isinstance(action, WritePartitionTable | ChangePartitionTable) and action.disk == disk.key
+        for action in step.actions
     )
 
 

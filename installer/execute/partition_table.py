@@ -25,7 +25,7 @@ _BLKRRPART = 0x125F
 _BUSY_PATIENCE = 20.0
 _POLL = 0.1
 _SECTOR = 512
-_PARTED_ERRORS = (
+PARTED_ERRORS = (
     parted.PartedException,
     parted.IOException,
     parted.DeviceException,
@@ -105,7 +105,7 @@ def _commit(path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
                     code=Exit.step,
                 )
         table.commitToDevice()
-    except _PARTED_ERRORS as error:
+    except PARTED_ERRORS as error:
         raise HyperError(
             f"no partition table could be written to {disk.name}",
             why=f"libparted: {error}",

@@ -18,9 +18,11 @@ from installer.medium import Medium
 from installer.plan.actions import (
     AddRecoveryKey,
     AssembleArray,
+    ChangePartitionTable,
     CopyClosure,
     ImportPool,
     InstallBootLoader,
+    LookAtEsp,
     RealiseFlake,
     Run,
     SealRecoveryKey,
@@ -73,7 +75,9 @@ def needed_programs(plan: Plan) -> dict[str, str]:
                     needed |= {"zpool": step.summary, "zfs": step.summary}
                 case WriteBootEntry():
                     needed["efibootmgr"] = step.summary
-                case WritePartitionTable():
+                case LookAtEsp():
+                    needed |= {"mount": step.summary, "umount": step.summary}
+                case WritePartitionTable() | ChangePartitionTable():
                     needed |= {"wipefs": step.summary}
                 case _:
                     pass

@@ -57,6 +57,83 @@ class WritePartitionTable(Frozen):
     """In order of number."""
 
 
+class FoundPartition(Frozen):
+    """A partition as it was found when the plan was made."""
+
+    number: int
+    """Partition number, from 1."""
+    uuid: str
+    """Its GUID, lower case."""
+    type_uuid: str
+    """GPT type, lower case."""
+    start: int
+    """Bytes from the start of the disk."""
+    size: int
+    """Bytes."""
+
+
+class ChangePartitionTable(Frozen):
+    """Change a GPT that stays (pyparted): the entries of kept partitions come out byte for byte as they were."""
+
+    kind: Literal["change-partition-table"] = "change-partition-table"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    found: tuple[FoundPartition, ...]
+    """All that must be on it, in order of number; anything else, and nothing is written."""
+    delete: tuple[int, ...] = ()
+    """Numbers of those that go."""
+    change: tuple[PartitionSpec, ...] = ()
+    """Those that are given another type and name, and perhaps another end, in their place."""
+    add: tuple[PartitionSpec, ...] = ()
+    """New ones, in order of number."""
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Numbers of those whose entries stay as they are."""
+        other = {*self.delete, *(each.number for each in self.change)}
+        return tuple(each.number for each in self.found if each.number not in other)
+
+
+class LookAtEsp(Frozen):
+    """Read another system's EFI system partition, mounted read-only and apart: keep hashes of all files that are not
+    ours and copies of what it starts from, and refuse if there is too little room or another systemd-boot on it.
+    """
+
+    kind: Literal["look-at-esp"] = "look-at-esp"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    partition: int
+    """Its number."""
+    room: int
+    """Bytes that must be free on it."""
+
+
+class PutBackForeign(Frozen):
+    """Put back what another system's EFI system partition had in `EFI/BOOT`, where our loader's installation put itself."""
+
+    kind: Literal["put-back-foreign"] = "put-back-foreign"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    path: str
+    """Where it is mounted."""
+
+
+class ClearTarget(Frozen):
+    """Remove everything from the mounted target but what is kept; file systems that are none of ours are not entered."""
+
+    kind: Literal["clear-target"] = "clear-target"
+    """Discriminator."""
+    root: str
+    """Mounted target."""
+    keep: tuple[str, ...]
+    """Absolute paths on the host."""
+    room: int
+    """Bytes that must be free for the system afterwards, what is kept counted; else nothing is removed."""
+
+
 class SaveHeaders(Frozen):
     """Save the disk's partition table, its first and last MiB and the LUKS headers on it, before the first write."""
 
@@ -286,6 +363,10 @@ class SaveLog(Frozen):
 Action = Annotated[
     Run
     | WritePartitionTable
+    | ChangePartitionTable
+    | LookAtEsp
+    | PutBackForeign
+    | ClearTarget
     | SaveHeaders
     | AssembleArray
     | ImportPool

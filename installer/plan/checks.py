@@ -37,6 +37,54 @@ class PartitionTableIs(Frozen):
     """In order of number."""
 
 
+class EntriesKept(Frozen):
+    """These entries of the GPT are in both its copies what they were before the first write, byte for byte: type, GUID,
+    place, attributes and name.
+    """
+
+    kind: Literal["entries-kept"] = "entries-kept"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    numbers: tuple[int, ...]
+    """Of the partitions."""
+
+
+class ForeignFilesKept(Frozen):
+    """Every file of another system on the shared EFI system partition has the content that it had."""
+
+    kind: Literal["foreign-files-kept"] = "foreign-files-kept"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+    path: str
+    """Where it is mounted; empty: it is only looked whether the record of them is there."""
+
+
+class StoredPlanIs(Frozen):
+    """The mounted root holds the plan that installed this host, and it was for this host on these disks."""
+
+    kind: Literal["stored-plan-is"] = "stored-plan-is"
+    """Discriminator."""
+    path: str
+    """The plan on the target."""
+    hostname: str
+    """The host."""
+    disks: tuple[str, ...]
+    """Serial numbers or WWNs, sorted."""
+
+
+class OnlyKept(Frozen):
+    """Nothing is on the target but what is kept, the folders that lead there, and mount points."""
+
+    kind: Literal["only-kept"] = "only-kept"
+    """Discriminator."""
+    root: str
+    """Mounted target."""
+    keep: tuple[str, ...]
+    """Absolute paths on the host."""
+
+
 class SignatureIs(Frozen):
     """A low-level probe (`blkid -p`) finds this file system, LUKS header or swap."""
 
@@ -375,6 +423,10 @@ Check = Annotated[
     HeadersSaved
     | NoSignatures
     | PartitionTableIs
+    | EntriesKept
+    | ForeignFilesKept
+    | StoredPlanIs
+    | OnlyKept
     | SignatureIs
     | MapperIs
     | ArrayMembersAre

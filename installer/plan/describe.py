@@ -10,12 +10,16 @@ from installer.plan.actions import (
     Action,
     AddRecoveryKey,
     AssembleArray,
+    ChangePartitionTable,
+    ClearTarget,
     CopyClosure,
     CopyFile,
     ImportPool,
     InstallBootLoader,
+    LookAtEsp,
     MakeAccounts,
     MakeDirectory,
+    PutBackForeign,
     RealiseFlake,
     Run,
     SaveHeaders,
@@ -43,7 +47,9 @@ from installer.plan.checks import (
     DatasetMounted,
     DatasetsAre,
     DevicesOf,
+    EntriesKept,
     FileIs,
+    ForeignFilesKept,
     HandoffIs,
     HeadersSaved,
     HostDataIs,
@@ -54,12 +60,14 @@ from installer.plan.checks import (
     MountedAt,
     NoSignatures,
     NotMounted,
+    OnlyKept,
     PartitionTableIs,
     PoolIs,
     ProfileIs,
     RecoveryKeyOpens,
     RecoveryKeySealed,
     SignatureIs,
+    StoredPlanIs,
     SubvolumesAre,
     SwapActive,
     SystemRealised,
@@ -134,6 +142,7 @@ def _paragraph(text: str, first: str, rest: str) -> list[str]:
 
 def _destroyed(plan: Plan) -> Iterator[str]:
     losses = {each.disk: each.losses for each in plan.destroyed}
+    kept = {each.disk: each.kept for each in plan.destroyed}
     for disk in plan.disks:
         yield f"  Disk {disk.key}: {disk.model or 'unknown model'}, {format_size(disk.size)}"
         yield f"    serial  {disk.serial or 'none'}"
@@ -147,6 +156,10 @@ def _destroyed(plan: Plan) -> Iterator[str]:
         yield "    what is lost"
         for loss in losses.get(disk.key, ()):
             yield from _paragraph(loss, "      - ", "        ")
+        if stays := kept.get(disk.key):
+            yield "    what stays"
+            for each in stays:
+                yield from _paragraph(each, "      - ", "        ")
 
 
 def _because(plan: Plan) -> Iterator[str]:
@@ -217,12 +230,19 @@ def _first_run(handoff: Handoff) -> Iterator[str]:
     yield f"ends in phase {handoff.phase}"
 
 
+def _harm(step: Step) -> str:
+    """What the step does to what was there: adding partitions to a table that stays loses nothing."""
+    for action in step.actions:
+        if isinstance(action, ChangePartitionTable) and not (action.delete or action.change):
+            return " (writes to the disk)"
+    return " (destroys data)" if step.writes else ""
+
+
 def _steps(plan: Plan) -> Iterator[str]:
     numbers = {step.id: number for number, step in enumerate(plan.steps, start=1)}
     for step in plan.steps:
         number = numbers[step.id]
-        destroys = " (destroys data)" if step.writes else ""
-        yield from _paragraph(f"{step.summary}{destroys}", f"{number:>3}. ", "     ")
+        yield from _paragraph(f"{step.summary}{_harm(step)}", f"{number:>3}. ", "     ")
         after = ", ".join(str(numbers[each]) for each in step.requires)
         yield f"     [{step.id}]" + (f" after {after}" if after else "")
         for action in step.actions:
@@ -291,6 +311,17 @@ def action_lines(action: Action, indent: str) -> Iterator[str]:
                     f"{indent}  {each.number}  from {format_size(each.start)}, {format_size(each.size)}, "
                     f"{name}, {each.label}"
                 )
+        case ChangePartitionTable():
+            yield f"{indent}pyparted: change the GPT on disk {action.disk}"
+            for number in action.delete:
+                yield f"{indent}  {number}  removed"
+            for word, specs in (("in its place", action.change), ("new", action.add)):
+                for each in specs:
+                    name = TYPE_NAMES[PartitionType(each.type_uuid)]
+                    yield (
+                        f"{indent}  {each.number}  {word}: from {format_size(each.start)}, {format_size(each.size)}, "
+                        f"{name}, {each.label}"
+                    )
         case RealiseFlake():
             yield from _environment(action.environment, indent)
             yield from command_lines(build_command(action), indent)
@@ -316,6 +347,9 @@ def _environment(variables: dict[str, str], indent: str) -> Iterator[str]:
 
 def _plain_words(
     action: SaveHeaders
+    | LookAtEsp
+    | PutBackForeign
+    | ClearTarget
     | AssembleArray
     | ImportPool
     | WriteKey
@@ -335,6 +369,17 @@ def _plain_words(
     match action:
         case SaveHeaders():
             return f"read the table, the first and last MiB and all LUKS headers of disk {action.disk} into files"
+        case LookAtEsp():
+            return (
+                f"mount partition {action.partition} of disk {action.disk} read-only and apart, keep hashes of all files "
+                f"that are not ours and copies of EFI/BOOT; {format_size(action.room)} must be free"
+            )
+        case PutBackForeign():
+            return f"put back the EFI/BOOT that was in {action.path}, where the loader took it for itself"
+        case ClearTarget():
+            return (
+                f"remove everything in {action.root} but {', '.join(action.keep)}, and not what is in /boot"
+            )
         case AssembleArray():
             return f"have md bring up {action.name} ({action.uuid}), unless it is up: mdadm --assemble"
         case ImportPool():
@@ -382,6 +427,19 @@ def check_words(check: Check) -> str:
             return f"blkid finds nothing on {check.device}"
         case PartitionTableIs():
             return f"the table on disk {check.disk}, and the kernel's view of it, are the ones above"
+        case EntriesKept():
+            numbers = ", ".join(map(str, check.numbers)) or "none"
+            return (
+                f"the entries of partitions {numbers} on disk {check.disk} are as they were, byte for byte"
+            )
+        case ForeignFilesKept():
+            if not check.path:
+                return f"the record of other systems' files on disk {check.disk} is there"
+            return f"every file of other systems in {check.path} has the content that it had"
+        case StoredPlanIs():
+            return f"{check.path} is the plan of {check.hostname} on {', '.join(check.disks)}"
+        case OnlyKept():
+            return f"nothing is in {check.root} but {', '.join(check.keep)}, and what is in /boot"
         case SignatureIs():
             label = f" with label {check.label}" if check.label else ""
             return f"blkid finds {check.type} {check.uuid}{label} on {check.device}"

@@ -10,10 +10,12 @@ from installer.errors import Exit, HyperError
 from installer.handoff import HANDOFF_PATH, HandoffVm
 from installer.medium import Medium
 from installer.plan.actions import (
+    Action,
     CopyFile,
     InstallBootLoader,
     MakeAccounts,
     MakeDirectory,
+    PutBackForeign,
     Run,
     SaveLog,
     SealRecoveryKey,
@@ -30,8 +32,10 @@ from installer.plan.checks import (
     AccountsAre,
     BootEntryIs,
     BootProof,
+    Check,
     ConfigurationIs,
     FileIs,
+    ForeignFilesKept,
     HandoffIs,
     HostDataIs,
     LoginProof,
@@ -50,6 +54,7 @@ from installer.plan.storage.element import Element, Layout
 from installer.plan.storage.filesystem import Mounted, all_mounts
 from installer.plan.storage.gpt import Partition
 from installer.plan.storage.in_place import InPlace
+from installer.plan.storage.kept import SharedEsp
 from installer.plan.storage.luks import Luks
 from installer.plan.storage.lvm import VolumeGroup
 from installer.plan.storage.swap import Swap
@@ -138,10 +143,12 @@ class Installation:
     """Accounts of which one must be able to log in."""
     ready: tuple[str, ...]
     """Ids of steps that must be verified before anything goes out to the network."""
+    cleared: tuple[str, ...] = ()
+    """Ids of steps that must be verified before anything is written to the target, besides its mounts."""
 
     def steps(self) -> Iterator[Step]:
         """From the mounted file systems to nothing being mounted any more."""
-        mounted = tuple(mount.step for mount in all_mounts(self.layout))
+        mounted = (*(mount.step for mount in all_mounts(self.layout)), *self.cleared)
         swapping = tuple(f"activate-{each.key}" for each in self.layout.elements if isinstance(each, Swap))
         secrets = tuple(self._secrets(mounted))
         yield from secrets
@@ -176,8 +183,8 @@ class Installation:
             id="boot-loader",
             summary="Activate the system in the target, install its boot loader, and prove that it will boot",
             requires=("set-profile", *(each.id for each in (*secrets, *data))),
-            actions=(InstallBootLoader(root=TARGET),),
-            checks=(self.proof,),
+            actions=(InstallBootLoader(root=TARGET), *self._put_back()),
+            checks=(self.proof, *self._foreign()),
             weight=8,
         )
         accounts = tuple(self._accounts())
@@ -208,7 +215,7 @@ class Installation:
             # A program of the operator's may have touched what was proved with the boot loader.
             checks=(
                 LoginProof(root=TARGET, administrators=self.administrators),
-                *((self.proof,) if hooks else ()),
+                *((self.proof, *self._foreign()) if hooks else ()),
             ),
         )
         yield Step(
@@ -232,6 +239,20 @@ class Installation:
                 ),
             ),
         )
+
+    def _shared(self) -> Iterator[tuple[str, str]]:
+        """Disk and place of an EFI system partition that another system has too."""
+        for each in self.layout.elements:
+            if isinstance(each, SharedEsp):
+                (disk,) = self.layout.disks(each.key)
+                yield disk.key, each.mounts[0].target
+
+    def _put_back(self) -> tuple[Action, ...]:
+        """The loader's installation takes `EFI/BOOT` for itself, whosever it is."""
+        return tuple(PutBackForeign(disk=disk, path=path) for disk, path in self._shared())
+
+    def _foreign(self) -> tuple[Check, ...]:
+        return tuple(ForeignFilesKept(disk=disk, path=path) for disk, path in self._shared())
 
     def _host_data(self, mounted: tuple[str, ...]) -> Iterator[Step]:
         """What a system for many hosts finds as files; the others have it built in."""

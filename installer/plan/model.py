@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from installer.frozen import Frozen, Sparse
 from installer.handoff import Handoff
-from installer.plan.actions import Action, Run, WritePartitionTable
+from installer.plan.actions import Action, ChangePartitionTable, ClearTarget, Run, WritePartitionTable
 from installer.plan.checks import Check
 
 TARGET = "/mnt"
@@ -77,13 +77,17 @@ class DiskIdentity(Frozen):
         return f"{self.device}-part{number}"
 
 
-class Destruction(Frozen):
+class Destruction(Sparse):
     """What is lost on one disk."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("kept",))
 
     disk: str
     """Key of the disk."""
     losses: tuple[str, ...]
     """One sentence each: partitions, file systems, stacks; `nothing: the disk is blank`."""
+    kept: tuple[str, ...] = ()
+    """What stays, one sentence each."""
 
 
 class Region(Frozen):
@@ -266,7 +270,7 @@ class HostStorage(Sparse):
 def is_destructive(action: Action) -> bool:
     """Whether the action overwrites what was on a device."""
     match action:
-        case WritePartitionTable():
+        case WritePartitionTable() | ChangePartitionTable() | ClearTarget():
             return True
         case Run(argv=argv):
             return argv[0] in FORMATTERS or argv[:2] in CREATORS
@@ -284,7 +288,8 @@ def is_reversible(step: Step) -> bool:
     replaces the partition table, which lies within the ends of the disk that were saved.
     """
     return not step.writes or all(
-        isinstance(action, WritePartitionTable) or keeps_erased(action) for action in step.actions
+        isinstance(action, WritePartitionTable | ChangePartitionTable) or keeps_erased(action)
+        for action in step.actions
     )
 
 
@@ -335,7 +340,11 @@ class Plan(Sparse):
                     f"step {step.id} writes to {', '.join(sorted(unknown))}, a disk without identity"
                 )
             for action in filter(is_destructive, step.actions):
-                named = {action.disk} if isinstance(action, WritePartitionTable) else set(step.writes)
+                match action:
+                    case WritePartitionTable(disk=disk) | ChangePartitionTable(disk=disk):
+                        named = {disk}
+                    case _:
+                        named = set(step.writes)
                 if not named or not named <= set(step.writes):
                     raise ValueError(f"step {step.id} destroys data and does not say on which disk")
             done.add(step.id)

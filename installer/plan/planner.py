@@ -7,7 +7,7 @@ from re import fullmatch
 from typing import Literal
 
 from installer.answers.catalogue import TIERS
-from installer.answers.model import Answers, Redundancy
+from installer.answers.model import Answers, ExistingKind, Redundancy, StorageAnswers
 from installer.answers.presets import proposed
 from installer.answers.select import select_disks, title
 from installer.answers.sizes import GIB, format_size, parse_size
@@ -30,17 +30,28 @@ from installer.plan.installation import (
     hook_steps,
     images_to_copy,
 )
+from installer.plan.layouts.found import adopted, kept_paths, taken_over
 from installer.plan.layouts.ground import Ground, usable
+from installer.plan.layouts.kept import (
+    Kept,
+    keep,
+    kept_losses,
+    names,
+    require_no_twin,
+    require_one_root,
+)
 from installer.plan.layouts.system import system
 from installer.plan.losses import holding, losses, picture, require_name_free, volume_group_doubt
 from installer.plan.model import (
     TARGET,
+    Destruction,
     DiskIdentity,
     DiskPicture,
     HostBootMirror,
     HostStorage,
     HostZfs,
     Plan,
+    Region,
 )
 from installer.plan.naming import Names
 from installer.plan.order import in_order
@@ -61,10 +72,11 @@ from installer.plan.source import system_source
 from installer.plan.storage import luks
 from installer.plan.storage.btrfs import Btrfs
 from installer.plan.storage.disk import WholeDisk, disk_title
-from installer.plan.storage.element import Layout
+from installer.plan.storage.element import Element, Layout
 from installer.plan.storage.filesystem import Mounted
 from installer.plan.storage.gpt import Partition, PartitionType
 from installer.plan.storage.in_place import InPlace
+from installer.plan.storage.kept import KeptPartition, SharedEsp
 from installer.plan.storage.luks import Luks
 
 MAIN = "main"
@@ -129,6 +141,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     certificates = tuple(certificate_steps(answers))
     trusted = tuple(step.id for step in certificates)
     hooks = tuple(hook_steps(answers, "before-write", trusted))
+    kept = keep(facts, answers, chosen[0].disk, firmware) if _keeps(answers) else None
     layout = system(
         answers,
         Ground(
@@ -140,8 +153,13 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
             system=source.size,
             root_type=ROOT_TYPES[medium.system] if source.prebuilt else PartitionType.linux,
             gate=tuple(step.id for step in hooks[-1:]),
+            kept=kept,
         ),
     )
+    again = answers.storage.existing is ExistingKind.reinstall
+    on_disks = {each.identity.key: each.disk for each in every}
+    if again:
+        layout = adopted(layout, on_disks, answers.hostname)
     for element in layout.elements:
         if isinstance(element, Luks):
             require_name_free(element.key, facts.disks)
@@ -162,6 +180,13 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         phase=answers.security.phase.value,
         administrators=tuple(user.name for user in answers.users if user.admin),
     )
+    storage_steps = (
+        taken_over(layout, on_disks, answers, 2 * source.size) if again else tuple(layout.steps())
+    )
+    if kept:
+        require_no_twin(kept, layout, facts.disks, answers.hostname)
+        if source.prebuilt:
+            require_one_root(kept, source.prebuilt.name)
     installation = Installation(
         answers=answers,
         layout=layout,
@@ -177,18 +202,19 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         loader=host.loader,
         administrators=handoff.administrators,
         ready=trusted,
+        cleared=("clear-target",) if again else (),
     )
     return Plan(
         hostname=answers.hostname,
         host_id=Names(answers.hostname, (chosen[0].identity,)).host_id(),
         inputs_digest=sha256(canonical_json(inputs).encode()).hexdigest(),
         disks=tuple(each.identity for each in every),
-        destroyed=tuple(losses(each.disk, each.identity.key, facts.systems) for each in every),
+        destroyed=tuple(_losses(facts, answers, each, kept) for each in every),
         pictures=tuple(
             DiskPicture(
                 disk=each.identity.key,
                 before=picture(each.disk),
-                after=layout.regions(each.identity.key),
+                after=_after(layout, each, again=again),
             )
             for each in every
         ),
@@ -196,7 +222,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         because=because,
         host=host,
         handoff=handoff,
-        steps=in_order((*certificates, *hooks, *layout.steps(), *installation.steps())),
+        steps=in_order((*certificates, *hooks, *storage_steps, *installation.steps())),
     )
 
 
@@ -214,7 +240,8 @@ def _chosen(facts: Facts, answers: Answers) -> tuple[tuple[Chosen, ...], tuple[C
     }
     everything = [disk for disks in selected.values() for disk, _ in disks]
     _require_once(everything)
-    require_contained(everything, facts.disks)
+    touched = [_touched(disk, storage) if _keeps(answers) else disk for disk in everything]
+    require_contained(touched, facts.disks)
     shared = shared_names(facts.disks)
     system, pool = (
         tuple(
@@ -225,6 +252,53 @@ def _chosen(facts: Facts, answers: Answers) -> tuple[tuple[Chosen, ...], tuple[C
         for several in (len(disks) > 1 or key == POOL,)
     )
     return system, pool
+
+
+def _keeps(answers: Answers) -> bool:
+    return answers.storage.existing is ExistingKind.keep
+
+
+def _touched(disk: Disk, storage: StorageAnswers) -> Disk:
+    """The disk without what sleeps in partitions that stay: only what is in use keeps their table from being changed."""
+    named = [each for each in storage.partitions if each.action != "keep"]
+    partitions = tuple(
+        each
+        if any(names(wanted, each) for wanted in named)
+        else each.model_copy(
+            update={"filesystem": None, "holders": tuple(one for one in each.holders if one.active)}
+        )
+        for each in disk.partitions
+    )
+    return disk.model_copy(update={"partitions": partitions})
+
+
+def _losses(facts: Facts, answers: Answers, chosen: Chosen, kept: Kept | None) -> Destruction:
+    """What is lost on one disk, and what stays."""
+    key = chosen.identity.key
+    if answers.storage.existing is ExistingKind.reinstall:
+        paths = ", ".join(kept_paths(answers))
+        return Destruction(
+            disk=key,
+            losses=(f"everything in the file systems of {answers.hostname} that is not listed as kept",),
+            kept=(
+                f"on these disks together: {paths}",
+                "partitions, file systems and encryption as they are",
+            ),
+        )
+    if kept is None or chosen.disk is not kept.disk:
+        return losses(chosen.disk, key, facts.systems)
+    return kept_losses(kept, key)
+
+
+def _after(layout: Layout, chosen: Chosen, *, again: bool) -> tuple[Region, ...]:
+    """The disk as it will be; what a reinstallation finds beside its own stays."""
+    ours = layout.regions(chosen.identity.key)
+    if not again:
+        return ours
+    numbers = {each.number for each in ours}
+    others = (each for each in picture(chosen.disk) if each.number and each.number not in numbers)
+    stay = tuple(each.model_copy(update={"content": f"kept: {each.content}"}) for each in others)
+    return tuple(sorted((*ours, *stay), key=lambda region: region.start))
 
 
 def _require_once(disks: Sequence[Disk]) -> None:
@@ -330,6 +404,8 @@ def _grow(layout: Layout) -> GrowRoot | None:
     if not isinstance(partition, Partition):
         return None
     (disk,) = layout.disks(root.key)
+    if partition.start < max(region.start for region in layout.regions(disk.key)):
+        return None
     return GrowRoot.model_validate(
         {
             "disk_by_id": disk.by_id,
@@ -366,6 +442,7 @@ def _warnings(
     for each in chosen if layout.host().grub_devices else ():
         if each.disk.logical_sector != 512:
             yield f"{each.title} has sectors of {each.disk.logical_sector} bytes, from which most BIOSes cannot boot."
+    yield from _beside_warnings(facts, answers, chosen, layout)
     yield from _encryption_warnings(facts, answers, layout)
     yield from _joined_warnings(answers, chosen, for_pool, layout)
     yield from _room_warnings(answers, layout)
@@ -379,6 +456,25 @@ def _disk_warnings(chosen: Chosen, others: list[Disk]) -> Iterator[str]:
         yield f"{title} holds an LVM physical volume, and so does {doubt}: if they form one volume group, all of it is lost."
     if disk.removable or disk.transport is Transport.usb:
         yield f"{title} is removable or hangs on USB: the host stops when it is pulled."
+
+
+def _beside_warnings(
+    facts: Facts, answers: Answers, chosen: tuple[Chosen, ...], layout: Layout
+) -> Iterator[str]:
+    """What starting beside other systems brings along."""
+    if not _keeps(answers):
+        return
+    others = [each for each in facts.systems if any(each.disk == one.disk.name for one in chosen)]
+    shared = any(isinstance(each, SharedEsp) for each in layout.elements)
+    if others:
+        names = ", ".join(dict.fromkeys(each.name for each in others))
+        menu = "systemd-boot's menu offers it too" if shared else "the firmware's own menu offers it"
+        yield f"{names} stays on the disk. The firmware starts this host first afterwards; {menu}."
+    if any(each.name == "Windows" for each in others):
+        yield (
+            "Windows must be shut down, not asleep (fast start-up), and its BitLocker recovery key be at hand: a changed "
+            "start order may make it ask for it."
+        )
 
 
 def _encryption_warnings(facts: Facts, answers: Answers, layout: Layout) -> Iterator[str]:
@@ -434,7 +530,7 @@ def _room_warnings(answers: Answers, layout: Layout) -> Iterator[str]:
     ]
     where = holders[-1]
     disks = layout.disks(where.key)
-    size = sum(layout.regions(disk.key)[-1].size for disk in disks)
+    size = sum(_sizes(layout, where))
     redundancy = Redundancy.none
     if len(disks) > 1:
         pool = where is not holders[0]
@@ -443,3 +539,15 @@ def _room_warnings(answers: Answers, layout: Layout) -> Iterator[str]:
     if guests > room:
         name = "root" if where is holders[0] else "pool"
         yield f"the VMs' disks may grow to {format_size(guests)}, the {name} has {format_size(room)}."
+
+
+def _sizes(layout: Layout, element: Element) -> Iterator[int]:
+    """Bytes of each partition that an element stands on."""
+    match element:
+        case Partition():
+            yield element.size
+        case KeptPartition():
+            yield element.found.size
+        case _:
+            for key in element.below():
+                yield from _sizes(layout, layout[key])

@@ -7,16 +7,18 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from installer.answers.load import load
 from installer.errors import HyperError
-from installer.execute import executor, journal, log
+from installer.execute import actions, executor, journal, log, shared_esp
 from installer.execute.abort import Giving, abort
 from installer.execute.installation import Request, install
 from installer.facts import Facts
 from installer.medium import Medium
 from installer.plan import planner
+from installer.plan.storage import filesystem
 from tests.execute.rig import Rig
 
 
@@ -104,6 +106,12 @@ def fits_any_host() -> None:
     planner.require_fitting = lambda *_: None  # type: ignore[attr-defined]
 
 
+def fusefat() -> None:
+    """Neither shows options of FAT nor says how much room there is."""
+    filesystem.SHOWN -= {"fmask=0077", "dmask=0077"}
+    shared_esp.shutil.disk_usage = lambda _: SimpleNamespace(free=1 << 40)  # type: ignore[attr-defined]
+
+
 def main() -> int:
     """Install, and end as told."""
     parser = argparse.ArgumentParser()
@@ -118,6 +126,9 @@ def main() -> int:
     parser.add_argument("--die-later", type=float)
     parser.add_argument("--abort", action="store_true")
     parser.add_argument("--any-host", action="store_true")
+    parser.add_argument("--fusefat", action="store_true")
+    parser.add_argument("--no-put-back", action="store_true")
+    parser.add_argument("--room", type=int)
     parser.add_argument("--progress", default="plain")
     options = parser.parse_args()
     if options.die_after:
@@ -134,6 +145,13 @@ def main() -> int:
         _die_at_line(options.stop_at, signal.SIGTERM)
     if options.any_host:
         fits_any_host()
+    if options.fusefat:
+        fusefat()
+    if options.room:
+        clear, room = actions.clear_target, options.room  # type: ignore[attr-defined]
+        actions.clear_target = lambda live, root, keep, _: clear(live, root, keep, room)  # type: ignore[attr-defined, assignment]
+    if options.no_put_back:
+        actions.put_back_foreign = lambda *_: None  # type: ignore[attr-defined]
     folder: Path = options.folder
     try:
         if options.abort:

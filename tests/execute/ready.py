@@ -49,6 +49,8 @@ class Ready:
         space: Namespace,
         disk: LoopDisk | None = None,
         old: Callable[[LoopDisk], tuple[Partition, ...]] = lambda _: (),
+        prepared: bool = True,
+        **facts: Any,
     ) -> None:
         self.rig, self.space = made, space
         self.disk = disk or made.add_disk()
@@ -57,8 +59,9 @@ class Ready:
         with self.bystander.file.open("r+b") as file:
             file.write(os.urandom(512))  # where a boot sector would be
         self.bystanding = self.bystander.digest()
-        self.facts = made.facts(self.disk, partitions=old(self.disk))
-        self.prepare()
+        self.facts = made.facts(self.disk, partitions=old(self.disk), **facts)
+        if prepared:
+            self.prepare()
 
     def prepare(self, *, system: dict[str, Any] | None = None, **changes: Any) -> None:
         """Make the system, and everything that the installing process reads."""
@@ -77,9 +80,9 @@ class Ready:
         """As it is on disk now."""
         return Journal(self.rig.live.journal)
 
-    def file(self, path: str) -> str:
+    def file(self, path: str, partition: int = 2) -> str:
         """A file of the installed disk, mounted anew."""
-        self.space.run("mount", "-o", "ro", f"{self.disk.link}-part2", "/mnt")
+        self.space.run("mount", "-o", "ro", f"{self.disk.link}-part{partition}", "/mnt")
         try:
             return self.space.run("cat", f"/mnt{path}")
         finally:
@@ -88,17 +91,24 @@ class Ready:
 
 @contextmanager
 def ready_rig(
-    folder: Path, *, old: Callable[[LoopDisk], tuple[Partition, ...]] = lambda _: (), **disk: Any
+    folder: Path,
+    *,
+    old: Callable[[LoopDisk], tuple[Partition, ...]] = lambda _: (),
+    prepared: bool = True,
+    facts: dict[str, Any] | None = None,
+    **disk: Any,
 ) -> Iterator[Ready]:
     """A ready rig; at the end the other disk must be what it was, whatever happened.
 
     Args:
         folder: Where everything of it is.
         old: Puts something on the disk, and says which partitions it then has.
+        prepared: Make system and answers for it too, which a test that wants others does by itself.
+        facts: What the machine is besides.
         disk: As `Rig.add_disk` takes it.
     """
     with rig(folder) as made, namespace() as space:
         add_nix(made)
-        ready = Ready(made, space, made.add_disk(**disk), old)
+        ready = Ready(made, space, made.add_disk(**disk), old, prepared=prepared, **(facts or {}))
         yield ready
         assert ready.bystander.digest() == ready.bystanding, "a disk that nobody chose was written to"

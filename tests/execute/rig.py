@@ -97,13 +97,15 @@ class Rig:
             search_path=f"{self.folder / 'bin'}:{LiveSystem.search_path}",
         )
 
-    def add_disk(self, size: int = DISK_SIZE, *, named: bool = True, place: Path | None = None) -> LoopDisk:
+    def add_disk(
+        self, size: int = DISK_SIZE, *, named: bool = True, place: Path | None = None, sector: int = 512
+    ) -> LoopDisk:
         """Attach a blank disk; its file may lie in another folder than the rig's."""
         number = len(self.disks)
         file = (place or self.folder) / f"disk{number}"
         with file.open("wb") as made:
             made.truncate(size)
-        device = run("losetup", "--find", "--show", file)
+        device = run("losetup", "--find", "--show", "--sector-size", str(sector), file)
         disk = LoopDisk(
             file, device, f"{self.prefix}_{number}", f"SERIAL-{self.prefix}-{number}" if named else None
         )
@@ -128,6 +130,7 @@ class Rig:
         disk: LoopDisk,
         firmware: FirmwareKind = FirmwareKind.bios,
         partitions: tuple[Partition, ...] = (),
+        **more: Any,
     ) -> Facts:
         """The machine with that disk, with these partitions on it."""
         return machine(
@@ -142,6 +145,7 @@ class Rig:
                 transport=Transport.virtio,
                 partitions=partitions,
                 size=disk.file.stat().st_size,
+                **({"table": "gpt" if partitions else None} | more),
             ),
             firmware=firmware,
         )
@@ -187,6 +191,24 @@ sandbox = false
 """
 
 
+FUSEFAT = """\
+#!/bin/sh
+# Stands in for a kernel that knows FAT: fusefat mounts it, under the name of its device.
+if [ "$1 $2" = "-t vfat" ]; then
+    case $4 in ro*) mode=ro ;; *) mode=rw+ ;; esac
+    exec fusefat -o "$mode,fsname=$(readlink -f "$5")" "$(readlink -f "$5")" "$6"
+fi
+exec {mount} "$@"
+"""
+
+
+def add_fat(made: Rig) -> None:
+    """Let the rig's installer mount FAT where this machine's kernel cannot."""
+    script = made.folder / "bin/mount"
+    script.write_text(FUSEFAT.replace("{mount}", str(shutil.which("mount"))))
+    script.chmod(0o755)
+
+
 def add_nix(made: Rig) -> None:
     """Put Nix on the rig's PATH, with a store of its own as the live system's."""
     nix = nixeval.require()
@@ -228,7 +250,8 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
         root_uuid: UUID of the root file system, for its fstab.
         size: Bytes of ballast, so that copying takes a moment.
         spoil: `modules`: what the initrd has instead; `fstab`: another one; `mirrors`: further disks that boot;
-            `prebuilt`: it is for many hosts, and finds its fstab and people where the installer writes them.
+            `prebuilt`: it is for many hosts, and finds its fstab and people where the installer writes them; `core`:
+            number of the partition for GRUB's code; `uefi`: its loader is systemd-boot, on a FAT at /boot.
     """
     build = made.folder / f"system-{secrets.token_hex(2)}"
     (build / "bin").mkdir(parents=True)
@@ -242,7 +265,10 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
     program = made.folder / "tiny"
     disks = ", ".join(f'"{each.link}"' for each in (disk, *spoil.get("mirrors", ())))
     prebuilt = ("-DPREBUILT",) if spoil.get("prebuilt") else ()
-    run("cc", "-static", "-O1", f"-DDISKS={disks}", *prebuilt, "-o", program, HERE / "tiny_system.c")
+    loader = ("-DUEFI",) if spoil.get("uefi") else (f'-DCORE="{spoil.get("core", 1)}"',)
+    run(
+        "cc", "-static", "-O1", f"-DDISKS={disks}", *prebuilt, *loader, "-o", program, HERE / "tiny_system.c"
+    )
     shutil.copy(program, build / "activate")
     shutil.copy(program, build / "bin/switch-to-configuration")
     shutil.copy(program, build / "sw/bin/shell")

@@ -1,6 +1,7 @@
 /* Both programs of a system so small that it needs no shell: `activate` and `switch-to-configuration boot`.
  * DISKS, the quoted paths of the disks that boot, is given when compiling. What GRUB would write to the disk is marked
- * only, since nothing boots it here. With PREBUILT it is a system for many hosts: activation makes groups and no people,
+ * only, since nothing boots it here; CORE, the number of its partition, is 1 unless given. With UEFI the loader is
+ * systemd-boot, which takes EFI/BOOT for itself as `bootctl install` does. With PREBUILT it is a system for many hosts: activation makes groups and no people,
  * and `systemd-sysusers` is this machine's own, with its libraries beside it. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +12,10 @@
 
 #define PROFILE "/nix/var/nix/profiles/system"
 
+#ifndef CORE
+#define CORE "1"
+#endif
+
 static const char *disks[] = {DISKS};
 
 static void put(const char *path, const char *text, mode_t mode) {
@@ -19,7 +24,7 @@ static void put(const char *path, const char *text, mode_t mode) {
         perror(path);
         exit(1);
     }
-    fchmod(file, mode);
+    if (fchmod(file, mode)) mode = 0; /* FAT has no modes */
     close(file);
 }
 
@@ -38,6 +43,18 @@ static void copy(const char *from, const char *to) {
 
 /* What one disk boots from: its own folder of kernels, and marks where GRUB's code goes. */
 static int install(const char *disk, size_t number) {
+#ifdef UEFI
+    const char *efi[] = {"/boot/EFI", "/boot/EFI/BOOT", "/boot/EFI/systemd", "/boot/EFI/nixos", "/boot/loader", "/boot/loader/entries"};
+    for (size_t each = 0; each < sizeof efi / sizeof *efi; each++) mkdir(efi[each], 0755);
+    put("/boot/EFI/systemd/systemd-bootx64.efi", "MZ systemd-boot", 0755);
+    put("/boot/EFI/BOOT/BOOTX64.EFI", "MZ systemd-boot", 0755);
+    put("/boot/loader/loader.conf", "default nixos-generation-1.conf\n", 0644);
+    put("/boot/loader/entries/nixos-generation-1.conf", "title tiny\nlinux /EFI/nixos/kernel\ninitrd /EFI/nixos/initrd\noptions init=" PROFILE "/init quiet\n", 0644);
+    copy(PROFILE "/kernel", "/boot/EFI/nixos/kernel");
+    copy(PROFILE "/initrd", "/boot/EFI/nixos/initrd");
+    (void)disk, (void)number;
+    return 0;
+#endif
     char boot[32] = "/boot", path[512];
     if (number) snprintf(boot, sizeof boot, "/boot%zu", number + 1);
     const char *folders[] = {"", "/grub", "/grub/i386-pc", "/kernels"};
@@ -53,7 +70,7 @@ static int install(const char *disk, size_t number) {
     put(path, "module", 0644);
     snprintf(path, sizeof path, "%s/grub/grub.cfg", boot);
     copy(PROFILE "/grub.cfg", path);
-    snprintf(path, sizeof path, "%s-part1", disk);
+    snprintf(path, sizeof path, "%s-part" CORE, disk);
     int whole = open(disk, O_WRONLY), core = open(path, O_WRONLY);
     if (whole < 0 || core < 0 || pwrite(whole, "GRUB", 4, 384) != 4 || pwrite(core, "GRUB core", 9, 0) != 9) {
         perror(disk);

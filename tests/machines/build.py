@@ -662,14 +662,18 @@ def laptop() -> Machine:
     disk = machine.nvme(
         nvme, 0, "231234801234", "WD_BLACK SN850X 1000GB", 1_000_204_886_016, eui="e8238fa6bf530001"
     )
-    machine.partition(
-        disk, 1, 1, 260 << 20, ESP_TYPE, ID_FS_TYPE="vfat", ID_FS_LABEL="SYSTEM", ID_FS_UUID="A0B1-C2D3"
-    )
-    machine.partition(disk, 2, 261, 16 << 20, RESERVED_TYPE)
-    machine.partition(disk, 3, 277, 998 * GIB // 2, DATA_TYPE, ID_FS_TYPE="BitLocker")
-    machine.partition(
-        disk, 4, 511_500, 2 * GIB, RECOVERY_TYPE, ID_FS_TYPE="ntfs", ID_FS_UUID="C0FFEE00C0FFEE00"
-    )
+    system = {"ID_FS_TYPE": "vfat", "ID_FS_LABEL": "SYSTEM", "ID_FS_UUID": "A0B1-C2D3"}
+    recovery = {"ID_FS_TYPE": "ntfs", "ID_FS_UUID": "C0FFEE00C0FFEE00"}
+    for number, start, size, kind, name, found in (
+        (1, 1, 260 << 20, ESP_TYPE, "EFI system partition", system),
+        (2, 261, 16 << 20, RESERVED_TYPE, "Microsoft reserved partition", {}),
+        (3, 277, 998 * GIB // 2, DATA_TYPE, "Basic data partition", {"ID_FS_TYPE": "BitLocker"}),
+        (4, 511_500, 2 * GIB, RECOVERY_TYPE, "", recovery),
+    ):
+        found["ID_PART_ENTRY_UUID"] = f"3f1a7c2e-5b6d-4e8f-9a0b-1c2d3e4f50{number:02}"
+        if name:
+            found["ID_PART_ENTRY_NAME"] = name.replace(" ", "\\x20")
+        machine.partition(disk, number, start, size, kind, **found)
     machine.nic("wlp0s20f3", wifi, "f8:fe:5e:01:02:03", "iwlwifi", speed=None)
     machine.link(f"{wifi}/net/wlp0s20f3/phy80211", f"{wifi}/ieee80211/phy0")
     _medium_stick(machine, usb)

@@ -308,6 +308,7 @@ XFS: Data = {
 }
 
 EXAMPLES: Mapping[str, str] = {
+    "beside-windows": "laptop-bitlocker",
     "encrypted-server-unattended": "lab-uefi",
     "home-lab": "lab-bios",
     "workstation-passthrough": "workstation",

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from installer.answers.model import Answers, FilesystemKind, RecoveryKind, Redundancy
 from installer.answers.recovery import recovery_kind
 from installer.answers.sizes import MIB
 from installer.plan.actions import SecretReference
+from installer.plan.layouts.kept import Kept
 from installer.plan.naming import Names
 from installer.plan.storage import gpt, luks
 from installer.plan.storage.array import LEVELS, Array
@@ -48,10 +50,16 @@ class Ground:
     """Of a root that stands on its partition, with nothing between."""
     gate: tuple[str, ...] = ()
     """Ids of steps before the first write."""
+    kept: Kept | None = None
+    """What stays of the one disk; none: the disks are emptied."""
 
     @property
     def smallest(self) -> int:
-        """Bytes of the smallest of the system's disks: in a mirror the rest of the larger ones stays unused."""
+        """Bytes of the smallest of the system's disks: in a mirror the rest of the larger ones stays unused. Where things
+        stay on the disk, of what is left for the root.
+        """
+        if self.kept:
+            return self.kept.room
         return min(disk.disk.size for disk in self.disks)
 
 
@@ -72,8 +80,13 @@ def aligned(size: int) -> int:
     return -(-size // gpt.ALIGNMENT) * gpt.ALIGNMENT
 
 
-def cut(
-    slices: tuple[Slice, ...], disk: WholeDisk, number: int | None, hostname: str, end: int
+def cut(  # noqa: PLR0917
+    slices: tuple[Slice, ...],
+    disk: WholeDisk,
+    number: int | None,
+    hostname: str,
+    end: int,
+    kept: Kept | None = None,
 ) -> Iterator[Partition]:
     """The partitions of one disk.
 
@@ -83,9 +96,11 @@ def cut(
         number: Of the disk among several, from 1; none: it is the only one.
         hostname: For their labels.
         end: Bytes where the last one ends.
+        kept: What stays on the disk; the partitions go into its free space.
     """
-    start = gpt.ALIGNMENT
-    for place, each in enumerate(slices, start=1):
+    start = kept.free[0] if kept else gpt.ALIGNMENT
+    numbers = kept.numbers() if kept else count(1)
+    for each, place in zip(slices, numbers, strict=False):
         size = end - start if each.size is None else each.size
         role = with_number(each.role, number)
         yield Partition(

@@ -30,6 +30,7 @@ from installer.plan.layouts.ground import (
     usable,
     with_number,
 )
+from installer.plan.layouts.kept import Kept, ground_elements, kept_elements
 from installer.plan.naming import Names
 from installer.plan.storage import gpt, swap
 from installer.plan.storage.biosboot import BIOS_BOOT_SIZE, BiosBoot
@@ -38,8 +39,9 @@ from installer.plan.storage.disk import disk_title
 from installer.plan.storage.element import Element, Layout
 from installer.plan.storage.ext4 import Ext4
 from installer.plan.storage.filesystem import Filesystem, Mount
-from installer.plan.storage.gpt import PartitionType, Table
+from installer.plan.storage.gpt import Partition, PartitionType, Table
 from installer.plan.storage.in_place import InPlace
+from installer.plan.storage.kept import KeptFilesystem, SharedEsp
 from installer.plan.storage.lvm import EXTENT, POOL_SHARE, Volume, VolumeGroup
 from installer.plan.storage.swap import RandomKeySwap, Swap, SwapFile
 from installer.plan.storage.vfat import ESP_OPTIONS, EfiSystem
@@ -63,6 +65,8 @@ BIOS_REACH = 2 << 40
 """Bytes of a disk that every BIOS reads; beyond, some count sectors in 32 bits."""
 PATIENCE = ("nofail", "x-systemd.device-timeout=15s")
 """Host's options of what it starts without."""
+SHARED_ROOM = 3 * GENERATION_SIZE
+"""Bytes that must be free on an ESP that is shared: two generations, and the one that is being written."""
 SWAP_FILE = "/var/lib/swapfile"
 """Below no subvolume of its own, so that snapshots of it are nobody's habit; the host makes it."""
 
@@ -93,6 +97,8 @@ class _System:
     def layout(self) -> Layout:
         slices = self._slices()
         self._require_room(slices)
+        if self.ground.kept:
+            return self._beside(slices, self.ground.kept)
         disks = self.ground.disks
         tables = tuple(Table(key=f"{disk.key}-table", disk=disk.key) for disk in disks)
         partitions: list[Element] = []
@@ -101,6 +107,76 @@ class _System:
             # Of disks of different sizes the smallest decides; where nothing is mirrored each gives all it has.
             size = disk.disk.size if self.redundancy is Redundancy.none else self.ground.smallest
             partitions += cut(mine, disk, self._number(place), self.answers.hostname, gpt.usable_end(size))
+        pool_disks, pool = data_pool(self.answers, self.ground)
+        elements = (*disks, *pool_disks, *tables, *partitions, *self._everything(slices), *pool)
+        return Layout(elements=elements, gate=self.ground.gate)
+
+    def _beside(self, slices: tuple[Slice, ...], kept: Kept) -> Layout:
+        """The same beside what stays on the one disk."""
+        (disk,) = self.ground.disks
+        whole, table = ground_elements(kept, disk.disk)
+        hostname = self.answers.hostname
+        new = slices[:-1] if kept.root else slices
+        partitions: list[Element] = [*cut(new, disk, None, hostname, kept.free[1], kept)]
+        upper: list[Element] = []
+        for (found, wanted), end in zip(kept.formatted, kept.ends, strict=True):
+            root = wanted.mount == "/"
+            role = "root" if root else f"data-{found.number}"
+            partitions.append(
+                Partition(
+                    key=f"{role}-partition",
+                    table=table.key,
+                    number=found.number,
+                    label=self.names.label(role, gpt.LABEL_LIMIT),
+                    type=slices[-1].type if root else PartitionType.linux,
+                    start=found.start,
+                    size=end - found.start,
+                )
+            )
+            if not root and wanted.mount:
+                upper.append(self._data(role, wanted.mount))
+        stays = tuple(kept_elements(kept, table.key))
+        if kept.esp:
+            assert kept.esp.filesystem is not None
+            assert kept.esp.filesystem.uuid is not None
+            esp = SharedEsp(
+                key="esp",
+                on=f"kept-{kept.esp.number}",
+                kind="vfat",
+                uuid=kept.esp.filesystem.uuid,
+                mounts=(Mount("/boot", ESP_OPTIONS),),
+                room=SHARED_ROOM,
+            )
+            upper.insert(0, esp)
+        pool_disks, pool = data_pool(self.answers, self.ground)
+        mounted = tuple(each for each in stays if isinstance(each, KeptFilesystem))
+        standing = tuple(each for each in stays if each not in mounted)
+        return Layout(
+            elements=(
+                *(whole, *pool_disks, table),
+                *(*partitions, *standing),
+                *(*self._everything(slices), *upper, *mounted),
+                *pool,
+            ),
+            gate=self.ground.gate,
+        )
+
+    def _data(self, role: str, place: str) -> Element:
+        """A file system beside the root's, of the same kind as far as one can do without its ways."""
+        on, uuid, mounts = (
+            f"{role}-partition",
+            self.names.uuid(role),
+            (Mount(place, ("noatime",), PATIENCE),),
+        )
+        if self.storage.filesystem is FilesystemKind.xfs:
+            label = self.names.label(role, Xfs.label_limit)
+            return Xfs(key=role, on=on, uuid=uuid, label=label, mounts=mounts)
+        return Ext4(
+            key=role, on=on, uuid=uuid, label=self.names.label(role, Ext4.label_limit), mounts=mounts
+        )
+
+    def _everything(self, slices: tuple[Slice, ...]) -> list[Element]:
+        """What stands on the system's partitions, and swap that takes none."""
         upper = [element for each in slices[:-1] for element in self._upper(each)]
         upper += self._root_stack(slices[-1])
         swap_kind = self.storage.swap.kind
@@ -108,10 +184,7 @@ class _System:
             upper.append(Zram(key="zram", percent=zram_percent(self.answers)))
         elif swap_kind == "file":
             upper.append(SwapFile(key="swap-file", path=SWAP_FILE, size=self._swap_size()))
-        pool_disks, pool = data_pool(self.answers, self.ground)
-        return Layout(
-            elements=(*disks, *pool_disks, *tables, *partitions, *upper, *pool), gate=self.ground.gate
-        )
+        return upper
 
     def _number(self, place: int) -> int | None:
         return place + 1 if self.several else None
@@ -120,8 +193,10 @@ class _System:
         """Partitions of a disk that boots, the root's last."""
         esp_size = self._esp_size()
         found = []
+        shares = self.ground.kept is not None and self.ground.kept.esp is not None
         if self.ground.firmware == "uefi":
-            found.append(Slice("esp", PartitionType.esp, esp_size))
+            if not shares:
+                found.append(Slice("esp", PartitionType.esp, esp_size))
         else:
             found.append(Slice("grub", PartitionType.bios_boot, BIOS_BOOT_SIZE))
             if not self._grub_reads_root():
@@ -165,7 +240,8 @@ class _System:
 
     def _grub_reads_root(self) -> bool:
         plain_ext4 = self.storage.filesystem is FilesystemKind.ext4 and not self.encrypted
-        return plain_ext4 and not self.several and not self.lvm and self.ground.smallest <= BIOS_REACH
+        reached = all(each.disk.size <= BIOS_REACH for each in self.ground.disks)
+        return plain_ext4 and not self.several and not self.lvm and reached
 
     def _swap_size(self) -> int:
         if self.storage.swap.size:
@@ -194,6 +270,9 @@ class _System:
             needs.append(("md's own", ARRAY_HEADER))
         needed = sum(size for _, size in needs)
         disk = min((each.disk for each in self.ground.disks), key=lambda each: each.size)
+        if self.ground.kept:
+            self._require_free(needs, len(slices) - 1, self.ground.kept)
+            return
         if needed <= disk.size:
             return
         smaller = "choose a larger disk"
@@ -206,6 +285,29 @@ class _System:
             remedy=smaller,
             code=Exit.unsuitable,
         )
+
+    def _require_free(self, needs: list[tuple[str, int]], own: int, kept: Kept) -> None:
+        """The same of the free space and, where the root takes a partition, of that."""
+        (whole,) = self.ground.disks
+        outside, inside = needs[:own], needs[own:-1]
+        stretches = (
+            ((kept.free[1] - kept.free[0], outside, "the free space"), (kept.room, inside, "that partition"))
+            if kept.root
+            else ((kept.room, [*outside, *inside], "the free space"),)
+        )
+        for room, parts, where in stretches:
+            needed = sum(size for _, size in parts)
+            if needed > room:
+                raise HyperError(
+                    f"{where} of {disk_title(whole.disk)} is too small"
+                    if where == "the free space"
+                    else f"partition {kept.root[0].number if kept.root else ''} of {disk_title(whole.disk)} is too small",
+                    why=f"it has {format_size(max(room, 0))} in one piece, and {format_size(needed)} are needed: "
+                    + ", ".join(f"{format_size(size)} {what}" for what, size in parts if size >= MIB),
+                    remedy='free more with action = "delete" in storage.partitions, shrink what stays with its own system, '
+                    "or choose another disk",
+                    code=Exit.unsuitable,
+                )
 
     def _keys(self, role: str) -> tuple[str, ...]:
         """Keys of the partitions with this role, on all disks that have one."""

@@ -1,0 +1,387 @@
+"""What stays of a disk that other things are on: which partitions, where the free space is, whose ESP starts the host."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from installer.answers.model import Answers, EspKind, PartitionAnswers
+from installer.answers.select import title
+from installer.answers.sizes import GIB, format_size
+from installer.errors import Exit, HyperError
+from installer.facts import Facts
+from installer.facts.disks import Disk, Partition
+from installer.facts.systems import InstalledSystem
+from installer.plan.actions import FoundPartition
+from installer.plan.losses import partition_words
+from installer.plan.model import Destruction, DiskIdentity
+from installer.plan.storage import gpt
+from installer.plan.storage.element import Layout
+from installer.plan.storage.filesystem import Mount
+from installer.plan.storage.gpt import Partition as NewPartition
+from installer.plan.storage.gpt import PartitionType
+from installer.plan.storage.kept import KeptDisk, KeptFilesystem, KeptPartition, KeptTable
+
+RESERVED = {
+    "e3c9e316-0b5c-4db8-817d-f92df00215ae": "Microsoft reserved",
+    "de94bba4-06d1-4d40-a16a-bfd50179d6ac": "Windows recovery environment",
+    "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3": "metadata of Windows' dynamic disks",
+    "af9b60a0-1431-4f62-bc68-3311714a69ad": "a Windows dynamic disk",
+    "e75caf8f-f680-4cee-afa3-b001e56efc2d": "Windows storage spaces",
+    "558d43c5-a1ac-43c0-aac8-d1472b2923d1": "Windows storage replica",
+}
+"""Types that Windows has for itself, and cannot do without (Windows SDK, PARTITION_INFORMATION_GPT)."""
+ENTRIES = 128
+"""Partitions of a GPT as everybody makes it (UEFI specification 2.10, section 5.3)."""
+MOUNTABLE = {
+    "ext4": ("noatime",),
+    "xfs": ("noatime",),
+    "btrfs": ("noatime",),
+    "vfat": ("fmask=0077", "dmask=0077"),
+    "exfat": ("fmask=0077", "dmask=0077"),
+}
+"""File systems that the host mounts as they are, with their options. Not NTFS: Windows may only be asleep."""
+SHARED_FLOOR = GIB
+"""Bytes of an ESP that is shared without being asked for: a few generations beside the other system's files."""
+PATIENCE = ("nofail", "x-systemd.device-timeout=15s")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stays of one disk, and what is free on it."""
+
+    disk: Disk
+    """As probed."""
+    stays: tuple[Partition, ...]
+    """Not one byte of them changes by the installer, but for files on an ESP that is shared."""
+    deleted: tuple[Partition, ...]
+    """Their space becomes free."""
+    formatted: tuple[tuple[Partition, PartitionAnswers], ...]
+    """Their place stays, with the end that they get."""
+    ends: tuple[int, ...]
+    """Bytes where these end afterwards."""
+    mounted: tuple[tuple[Partition, str], ...]
+    """Those that the host mounts, and where."""
+    free: tuple[int, int]
+    """The largest free stretch: start and end in bytes; equal: there is none."""
+    esp: Partition | None
+    """The EFI system partition that is shared."""
+
+    @property
+    def root(self) -> tuple[Partition, int] | None:
+        """The partition that the root takes, and where it ends; none: it goes into the free space."""
+        return next(
+            (
+                (partition, end)
+                for (partition, wanted), end in zip(self.formatted, self.ends, strict=True)
+                if wanted.mount == "/"
+            ),
+            None,
+        )
+
+    @property
+    def room(self) -> int:
+        """Bytes of what the root is cut from."""
+        if self.root:
+            return self.root[1] - self.root[0].start
+        return self.free[1] - self.free[0]
+
+    def numbers(self) -> Iterator[int]:
+        """Numbers for new partitions, lowest first."""
+        taken = {each.number for each in (*self.stays, *(partition for partition, _ in self.formatted))}
+        return (number for number in range(1, ENTRIES + 1) if number not in taken)
+
+
+def keep(facts: Facts, answers: Answers, disk: Disk, firmware: str) -> Kept:
+    """What the answers leave on this disk.
+
+    Raises:
+        HyperError: they name what is not there (Exit.selection), what must not be touched, or cannot be kept
+            (Exit.unsuitable).
+    """
+    if disk.table != "gpt":
+        have = "no partition table" if disk.table is None else f"a partition table of the kind {disk.table}"
+        raise HyperError(
+            f"nothing on {title(disk)} can be kept",
+            why=f"it has {have}, and partitions are kept in a GPT only",
+            remedy='write storage.existing = "erase" if nothing on it is needed, choose another disk, or convert it with '
+            "the system that is on it (Windows: mbr2gpt)",
+            code=Exit.unsuitable,
+        )
+    _require_known(disk)
+    wanted = {
+        _matching(each, disk, place).number: each for place, each in enumerate(answers.storage.partitions)
+    }
+    if len(wanted) != len(answers.storage.partitions):
+        raise HyperError(
+            "two entries of storage.partitions mean the same partition",
+            why=f"{len(answers.storage.partitions)} entries match {len(wanted)} partitions of {title(disk)}",
+            remedy="say of each partition once what becomes of it",
+            code=Exit.selection,
+        )
+    systems = [each for each in facts.systems if each.disk == disk.name]
+    deleted, formatted, stays, mounted = [], [], [], []
+    for partition in disk.partitions:
+        each = wanted.get(partition.number)
+        match each.action if each else "keep":
+            case "delete":
+                deleted.append(partition)
+            case "format" if each is not None:
+                formatted.append((partition, each))
+            case _:
+                stays.append(partition)
+                if each and each.mount:
+                    mounted.append((partition, each.mount))
+    for partition in (*deleted, *(partition for partition, _ in formatted)):
+        _require_expendable(partition, disk, systems)
+    for partition, place in mounted:
+        _require_mountable(partition, place)
+    if firmware == "bios" and (there := [each for each in systems if not each.running]):
+        raise HyperError(
+            f"{title(disk)} cannot be shared with {there[0].name}",
+            why="a BIOS starts whatever loader is in the first sector of a disk, and there is one place for it",
+            remedy="choose another disk for this host, or start machine and installer by UEFI if the other system does",
+            code=Exit.unsuitable,
+        )
+    esp = _shared(answers, disk, stays) if firmware == "uefi" else None
+    used = sorted(
+        (each.start, each.start + each.size) for each in (*stays, *(partition for partition, _ in formatted))
+    )
+    limit = gpt.usable_end(disk.size)
+    ends = tuple(_end(partition, each, used, limit) for partition, each in formatted)
+    taken = sorted(
+        (
+            *((each.start, each.start + each.size) for each in stays),
+            *((partition.start, end) for (partition, _), end in zip(formatted, ends, strict=True)),
+        )
+    )
+    return Kept(
+        disk=disk,
+        stays=tuple(stays),
+        deleted=tuple(deleted),
+        formatted=tuple(formatted),
+        ends=ends,
+        mounted=tuple(mounted),
+        free=max(free_regions(taken, limit), key=lambda each: (each[1] - each[0], -each[0]), default=(0, 0)),
+        esp=esp,
+    )
+
+
+def free_regions(taken: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+    """Aligned stretches between what is taken, in bytes: in order of place, up to the limit."""
+    found, place = [], gpt.ALIGNMENT
+    for start, end in (*sorted(taken), (limit, limit)):
+        until = min(start, limit) // gpt.ALIGNMENT * gpt.ALIGNMENT
+        if until > place:
+            found.append((place, until))
+        place = max(place, -(-end // gpt.ALIGNMENT) * gpt.ALIGNMENT)
+    return found
+
+
+def _end(partition: Partition, wanted: PartitionAnswers, used: Iterable[tuple[int, int]], limit: int) -> int:
+    """Where a formatted partition ends: where it did, or at what comes next."""
+    end = partition.start + partition.size
+    if not wanted.grow:
+        return end
+    following = min((start for start, _ in used if start >= end), default=limit)
+    return max(end, min(following, limit) // gpt.ALIGNMENT * gpt.ALIGNMENT)
+
+
+def _require_known(disk: Disk) -> None:
+    vague = [each.number for each in disk.partitions if not each.part_uuid or not each.type_uuid]
+    if vague:
+        raise HyperError(
+            f"the partitions of {title(disk)} cannot be kept",
+            why=f"of partition {', '.join(map(str, vague))} GUID or type are not known, by which it would be told again",
+            remedy="probe as root on a live system where udev runs, and try again",
+            code=Exit.unsuitable,
+        )
+
+
+def names(wanted: PartitionAnswers, partition: Partition) -> bool:
+    """Whether an entry of the answers means this partition."""
+    return (
+        (wanted.number is None or partition.number == wanted.number)
+        and (wanted.uuid is None or partition.part_uuid == wanted.uuid)
+        and (wanted.label is None or partition.label == wanted.label)
+    )
+
+
+def _matching(wanted: PartitionAnswers, disk: Disk, place: int) -> Partition:
+    found = [each for each in disk.partitions if names(wanted, each)]
+    if len(found) == 1:
+        return found[0]
+    listed = "\n".join(
+        f"{each.number}: {each.label or 'no name'}, {each.part_uuid}, {format_size(each.size)}, {partition_words(each)}"
+        for each in disk.partitions
+    )
+    raise HyperError(
+        f"storage.partitions[{place}] matches {len(found) or 'no'} partition{'' if len(found) == 1 else 's'}, must match one",
+        why=f"{title(disk)} has these:\n{listed or 'none'}",
+        remedy="correct number, uuid or label; a uuid fits exactly one",
+        code=Exit.selection,
+    )
+
+
+def _require_expendable(partition: Partition, disk: Disk, systems: Iterable[InstalledSystem]) -> None:
+    """HyperError (Exit.unsuitable) for what another system cannot do without."""
+    reason = RESERVED.get(partition.type_uuid or "")
+    windows = next((each for each in systems if each.name == "Windows"), None)
+    if reason is None and partition.filesystem and partition.filesystem.kind == "BitLocker":
+        reason = "a BitLocker volume"
+    if reason is None and windows and partition.filesystem and partition.filesystem.kind == "ntfs":
+        reason = "an NTFS of Windows"
+    if reason is None and partition.type_uuid == PartitionType.esp:
+        reason = "an EFI system partition, from which other systems may start"
+    if reason:
+        raise HyperError(
+            f"partition {partition.number} of {title(disk)} is not touched",
+            why=f"it is {reason}",
+            remedy="leave it out of storage.partitions; remove it with the system that it belongs to, or give the whole "
+            'disk up with storage.existing = "erase"',
+            code=Exit.unsuitable,
+        )
+
+
+def _require_mountable(partition: Partition, place: str) -> None:
+    filesystem = partition.filesystem
+    if filesystem and filesystem.kind in MOUNTABLE and filesystem.uuid:
+        return
+    raise HyperError(
+        f"partition {partition.number} cannot be mounted at {place} as it is",
+        why=f"it holds {partition_words(partition)}; what is mounted as it is: {', '.join(MOUNTABLE)}",
+        remedy="leave `mount` out: it stays as it is, and the host can be taught to open it later",
+        code=Exit.unsuitable,
+    )
+
+
+def _shared(answers: Answers, disk: Disk, stays: Iterable[Partition]) -> Partition | None:
+    """The ESP that the host starts from, of those that stay; none: it gets one of its own."""
+    wanted = answers.storage.esp
+    if wanted is EspKind.own:
+        return None
+    esps = [
+        each
+        for each in stays
+        if each.type_uuid == PartitionType.esp
+        and each.filesystem
+        and each.filesystem.kind == "vfat"
+        and each.filesystem.uuid
+    ]
+    largest = max(esps, key=lambda each: each.size, default=None)
+    if largest is not None and largest.size >= SHARED_FLOOR:
+        return largest
+    if wanted is EspKind.auto:
+        return None
+    have = (
+        f"the largest on {title(disk)} has {format_size(largest.size)}, and every generation's kernel and initrd go there: "
+        f"less than {format_size(SHARED_FLOOR)} runs full"
+        if largest
+        else f"{title(disk)} has none with a FAT on it"
+    )
+    raise HyperError(
+        "no EFI system partition can be shared",
+        why=have,
+        remedy='write storage.esp = "own": the host gets a second one in the free space, and the firmware offers both',
+        code=Exit.unsuitable,
+    )
+
+
+def found(partition: Partition) -> FoundPartition:
+    """As the executor must find it."""
+    return FoundPartition(
+        number=partition.number,
+        uuid=partition.part_uuid or "",
+        type_uuid=partition.type_uuid or "",
+        start=partition.start,
+        size=partition.size,
+    )
+
+
+def ground_elements(kept: Kept, identity: DiskIdentity) -> tuple[KeptDisk, KeptTable]:
+    """The disk and its table."""
+    key = identity.key
+    everything = sorted(kept.disk.partitions, key=lambda each: each.number)
+    return (
+        KeptDisk(key=key, disk=identity),
+        KeptTable(
+            key=f"{key}-table",
+            disk=key,
+            found=tuple(found(each) for each in everything),
+            delete=tuple(sorted(each.number for each in kept.deleted)),
+        ),
+    )
+
+
+def kept_elements(kept: Kept, table: str) -> Iterator[KeptPartition | KeptFilesystem]:
+    """What stays on the table, and the file systems of it that the host mounts."""
+    for each in kept.stays:
+        yield KeptPartition(
+            key=f"kept-{each.number}",
+            table=table,
+            found=found(each),
+            label=each.label or "",
+            content=partition_words(each),
+        )
+    for partition, place in kept.mounted:
+        filesystem = partition.filesystem
+        assert filesystem is not None
+        assert filesystem.uuid is not None
+        yield KeptFilesystem(
+            key=f"kept-fs-{partition.number}",
+            on=f"kept-{partition.number}",
+            kind=filesystem.kind,
+            uuid=filesystem.uuid,
+            mounts=(Mount(place, MOUNTABLE[filesystem.kind], PATIENCE),),
+        )
+
+
+def kept_losses(kept: Kept, key: str) -> Destruction:
+    """What is lost of the disk, and what stays."""
+
+    def line(partition: Partition) -> str:
+        return f"partition {partition.number}, {format_size(partition.size)}: {partition_words(partition)}"
+
+    lost = (
+        *(f"{line(each)} (deleted)" for each in kept.deleted),
+        *(f"{line(each)} (formatted)" for each, _ in kept.formatted),
+    )
+    shared = f"{line(kept.esp)} (shared: this host's files come beside those on it)" if kept.esp else None
+    return Destruction(
+        disk=key,
+        losses=lost or ("nothing: the host goes into the free space",),
+        kept=tuple(shared if each is kept.esp and shared else line(each) for each in kept.stays),
+    )
+
+
+def require_no_twin(kept: Kept, layout: Layout, everyone: Iterable[Disk], hostname: str) -> None:
+    """HyperError (Exit.unsuitable) if this host's name was given to something that stays: UUIDs and labels follow from it."""
+    ours = {
+        uuid.lower()
+        for element in layout.elements
+        if not isinstance(element, KeptFilesystem)
+        and isinstance(uuid := getattr(element, "uuid", None), str)
+    }
+    labels = {element.label for element in layout.elements if isinstance(element, NewPartition)}
+    for disk in everyone:
+        stays = kept.stays if disk is kept.disk else disk.partitions
+        for each in stays:
+            uuid = each.filesystem.uuid if each.filesystem else None
+            if (uuid and uuid.lower() in ours) or (disk is kept.disk and each.label in labels):
+                raise HyperError(
+                    f"{hostname} is on {title(disk)} already, and would be there twice",
+                    why=f"partition {each.number} ({each.label or 'no name'}) is this host's own, and stays",
+                    remedy='give the new host another name, write storage.existing = "reinstall", or delete the old '
+                    "partitions in storage.partitions",
+                    code=Exit.unsuitable,
+                )
+
+
+def require_one_root(kept: Kept, system: str) -> None:
+    """HyperError (Exit.answers): a system for many hosts finds its root by the partition's type, which must be there once."""
+    roots = (PartitionType.root_arm64.value, PartitionType.root_x86_64.value)
+    if other := next((each for each in kept.stays if each.type_uuid in roots), None):
+        raise HyperError(
+            f"the ready system {system} cannot tell its root from partition {other.number}",
+            why="it finds its root by the type of the partition, and that of another Linux has the same",
+            remedy='have a system built for this host: system.source = "flake"',
+            code=Exit.answers,
+        )

@@ -1,0 +1,306 @@
+"""What stays, by plan: refusals with their reasons, the ESP that is shared, and reinstallations."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from installer.answers.load import load
+from installer.answers.problems import AnswersError
+from installer.answers.sizes import GIB, MIB
+from installer.errors import Exit, HyperError
+from installer.facts import Facts
+from installer.facts.disks import Disk, Holder, HolderKind
+from installer.facts.firmware import FirmwareKind
+from installer.facts.systems import InstalledSystem
+from installer.plan.actions import ClearTarget, LookAtEsp, PutBackForeign, Run, WritePartitionTable
+from installer.plan.checks import SignatureIs, StoredPlanIs
+from installer.plan.describe import describe
+from installer.plan.model import Plan, is_destructive
+from installer.plan.planner import make_plan
+from tests import gpt
+from tests import plan_cases as cases
+from tests.gpt import Entry
+
+SIZE = 500 * GIB
+WINDOWS = (
+    Entry(1, MIB, 260 * MIB, gpt.ESP, name="EFI system partition", kind="vfat", uuid="A1B2-C3D4"),
+    Entry(2, 261 * MIB, 16 * MIB, gpt.MSR),
+    Entry(3, 277 * MIB, 200 * GIB, gpt.DATA, kind="ntfs"),
+    Entry(4, 277 * MIB + 200 * GIB, 800 * MIB, gpt.RECOVERY, kind="ntfs"),
+    Entry(5, 300 * GIB, 100 * GIB, gpt.LINUX, name="data", kind="ext4"),
+)
+THERE = (InstalledSystem(name="Windows", disk="nvme0n1", partition="nvme0n1p2", evidence="type"),)
+
+
+def disk(*entries: Entry, **changes: Any) -> Disk:
+    partitions = tuple(sorted((each.partition("nvme0n1") for each in entries), key=lambda each: each.number))
+    return cases.blank_disk(**{"size": SIZE, "table": "gpt", "partitions": partitions} | changes)
+
+
+def machine(*entries: Entry, firmware: FirmwareKind = FirmwareKind.uefi64, **changes: Any) -> Facts:
+    return cases.machine(disk(*entries, **changes), firmware=firmware, systems=THERE)
+
+
+def plan(facts: Facts, existing: str = "keep", **storage: Any) -> Plan:
+    answers = cases.answers(storage=cases.storage(existing=existing, **storage))
+    return make_plan(facts, answers, cases.medium(estimated_closure=GIB))
+
+
+def one(number: int, action: str, **more: Any) -> dict[str, Any]:
+    return {"partitions": [{"number": number, "action": action} | more]}
+
+
+REFUSED: dict[str, tuple[Facts, dict[str, Any], Exit, str]] = {
+    "no table": (cases.machine(), {}, Exit.unsuitable, "no partition table"),
+    "mbr": (machine(*WINDOWS, table="dos"), {}, Exit.unsuitable, "mbr2gpt"),
+    "esp deleted": (machine(*WINDOWS), one(1, "delete"), Exit.unsuitable, "an EFI system partition"),
+    "msr deleted": (machine(*WINDOWS), one(2, "delete"), Exit.unsuitable, "Microsoft reserved"),
+    "windows formatted": (
+        machine(*WINDOWS),
+        one(3, "format", mount="/"),
+        Exit.unsuitable,
+        "an NTFS of Windows",
+    ),
+    "recovery deleted": (machine(*WINDOWS), one(4, "delete"), Exit.unsuitable, "recovery environment"),
+    "no such number": (machine(*WINDOWS), one(9, "delete"), Exit.selection, "matches no partition"),
+    "twice": (
+        machine(*WINDOWS),
+        {"partitions": [{"number": 5, "action": "delete"}, {"label": "data"}]},
+        Exit.selection,
+        "two entries",
+    ),
+    "ntfs mounted": (machine(*WINDOWS), one(3, "keep", mount="/srv/c"), Exit.unsuitable, "holds ntfs"),
+    "small esp shared": (machine(*WINDOWS), {"esp": "share"}, Exit.unsuitable, 'storage.esp = "own"'),
+    "bios beside a system": (
+        machine(*WINDOWS, firmware=FirmwareKind.bios),
+        {},
+        Exit.unsuitable,
+        "there is one place for it",
+    ),
+    "no room": (
+        machine(*WINDOWS, Entry(6, 400 * GIB, 99 * GIB, gpt.DATA), Entry(7, 201 * GIB, 98 * GIB, gpt.DATA)),
+        {},
+        Exit.unsuitable,
+        "in one piece",
+    ),
+    "no GUIDs": (
+        cases.machine(
+            disk(
+                partitions=tuple(
+                    each.partition("nvme0n1").model_copy(update={"part_uuid": None}) for each in WINDOWS
+                )
+            )
+        ),
+        {},
+        Exit.unsuitable,
+        "probe as root",
+    ),
+    "this host already": (
+        machine(*WINDOWS, Entry(6, 450 * GIB, GIB, gpt.LINUX, name="hv1-root", kind="ext4")),
+        {},
+        Exit.unsuitable,
+        "would be there twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_the_reason(name: str) -> None:
+    facts, storage, code, words = REFUSED[name]
+    with pytest.raises(HyperError) as refused:
+        plan(facts, **storage)
+    assert refused.value.code is code
+    assert words in " ".join(f"{refused.value.what} {refused.value.why} {refused.value.remedy}".split())
+
+
+def test_what_sleeps_in_a_kept_partition_reaches_nothing() -> None:
+    """A member of an array over another disk stays what it is; only in use it is in the way."""
+    asleep = Holder(kind=HolderKind.md, name="md0", spans=("sdb",), active=False)
+    partitions = tuple(each.partition("nvme0n1") for each in WINDOWS)
+    other = cases.blank_disk(name="sdb", serial="OTHER", wwn="0x5", by_id=("ata-OTHER",))
+
+    def facts(holder: Holder) -> Facts:
+        last = partitions[-1].model_copy(update={"holders": (holder,)})
+        return cases.machine(disk(partitions=(*partitions[:-1], last)), other, systems=THERE)
+
+    assert plan(facts(asleep))
+    with pytest.raises(HyperError) as refused:
+        plan(facts(asleep.model_copy(update={"active": True})))
+    assert refused.value.code is Exit.busy
+    with pytest.raises(HyperError, match="must not be touched"):
+        plan(facts(asleep), **one(5, "delete"))
+
+
+def test_the_largest_free_space_is_used_and_deleting_makes_it() -> None:
+    regions = {each.content: each for each in plan(machine(*WINDOWS)).pictures[0].after}
+    assert regions["ext4 at /"].start == 400 * GIB + 2 * GIB
+    freed = plan(machine(*WINDOWS), **one(5, "delete"))
+    regions = {each.content: each for each in freed.pictures[0].after}
+    assert regions["ext4 at /"].start + regions["ext4 at /"].size == SIZE - MIB
+    assert regions["vfat at /boot"].start < 300 * GIB
+    assert "partition 5, 100 GiB: ext4 (deleted)" in freed.destroyed[0].losses
+    assert len(freed.destroyed[0].kept) == 4
+    assert freed.handoff.grow is not None, "the root is the last on the disk"
+
+
+def test_a_root_before_others_does_not_grow() -> None:
+    made = plan(machine(*WINDOWS), **one(5, "format", mount="/"))
+    assert made.handoff.grow is None
+
+
+def test_a_large_esp_is_shared() -> None:
+    entries = (
+        replace(WINDOWS[0], size=2 * GIB),
+        *(replace(each, start=each.start + 2 * GIB) for each in WINDOWS[1:]),
+    )
+    made = plan(machine(*entries))
+    steps = {step.id: step for step in made.steps}
+    assert "format-esp" not in steps
+    (look,) = (each for step in made.steps for each in step.actions if isinstance(each, LookAtEsp))
+    assert look.partition == 1
+    assert any(isinstance(each, PutBackForeign) for each in steps["boot-loader"].actions)
+    order = [step.id for step in made.steps]
+    assert order.index("look-at-esp") < order.index("partition-main")
+    assert made.host.esp_mountpoint == "/boot"
+    (boot,) = (each for each in made.host.filesystems if each.mountpoint == "/boot")
+    assert boot.device == "/dev/disk/by-uuid/A1B2-C3D4"
+    assert not any(
+        "mkfs.fat" in action.argv
+        for step in made.steps
+        for action in step.actions
+        if isinstance(action, Run)
+    )
+
+
+def test_a_file_system_stays_and_is_mounted() -> None:
+    made = plan(machine(*WINDOWS), **one(5, "keep", mount="/srv/data"))
+    (data,) = (each for each in made.host.filesystems if each.mountpoint == "/srv/data")
+    assert (data.device, data.kind) == ("/dev/disk/by-uuid/uuid-5", "ext4")
+    assert "nofail" in data.options
+    assert "what stays" in describe(made)
+
+
+WRONG = [
+    ('existing = "erase"\npartitions = [{ number = 1, action = "delete" }]', "storage.partitions"),
+    ('esp = "own"', "storage.esp"),
+    ('keep = ["/home"]', "storage.keep"),
+    ('existing = "reinstall"\nkeep = ["/nix"]', "storage.keep[0]"),
+    ('existing = "reinstall"\nkeep = ["/var"]', "storage.keep[0]"),
+    ('existing = "reinstall"\nkeep = ["/srv/../etc"]', "storage.keep[0]"),
+    ('existing = "keep"\npartitions = [{ action = "delete" }]', "storage.partitions[0]"),
+    ('existing = "keep"\npartitions = [{ number = 3, mount = "/" }]', "storage.partitions[0].mount"),
+    ('existing = "keep"\npartitions = [{ number = 3, action = "format" }]', "storage.partitions[0].mount"),
+    ('existing = "keep"\npartitions = [{ number = 3, grow = true }]', "storage.partitions[0].grow"),
+    ('existing = "keep"\npartitions = [{ number = 3, mount = "/nix/x" }]', "storage.partitions[0].mount"),
+    (
+        'existing = "keep"\npartitions = [{ number = 3, action = "delete", mount = "/srv" }]',
+        "storage.partitions[0].mount",
+    ),
+]
+
+
+@pytest.mark.parametrize(("storage", "field"), WRONG)
+def test_wrong_answers_name_the_field(storage: str, field: str) -> None:
+    text = f"""
+version = 1
+hostname = "hv1"
+[storage]
+disk = {{ serial = "X" }}
+{storage}
+[[users]]
+name = "anna"
+admin = true
+ssh_keys = ["{cases.KEY}"]
+"""
+    with pytest.raises(AnswersError) as wrong:
+        load(text.encode(), "a.toml")
+    assert field in str(wrong.value)
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "ext4": {},
+    "btrfs encrypted": {"filesystem": "btrfs", "encryption": cases.ENCRYPTED},
+    "lvm": {"volumes": "lvm", "swap": {"kind": "partition", "size": "4GiB"}},
+}
+
+
+def installed(made: Plan, facts: Facts) -> Facts:
+    """The machine after this plan, as the probe would find it."""
+    known = {
+        check.device: check for step in made.steps for check in step.checks if isinstance(check, SignatureIs)
+    }
+    (table,) = (
+        action for step in made.steps for action in step.actions if isinstance(action, WritePartitionTable)
+    )
+    entries = []
+    for spec in table.partitions:
+        check = known.get(made.disks[0].partition(spec.number))
+        kind, uuid = (check.type, check.uuid) if check else (None, None)
+        entries.append(
+            Entry(spec.number, spec.start, spec.size, spec.type_uuid, name=spec.label, kind=kind, uuid=uuid)
+        )
+    partitions = tuple(each.partition("nvme0n1") for each in entries)
+    return facts.model_copy(
+        update={"disks": (facts.disks[0].model_copy(update={"table": "gpt", "partitions": partitions}),)}
+    )
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("firmware", [FirmwareKind.uefi64, FirmwareKind.bios])
+def test_a_reinstallation_writes_to_no_disk_but_clears_the_target(name: str, firmware: FirmwareKind) -> None:
+    blank = cases.machine(cases.blank_disk(size=SIZE), firmware=firmware)
+    first = plan(blank, "erase", **LAYOUTS[name])
+    again = plan(installed(first, blank), "reinstall", **LAYOUTS[name])
+    destructive = [action for step in again.steps for action in step.actions if is_destructive(action)]
+    assert [type(each) for each in destructive] == [ClearTarget]
+    assert again.host == first.host
+    steps = {step.id: step for step in again.steps}
+    assert {"mount-root", "find-host", "clear-target", "write-configuration"} <= {*steps}
+    order = [step.id for step in again.steps]
+    assert order.index("find-host") < order.index("clear-target") < order.index("write-configuration")
+    (stored,) = steps["find-host"].checks
+    assert isinstance(stored, StoredPlanIs)
+    assert "/var/lib/libvirt" in again.destroyed[0].kept[0]
+    made_anew = ("mkfs", "mkswap", "luksFormat", "wipefs", "vgcreate", "luksAddKey")
+    text = again.model_dump_json()
+    assert not any(f'"{word}' in text for word in made_anew)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"hostname": "hv2"}, "no partition called hv2-esp"),
+        ({"storage": cases.storage(existing="reinstall", filesystem="xfs")}, ""),
+        ({"storage": cases.storage(existing="reinstall", encryption=cases.ENCRYPTED)}, "hv1-root"),
+        (
+            {"storage": cases.storage(existing="reinstall", swap={"kind": "partition"})},
+            "no partition called hv1-swap",
+        ),
+    ],
+)
+def test_a_reinstallation_of_another_host_or_layout_is_refused(changed: dict[str, Any], words: str) -> None:
+    blank = cases.machine(cases.blank_disk(size=SIZE))
+    there = installed(plan(blank, "erase"), blank)
+    answers = cases.answers(**{"storage": cases.storage(existing="reinstall")} | changed)
+    if not words:  # the file system's kind shows when it is looked at, before anything is removed
+        made = make_plan(there, answers, cases.medium(estimated_closure=GIB))
+        (step,) = (each for each in made.steps if each.id == "format-root")
+        assert not step.actions
+        assert step.checks[0].kind == "signature-is"
+        return
+    with pytest.raises(HyperError) as refused:
+        make_plan(there, answers, cases.medium(estimated_closure=GIB))
+    assert refused.value.code is Exit.unsuitable
+    assert words in refused.value.why
+
+
+def test_another_uuid_is_doubt_enough() -> None:
+    blank = cases.machine(cases.blank_disk(size=SIZE))
+    there = installed(plan(blank, "erase"), blank)
+    root = there.disks[0].partitions[-1]
+    assert root.filesystem is not None
+    foreign = root.model_copy(update={"filesystem": root.filesystem.model_copy(update={"uuid": "other"})})
+    spoiled = there.disks[0].model_copy(update={"partitions": (*there.disks[0].partitions[:-1], foreign)})
+    with pytest.raises(HyperError, match="no host hv1 on these disks"):
+        plan(there.model_copy(update={"disks": (spoiled,)}), "reinstall")
