@@ -34,6 +34,8 @@ ELSEWHERE = {
     r"hv firstrun .*": "on an installed host; the lab runs it",
     r"hv (esp|pools|devices) \w+": "on an installed host; test_esp, test_pools and test_nix_passthrough run them",
     r"age --decrypt .*": "on an installed host; tests/test_recovery_key.py reads sealed keys",
+    r"hv media write .*": "writes to a stick; tests/test_media_write.py writes to loop devices",
+    r"hv media try .* --disk .*": "boots until it is switched off; tests/test_media_try.py boots with an end",
     r"journalctl .*": "on an installed host",
 }
 """Commands, as regular expressions, that a test of a page does not run, and why."""

@@ -16,6 +16,8 @@ VERBS = {
         "media_doctor",
         "list each way in which firmware could boot an image, and what is wrong with it",
     ),
+    "write": ("media_write", "write an image to a stick, and read it back"),
+    "try": ("media_try", "boot an image in QEMU, as a CD or as a stick"),
 }
 """Name of each verb: the module that runs it, and its summary."""
 
@@ -28,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     made = {name: verbs.add_parser(name, help=summary) for name, (_, summary) in VERBS.items()}
-    for name in ("show", "embed", "extract", "reset", "verify", "doctor"):
+    for name in ("show", "embed", "extract", "reset", "verify", "doctor", "try"):
         _image(made[name])
     _show(made["show"])
     _embed(made["embed"])
@@ -39,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "other", metavar="OTHER", type=Path, help="another, or a folder as `extract` writes it"
     )
     _output(made["reset"])
+    _write(made["write"])
+    _try(made["try"])
     made["verify"].add_argument("--json", action="store_true", help="print the result for programs")
     made["doctor"].add_argument("--json", action="store_true", help="print the result for programs")
     return top
@@ -111,6 +115,81 @@ def content(verb: argparse.ArgumentParser) -> None:
         type=Path,
         help="wrap the secrets with the passphrase in this file",
     )
+
+
+def _write(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("image", metavar="FILE", type=Path, help="an image")
+    verb.add_argument(
+        "device", metavar="DEVICE", type=Path, help="the whole disk: /dev/sdX, or a name in by-id"
+    )
+    verb.add_argument(
+        "--confirm", metavar="SERIAL", help="the disk's serial number: consent, without being asked"
+    )
+    verb.add_argument("--resume", action="store_true", help="go on where an interrupted writing ended")
+    verb.add_argument(
+        "--config",
+        action="store_true",
+        help="add a partition with the answers that are named; any system can edit it",
+    )
+    verb.add_argument(
+        "--anyway", action="store_true", help="write an image that would not boot from a stick"
+    )
+    content(verb)
+
+
+def _try(verb: argparse.ArgumentParser) -> None:
+    firmware = verb.add_mutually_exclusive_group()
+    for name in ("bios", "uefi", "secure-boot"):
+        firmware.add_argument(
+            f"--{name}",
+            dest="firmware",
+            action="store_const",
+            const=name,
+            help={
+                "bios": "start it by BIOS",
+                "uefi": "start it by UEFI (the default)",
+                "secure-boot": "start it by UEFI with Secure Boot and Microsoft's keys",
+            }[name],
+        )
+    attached = verb.add_mutually_exclusive_group()
+    attached.add_argument(
+        "--cd", dest="attached", action="store_const", const="cd", help="as a CD (the default)"
+    )
+    attached.add_argument("--usb", dest="attached", action="store_const", const="usb", help="as a stick")
+    verb.add_argument(
+        "--answers", metavar="ANSWERS", type=Path, help="hand these answers to the machine (fw_cfg)"
+    )
+    verb.add_argument(
+        "--disk",
+        metavar="SIZE",
+        action="append",
+        default=[],
+        help="give it a blank disk, e.g. 20G; repeatable",
+    )
+    verb.add_argument("--tpm", action="store_true", help="give it a TPM 2")
+    verb.add_argument("--no-network", action="store_true", help="give it no network card")
+    verb.add_argument(
+        "--memory", metavar="MIB", type=int, default=2048, help="memory (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--expect",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="end well when this comes over the serial line; repeatable, in this order",
+    )
+    verb.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=60,
+        help="how long to wait with KVM; ten times as long without (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--serial", metavar="LOG", type=Path, help="write what comes over the serial line there"
+    )
+    verb.add_argument("--screenshot", metavar="PNG", type=Path, help="write a picture of the screen there")
+    verb.add_argument("--json", action="store_true", help="print the result for programs")
 
 
 def main(argv: list[str]) -> int:

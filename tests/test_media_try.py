@@ -1,0 +1,155 @@
+"""`hv media try`: images boot in every way that firmware has, with what was embedded."""
+
+import json
+import shutil
+import zlib
+from pathlib import Path
+
+import pytest
+
+from hv.cli import dispatch
+from installer.errors import Exit, HyperError
+from iso import qemu
+from iso.carrier import examine
+from iso.embedding import embedded
+from iso.image import opened
+from iso.qemu import Attached, Firmware, Machine
+from tests.media import fixture
+
+MARKER = "HV-FIXTURE end"
+FIRST = [("ours", "--bios", "--cd"), ("ours", "--bios", "--usb"), ("ours", "--uefi", "--usb")]
+"""What the fast tests boot."""
+EVERY = [
+    (name, firmware, attached)
+    for name in ("ours", "24.11", "25.05", "25.11", "26.05")
+    for firmware in ("--bios", "--uefi")
+    for attached in ("--cd", "--usb")
+    if (name, firmware, attached) not in FIRST
+]
+
+
+def hv(*words: str | Path) -> int:
+    """Run `hv media`."""
+    return dispatch(["media", *map(str, words)])
+
+
+def medium(name: str, folder: Path) -> tuple[Path, str]:
+    """An image, ours with something embedded; and the last argument that its kernel should have."""
+    path = Path(shutil.copy(fixture.image(name), folder / "medium.iso"))
+    if name != "ours":
+        return path, "console=ttyS0,115200"
+    assert hv("embed", path, "--folder", _folder(folder), "--kernel-argument", "hv.tried=yes") == Exit.ok
+    return path, "hv.tried=yes"
+
+
+def _folder(folder: Path) -> Path:
+    (folder / "content/secrets").mkdir(parents=True)
+    (folder / "content/secrets/a").write_text("embedded")
+    return folder / "content"
+
+
+def boots(name: str, firmware: str, attached: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, argument = medium(name, folder)
+    before = path.read_bytes()
+    words = ("try", path, firmware, attached, "--expect", MARKER, "--serial", folder / "serial", "--json")
+    capsys.readouterr()
+    assert hv(*words, "--memory", "512") == Exit.ok
+    told = json.loads(capsys.readouterr().out)
+    assert (told["found"], told["firmware"], told["attached"]) == ([MARKER], firmware[2:], attached[2:])
+    said = (folder / "serial").read_text(errors="replace")
+    line = next(line for line in said.splitlines() if line.startswith("HV-FIXTURE cmdline="))
+    # isolinux adds where the RAM disk was.
+    assert [word for word in line.split() if not word.startswith("initrd=")][-1] == argument
+    assert f"HV-FIXTURE firmware={firmware[2:]}" in said
+    checksum = f"{zlib.crc32(fixture.INITRD):x}"
+    assert f"HV-FIXTURE initrd={len(fixture.INITRD)} crc={checksum}" in said
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "firmware", "attached"), FIRST)
+def test_it_boots(
+    name: str, firmware: str, attached: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boots(name, firmware, attached, tmp_path, capsys)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize(("name", "firmware", "attached"), EVERY)
+def test_every_style_boots_in_every_way(
+    name: str, firmware: str, attached: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boots(name, firmware, attached, tmp_path, capsys)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("name", ["ours", "24.11", "26.05"])
+def test_a_stick_boots_from_its_partition(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """QEMU's UEFI starts sticks through El Torito, as no real one does; hidden, it has to use the partition."""
+    path, argument = medium(name, tmp_path)
+    with path.open("r+b") as image:
+        image.seek(17 * 2048 + 7)
+        image.write(b"XX")
+    capsys.readouterr()
+    words = ("try", path, "--uefi", "--usb", "--expect", argument, "--expect", MARKER, "--json")
+    assert hv(*words, "--memory", "512") == Exit.ok
+    assert json.loads(capsys.readouterr().out)["missed"] == []
+
+
+def test_what_does_not_come_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = fixture.image("26.05")
+    words = ("try", path, "--bios", "--expect", MARKER, "--expect", "no such text", "--json")
+    with pytest.raises(HyperError, match="no such text") as error:
+        hv(*words, "--memory", "512")
+    assert "switched itself off" in error.value.why
+    assert json.loads(capsys.readouterr().out)["missed"] == ["no such text"]
+
+
+def test_a_picture_of_the_screen(tmp_path: Path) -> None:
+    picture = tmp_path / "screen.png"
+    path = fixture.image("26.05")
+    words = ("try", path, "--bios", "--expect", "HV-FIXTURE firmware", "--screenshot", picture)
+    assert hv(*words, "--serial", tmp_path / "log", "--memory", "512") == Exit.ok
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_kvm_is_believed_when_it_runs_something() -> None:
+    program = shutil.which("qemu-system-x86_64")
+    assert program
+    assert qemu.runs(program, "tcg")
+    assert not qemu.runs(program, "no-such-accelerator")
+    assert not qemu.runs("/nonexistent", "tcg")
+
+
+def test_a_program_that_hangs_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = shutil.which("qemu-system-x86_64")
+    assert program
+    monkeypatch.setattr(qemu, "probe_program", lambda: bytes(0xFFF0) + b"\xf4" * 16)
+    monkeypatch.setattr(qemu, "PROBE_PATIENCE", 1.0)
+    assert not qemu.runs(program, "tcg")
+
+
+def test_command_lines(tmp_path: Path) -> None:
+    image = tmp_path / "a,b.iso"
+    tools = qemu.Tools("qemu", "tcg", Path("/code"), Path("/variables"))
+    made = Machine(
+        image, Firmware.secure_boot, Attached.usb, disks=("1G",), tpm=True, answers=image, network=False
+    )
+    words = " ".join(qemu.arguments(made, tools, tmp_path))
+    assert "a,,b.iso" in words
+    assert "q35,smm=on" in words
+    assert "property=secure,value=on" in words
+    assert "-netdev" not in words
+    assert "opt/hyper-nixos/answers" in words
+    assert "usb-storage,drive=medium,removable=on,bootindex=1" in words
+    arm = Machine(image, Firmware.uefi, Attached.cd, processor="aarch64")
+    words = " ".join(qemu.arguments(arm, tools, tmp_path))
+    assert "-machine virt" in words
+    assert "scsi-cd,drive=medium" in words
+
+
+def test_the_image_has_what_it_should(tmp_path: Path) -> None:
+    path, argument = medium("ours", tmp_path)
+    with opened(path) as image:
+        assert embedded(image, examine(image)).arguments == (argument,)
