@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' live 'live prepare' 'live unlock' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --facter --facts --folder --forget --hook --identity --kernel-argument --key --listen --machine --medium --memory --mirror --network --output --passphrase --program --progress --reason --recipient --record --render --root --save --seconds --secret --signers --source --state --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --disk --expect --facter --facts --folder --forget --hook --identity --kernel-argument --key --listen --machine --medium --memory --mirror --network --output --passphrase --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --source --state --timeout --when
 
 complete -c hv -e
 complete -c hv -f
@@ -151,6 +151,42 @@ complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a doc
 complete -c hv -n '_shtab_hv_using media doctor' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using media doctor' -l json -d 'print the result for programs'
 complete -c hv -n '_shtab_hv_using media doctor; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ISO image, stick, raw disk image or initial RAM disk'
+complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a write -d 'write an image to a stick, and read it back'
+complete -c hv -n '_shtab_hv_using media write' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using media write' -l confirm -x -d 'the disk'"'"'s serial number: consent, without being asked'
+complete -c hv -n '_shtab_hv_using media write' -l resume -d 'go on where an interrupted writing ended'
+complete -c hv -n '_shtab_hv_using media write' -l config -d 'add a partition with the answers that are named; any system can edit it'
+complete -c hv -n '_shtab_hv_using media write' -l anyway -d 'write an image that would not boot from a stick'
+complete -c hv -n '_shtab_hv_using media write' -l answers -x -d 'answer file, TOML'
+complete -c hv -n '_shtab_hv_using media write' -l key -x -d 'file with public SSH keys for root of the live system'
+complete -c hv -n '_shtab_hv_using media write' -l ca -x -d 'file with certificates to trust when fetching'
+complete -c hv -n '_shtab_hv_using media write' -l signers -x -d 'who must have signed fetched answers'
+complete -c hv -n '_shtab_hv_using media write' -l secret -x -d 'a secret, read from a file'
+complete -c hv -n '_shtab_hv_using media write' -l network -x -d 'NAME.nmconnection, a network for the live system'
+complete -c hv -n '_shtab_hv_using media write' -l hook -x -d 'a program that answers name as a hook'
+complete -c hv -n '_shtab_hv_using media write' -l folder -xka "(__fish_complete_directories)" -d 'a folder laid out as `extract` writes it, for all of these'
+complete -c hv -n '_shtab_hv_using media write' -l kernel-argument -x -d 'one argument for the kernel'
+complete -c hv -n '_shtab_hv_using media write' -l recipient -x -d 'wrap the secrets for this age recipient'
+complete -c hv -n '_shtab_hv_using media write' -l passphrase -x -d 'wrap the secrets with the passphrase in this file'
+complete -c hv -n '_shtab_hv_using media write; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'an image'
+complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a try -d 'boot an image in QEMU, as a CD or as a stick'
+complete -c hv -n '_shtab_hv_using media try' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using media try' -l bios -d 'start it by BIOS'
+complete -c hv -n '_shtab_hv_using media try' -l uefi -d 'start it by UEFI (the default)'
+complete -c hv -n '_shtab_hv_using media try' -l secure-boot -d 'start it by UEFI with Secure Boot and Microsoft'"'"'s keys'
+complete -c hv -n '_shtab_hv_using media try' -l cd -d 'as a CD (the default)'
+complete -c hv -n '_shtab_hv_using media try' -l usb -d 'as a stick'
+complete -c hv -n '_shtab_hv_using media try' -l answers -x -d 'hand these answers to the machine (fw_cfg)'
+complete -c hv -n '_shtab_hv_using media try' -l disk -x -d 'give it a blank disk, e.g. 20G; repeatable'
+complete -c hv -n '_shtab_hv_using media try' -l tpm -d 'give it a TPM 2'
+complete -c hv -n '_shtab_hv_using media try' -l no-network -d 'give it no network card'
+complete -c hv -n '_shtab_hv_using media try' -l memory -x -d 'memory (default: 2048)'
+complete -c hv -n '_shtab_hv_using media try' -l expect -x -d 'end well when this comes over the serial line; repeatable, in this order'
+complete -c hv -n '_shtab_hv_using media try' -l timeout -x -d 'how long to wait with KVM; ten times as long without (default: 60)'
+complete -c hv -n '_shtab_hv_using media try' -l serial -x -d 'write what comes over the serial line there'
+complete -c hv -n '_shtab_hv_using media try' -l screenshot -x -d 'write a picture of the screen there'
+complete -c hv -n '_shtab_hv_using media try' -l json -d 'print the result for programs'
+complete -c hv -n '_shtab_hv_using media try; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ISO image, stick, raw disk image or initial RAM disk'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a live -d 'What the live system does by itself, and its page'
 complete -c hv -n '_shtab_hv_using live' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a prepare -d 'take what was embedded into the medium, and open a way in over SSH'
