@@ -131,6 +131,8 @@ def walk(terminal: Display, language: str = "en") -> Iterator[tuple[str, str]]:
     terminal.type("correct horse", ENTER)
     yield "recovery-key", until("Make a recovery key?")
     terminal.type(ENTER)
+    yield "from-afar", until("Type the passphrase over SSH too?")
+    terminal.type(ENTER)
     yield "name", until("Name:")
     terminal.type(ENTER)
     until("Time zone:")

@@ -27,6 +27,7 @@ MACHINE_OF = {
     "home-lab": "lab-bios",
     "workstation-passthrough": "workstation",
     "encrypted-server-unattended": "lab-uefi",
+    "encrypted-remote": "lab-uefi",
     "fast-system-big-data": "many-disks",
     "many-disks-zfs": "many-disks",
     "mirror-btrfs-luks": "many-disks",

@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 MACHINES = {
     "beside-windows.toml": "laptop-bitlocker",
     "encrypted-server-unattended.toml": "lab-uefi",
+    "encrypted-remote.toml": "lab-uefi",
     "home-lab.toml": "lab-uefi",
     "workstation-passthrough.toml": "workstation",
     "fast-system-big-data.toml": "many-disks",

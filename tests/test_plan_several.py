@@ -196,7 +196,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nothing named": ({}, "no disk is named"),
     "both ways": ({"disk": {"serial": "A"}, "disks": [{"serial": "B"}]}, "stands beside"),
     "one serial for two": ({"layout": "mirror", "disk": {"serial": "A", "count": 2}}, "names one"),
-    "hibernation": ({"disk": {"serial": "A"}, "swap": {"hibernate": True}}, "not possible"),
     "swap file on zfs": ({"disk": {"serial": "A"}, "filesystem": "zfs", "swap": {"kind": "file"}}, "on ZFS"),
     "swap file on btrfs": (
         several(2) | {"filesystem": "btrfs", "swap": {"kind": "file"}},

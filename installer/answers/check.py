@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from installer.answers.feature_check import check_features
+from installer.answers.hibernation_check import check_hibernation
 from installer.answers.model import Answers, ExistingKind, FilesystemKind, RecoveryKind, User
 from installer.answers.network_check import check_network
 from installer.answers.password_hash import hash_fault
@@ -18,6 +19,7 @@ from installer.answers.recovery import recipients, recovery_kind
 from installer.answers.sizes import GIB, KIB, MIB, parse_size
 from installer.answers.ssh_key import parse_ssh_key
 from installer.answers.storage_check import check_storage, selectors
+from installer.answers.unlocking import unlock_keys
 
 _PBKDF_MEMORY = (32 * KIB, 4 * GIB)
 """Bytes that LUKS2 takes for argon2id (cryptsetup(8), --pbkdf-memory)."""
@@ -39,6 +41,7 @@ def check(answers: Answers) -> list[Problem]:
         check_storage(answers.storage),
         _filesystem(answers),
         _swap(answers),
+        check_hibernation(answers),
         _encryption(answers),
         _boot(answers),
         _users(answers),
@@ -195,6 +198,7 @@ def _encryption(answers: Answers) -> Iterator[Problem]:
             "write `passphrase = { file = … }`, or remove `destroy` and confirm the plan with its token",
         )
     yield from _recovery(answers, path)
+    yield from _ssh_unlock(answers, (*path, "ssh"))
     if encryption.pbkdf_memory:
         least, most = _PBKDF_MEMORY
         if not least <= parse_size(encryption.pbkdf_memory) <= most:
@@ -237,6 +241,44 @@ def _recovery(answers: Answers, path: Path) -> Iterator[Problem]:
             (*path, "recovery_key"),
             f"would be on the screen for a moment before the {answers.at_end}, with nobody there to read it",
             'write `recovery_key = "seal"`, or `at_end = "stay"`',
+        )
+
+
+def _ssh_unlock(answers: Answers, path: Path) -> Iterator[Problem]:
+    asked = answers.storage.encryption.ssh
+    if not answers.storage.encryption.enable:
+        return
+    for field in sorted(_said(asked) - {"enable"}) if not asked.enable else ():
+        yield Problem((*path, field), "means nothing without SSH", "write `enable = true`, or remove it")
+    for number, line in enumerate(asked.keys):
+        try:
+            limits = parse_ssh_key(line).limits
+        except ValueError as error:
+            yield Problem(
+                (*path, "keys", number),
+                str(error),
+                "paste the one line of a `.pub` file, e.g. ~/.ssh/id_ed25519.pub",
+            )
+        else:
+            if limits:
+                yield Problem(
+                    (*path, "keys", number),
+                    f"forbids what it is for: {', '.join(limits)}",
+                    "paste the key without these options",
+                )
+    if not asked.enable:
+        return
+    if not asked.keys and not unlock_keys(answers):
+        yield Problem(
+            (*path, "keys"),
+            "nobody could type the passphrase: no key is named, and no administrator has one that lets in from everywhere",
+            'add `keys = ["ssh-ed25519 …"]`, or give an administrator `ssh_keys`',
+        )
+    if asked.port == answers.ssh.port and answers.ssh.enable:
+        yield Problem(
+            (*path, "port"),
+            "is the host's own SSH port, and the host key is another one: every client would warn of an attack",
+            "write another port, e.g. 2222",
         )
 
 

@@ -304,9 +304,11 @@ class SwapAnswers(Frozen):
     kind: Literal["none", "partition", "file", "zram"] = "zram"
     """`none`, `partition` (a logical volume with LVM, mirrored where the system is), `file` or `zram` (compressed memory)."""
     size: SizeText | None = Field(default=None, examples=["8GiB"])
-    """Size of the partition or file; without it as much as the memory, at most 16 GiB and a tenth of the disk."""
+    """Size of the partition or file; without it as much as the memory, at most 16 GiB and a tenth of the disk unless the
+    host is to hibernate."""
     hibernate: Annotated[bool, BeforeValidator(_bool)] = False
-    """Hibernation; not possible on these hosts so far, `true` is refused with the reason."""
+    """Whether the host can hibernate (`systemctl hibernate`): swap on one disk, as large as the memory; where it cannot be,
+    the reason is told."""
     zram_percent: int | None = Field(default=None, ge=1, le=200, examples=[50])
     """Size of the zram device in percent of the memory; without it what the tier sets."""
 
@@ -335,6 +337,17 @@ RecoveryRecipient = Annotated[
 """What age(1) encrypts to."""
 
 
+class SshUnlockAnswers(Frozen):
+    """Typing the passphrase over SSH, before the disks are open. The network is there as the host has it later."""
+
+    enable: bool = False
+    """Whether the passphrase may be typed over SSH."""
+    port: int = Field(default=2222, ge=1, le=65535)
+    """TCP port; not the host's own, since the host key is another and clients tell hosts apart by port."""
+    keys: tuple[str, ...] = Field(default=(), examples=[["ssh-ed25519 AAAA… anna@desk"]])
+    """Who may: public keys, one authorized_keys(5) line each; without any the administrators' own."""
+
+
 class EncryptionAnswers(Frozen):
     """LUKS2 under everything but the ESP."""
 
@@ -355,6 +368,8 @@ class EncryptionAnswers(Frozen):
     recovery_recipients: tuple[RecoveryRecipient, ...] = ()
     """Who can read the sealed recovery key, with age(1): age or SSH public keys; without any the administrators' SSH keys
     of these kinds."""
+    ssh: SshUnlockAnswers = SshUnlockAnswers()
+    """Typing the passphrase over SSH."""
 
 
 class BootLoader(StrEnum):

@@ -312,13 +312,6 @@ def _swap_file(storage: StorageAnswers) -> Iterator[Problem]:
             "is a file, to which Linux cannot swap on a btrfs of several disks",
             'write "partition" or "zram"',
         )
-    if swap.hibernate:
-        yield Problem(
-            ("storage", "swap", "hibernate"),
-            "is not possible: running guests, devices passed through and a swap whose key lasts until the next boot "
-            "do not survive it",
-            "remove it; shut guests down, or suspend them to disk one by one",
-        )
 
 
 def _pool(storage: StorageAnswers) -> Iterator[Problem]:

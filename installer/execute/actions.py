@@ -15,10 +15,10 @@ from installer.execute.files import copy_file, make_directory, write_file
 from installer.execute.headers import erased_kept, save_headers
 from installer.execute.host_data import make_accounts, write_host_data
 from installer.execute.kept_table import change_table
-from installer.execute.keys import write_key
+from installer.execute.keys import make_host_key, write_key
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
-from installer.execute.records import save_log
+from installer.execute.records import UNLOCK_KEY, save_log
 from installer.execute.recovery import RECOVERY_KEY, add_recovery_key, seal
 from installer.execute.shared_esp import look_at_esp, put_back_foreign
 from installer.execute.zfs import import_pool
@@ -35,6 +35,7 @@ from installer.plan.actions import (
     LookAtEsp,
     MakeAccounts,
     MakeDirectory,
+    MakeHostKey,
     PutBackForeign,
     RealiseFlake,
     Run,
@@ -80,6 +81,9 @@ def carry_out(action: Action, context: Context) -> None:
             import_pool(runner, action)
         case WriteKey():
             write_key(Path(action.path))
+        case MakeHostKey():
+            fingerprint = make_host_key(runner, Path(action.path), action.comment)
+            context.journal.record("learned", UNLOCK_KEY, details=(fingerprint,))
         case AddRecoveryKey():
             passphrase = context.secrets.value(action.passphrase)
             add_recovery_key(runner, action, passphrase, context.secrets.recovery_key)

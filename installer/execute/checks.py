@@ -15,7 +15,7 @@ from installer.execute.files import check_file
 from installer.execute.headers import check_saved
 from installer.execute.host_data import check_accounts, check_host_data
 from installer.execute.kept_table import check_entries
-from installer.execute.keys import check_key
+from installer.execute.keys import check_host_key, check_key
 from installer.execute.login_proof import prove_login
 from installer.execute.mounts import (
     check_mapper,
@@ -50,6 +50,7 @@ from installer.plan.checks import (
     HandoffIs,
     HeadersSaved,
     HostDataIs,
+    HostKeyIs,
     KeyOpens,
     LoginProof,
     LogSaved,
@@ -127,6 +128,8 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_dataset_mounted(live, check)
         case KeyOpens():
             return check_key(runner, check.device, Path(check.path))
+        case HostKeyIs():
+            return check_host_key(runner, Path(check.path))
         case RecoveryKeyOpens():
             return check_recovery_key(runner, check, context.secrets.recovery_key)
         case RecoveryKeySealed():

@@ -23,6 +23,7 @@ from installer.plan.actions import (
     ImportPool,
     InstallBootLoader,
     LookAtEsp,
+    MakeHostKey,
     RealiseFlake,
     Run,
     SealRecoveryKey,
@@ -67,6 +68,8 @@ def needed_programs(plan: Plan) -> dict[str, str]:
                     }
                 case AddRecoveryKey():
                     needed.setdefault("cryptsetup", step.summary)
+                case MakeHostKey():
+                    needed["ssh-keygen"] = step.summary
                 case SealRecoveryKey():
                     needed["age"] = step.summary
                 case AssembleArray():

@@ -14,6 +14,8 @@ from installer.plan.model import Plan
 JOURNAL = "journal.jsonl"
 HOST_KEY = "host-key"
 """What the journal calls the fingerprint of a host key that the target has already."""
+UNLOCK_KEY = "unlock-key"
+"""What it calls the fingerprint of the key that stage 1's SSH has."""
 _MODE = 0o600
 
 

@@ -9,7 +9,7 @@ from installer.errors import paragraph
 from installer.execute.context import Context
 from installer.execute.executor import Result
 from installer.execute.progress import clock
-from installer.execute.records import HOST_KEY
+from installer.execute.records import HOST_KEY, UNLOCK_KEY
 from installer.execute.recovery import RECOVERY_KEY
 from installer.plan.actions import SaveLog
 from installer.plan.checks import BootProof, LoginProof, SystemRealised
@@ -30,9 +30,22 @@ def summary(context: Context, result: Result) -> list[str]:
     for event in context.journal.events:
         if event.what == "learned" and event.step == HOST_KEY:
             lines += paragraph(f"host key: {event.details[0]}", "  * ", "    ")
+    lines += list(_unlocking(context))
     logs = [a.path for step in context.plan.steps for a in step.actions if isinstance(a, SaveLog)]
     place = f"on the host in {logs[0].removeprefix('/mnt')}, and " if logs else ""
     return [*lines, "", *paragraph(f"Log, plan and journal: {place}here in {context.live.runtime}.", "", "")]
+
+
+def _unlocking(context: Context) -> Iterator[str]:
+    """How the passphrase is typed from afar."""
+    unlock = context.plan.host.unlock
+    if unlock is None:
+        return
+    yield from paragraph(
+        f"at every start, the passphrase: `ssh -p {unlock.port} root@ADDRESS`", "  * ", "    "
+    )
+    if fingerprint := context.journal.learned(UNLOCK_KEY):
+        yield from paragraph(f"host key there: {fingerprint}", "  * ", "    ")
 
 
 def _recovery(context: Context) -> Iterator[str]:

@@ -200,6 +200,17 @@ class SealRecoveryKey(Frozen):
     """Public keys as age takes them."""
 
 
+class MakeHostKey(Frozen):
+    """Make a new SSH host key (ed25519, no passphrase), in place of what an interrupted try left there."""
+
+    kind: Literal["make-host-key"] = "make-host-key"
+    """Discriminator."""
+    path: str
+    """Absolute path of the secret key; the public one gets `.pub` appended."""
+    comment: str
+    """What the key is called."""
+
+
 class WriteBootEntry(Frozen):
     """Write the firmware's boot entry for one disk's loader, in place of one for the same partition; none where the
     firmware's variables cannot be written: it starts the disk's `EFI/BOOT` then.
@@ -371,6 +382,7 @@ Action = Annotated[
     | AssembleArray
     | ImportPool
     | WriteKey
+    | MakeHostKey
     | AddRecoveryKey
     | SealRecoveryKey
     | WriteBootEntry

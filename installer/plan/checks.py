@@ -238,6 +238,15 @@ class RecoveryKeySealed(Frozen):
     """Absolute path."""
 
 
+class HostKeyIs(Frozen):
+    """The SSH host key can be read, by root alone, and the public key beside it is its own (ssh-keygen(1))."""
+
+    kind: Literal["host-key-is"] = "host-key-is"
+    """Discriminator."""
+    path: str
+    """Absolute path of the secret key."""
+
+
 class WrittenInPlace(Frozen):
     """The folder has the attribute C: new files in it are written in place (`lsattr`)."""
 
@@ -438,6 +447,7 @@ Check = Annotated[
     | DatasetsAre
     | DatasetMounted
     | KeyOpens
+    | HostKeyIs
     | RecoveryKeyOpens
     | RecoveryKeySealed
     | WrittenInPlace

@@ -19,6 +19,7 @@ from installer.plan.actions import (
     LookAtEsp,
     MakeAccounts,
     MakeDirectory,
+    MakeHostKey,
     PutBackForeign,
     RealiseFlake,
     Run,
@@ -53,6 +54,7 @@ from installer.plan.checks import (
     HandoffIs,
     HeadersSaved,
     HostDataIs,
+    HostKeyIs,
     KeyOpens,
     LoginProof,
     LogSaved,
@@ -354,6 +356,7 @@ def _plain_words(
     | ImportPool
     | WriteKey
     | AddRecoveryKey
+    | MakeHostKey
     | SealRecoveryKey
     | WriteBootEntry
     | MakeDirectory
@@ -386,6 +389,8 @@ def _plain_words(
             return f"import the pool {action.name} from {action.nodes}, unless it is up: zpool import -N"
         case WriteKey():
             return f"write 64 random bytes to {action.path} (mode 0600)"
+        case MakeHostKey():
+            return f"make a new SSH host key {action.path} (mode 0600): ssh-keygen -t ed25519"
         case AddRecoveryKey():
             return (
                 f"empty key slot {action.slot} of {action.device}, and put a new recovery key into it: "
@@ -462,6 +467,8 @@ def check_words(check: Check) -> str:
             return f"{check.dataset} is mounted at {check.target}"
         case KeyOpens():
             return f"{check.path} opens {check.device}, and only root reads it"
+        case HostKeyIs():
+            return f"{check.path} is an SSH host key that only root reads, its public key beside it"
         case RecoveryKeyOpens():
             return f"the recovery key opens {check.device} from key slot {check.slot}"
         case RecoveryKeySealed():

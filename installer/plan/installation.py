@@ -15,6 +15,7 @@ from installer.plan.actions import (
     InstallBootLoader,
     MakeAccounts,
     MakeDirectory,
+    MakeHostKey,
     PutBackForeign,
     Run,
     SaveLog,
@@ -38,6 +39,7 @@ from installer.plan.checks import (
     ForeignFilesKept,
     HandoffIs,
     HostDataIs,
+    HostKeyIs,
     LoginProof,
     LogSaved,
     NotMounted,
@@ -45,7 +47,7 @@ from installer.plan.checks import (
     RecoveryKeySealed,
     SystemRealised,
 )
-from installer.plan.model import TARGET, Step
+from installer.plan.model import TARGET, HostUnlock, Step
 from installer.plan.prebuilt import HOST_DATA
 from installer.plan.source import CERTIFICATES, CONFIGURATION, SystemSource, environment
 from installer.plan.storage.array import Array
@@ -137,6 +139,8 @@ class Installation:
     """Guest images to be copied."""
     proof: BootProof
     """What must hold before anyone reboots."""
+    unlock: HostUnlock | None
+    """Typing the passphrase over SSH."""
     loader: str
     """`systemd-boot` or `grub`."""
     administrators: tuple[str, ...]
@@ -150,7 +154,7 @@ class Installation:
         """From the mounted file systems to nothing being mounted any more."""
         mounted = (*(mount.step for mount in all_mounts(self.layout)), *self.cleared)
         swapping = tuple(f"activate-{each.key}" for each in self.layout.elements if isinstance(each, Swap))
-        secrets = tuple(self._secrets(mounted))
+        secrets = (*self._secrets(mounted), *self._unlock_key(mounted))
         yield from secrets
         yield Step(
             id="write-configuration",
@@ -361,6 +365,24 @@ class Installation:
             ),
             checks=tuple(FileIs(path=TARGET + password_path(user), mode=0o600) for user in users),
         )
+
+    def _unlock_key(self, mounted: tuple[str, ...]) -> Iterator[Step]:
+        """The boot loader's installation puts it into the initial RAM disks on the boot partition."""
+        if self.unlock:
+            path = TARGET + self.unlock.host_key
+            folder = path.rpartition("/")[0]
+            yield Step(
+                id="unlock-key",
+                summary="Make an SSH host key of its own for typing the passphrase",
+                requires=mounted,
+                actions=(
+                    MakeDirectory(path=TARGET + SECRETS, mode=0o700),
+                    MakeDirectory(path=folder, mode=0o700),
+                    MakeHostKey(path=path, comment=f"unlock-{self.answers.hostname}"),
+                ),
+                checks=(HostKeyIs(path=path),),
+                weight=0.2,
+            )
 
     def _images(self, mounted: tuple[str, ...]) -> Iterator[Step]:
         for number, image in enumerate(self.images, start=1):

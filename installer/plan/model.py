@@ -218,11 +218,37 @@ class HostZfs(Frozen):
     """Bytes of memory that the ARC may take: guests need the rest."""
 
 
+class HostUnlock(Frozen):
+    """Typing the passphrase over SSH in stage 1."""
+
+    port: int
+    """TCP port."""
+    keys: tuple[str, ...]
+    """authorized_keys(5) lines."""
+    host_key: str
+    """Path on the host of the secret key; not in the Nix store."""
+    drivers: tuple[str, ...]
+    """Modules of the network cards."""
+    kinds: tuple[str, ...]
+    """Modules of what stands on them: bonds, bridges, VLANs."""
+
+
 class HostStorage(Sparse):
     """What the host's configuration must say about storage and booting, for rendering."""
 
     sparse: ClassVar[frozenset[str]] = frozenset(
-        ("mirrors", "arrays", "lvm", "zfs", "key_luks", "swap_files", "in_place", "degraded")
+        (
+            "mirrors",
+            "arrays",
+            "lvm",
+            "zfs",
+            "key_luks",
+            "swap_files",
+            "in_place",
+            "degraded",
+            "unlock",
+            "resume_device",
+        )
     )
 
     filesystems: tuple[HostFilesystem, ...]
@@ -265,6 +291,10 @@ class HostStorage(Sparse):
     """Folders of a btrfs whose files are written in place (attribute C)."""
     degraded: tuple[str, ...] = ()
     """UUIDs of btrfs file systems that the host starts with although a disk is missing."""
+    resume_device: str | None = None
+    """Where stage 1 looks for a hibernated host; none: nowhere, or where a UEFI variable says."""
+    unlock: HostUnlock | None = None
+    """Typing the passphrase over SSH."""
 
 
 def is_destructive(action: Action) -> bool:

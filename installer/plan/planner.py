@@ -65,6 +65,7 @@ from installer.plan.requirements import (
     require_administrator,
     require_architecture,
     require_features,
+    require_hibernation,
     require_memory,
     require_sectors,
 )
@@ -78,6 +79,7 @@ from installer.plan.storage.gpt import Partition, PartitionType
 from installer.plan.storage.in_place import InPlace
 from installer.plan.storage.kept import KeptPartition, SharedEsp
 from installer.plan.storage.luks import Luks
+from installer.plan.unlock import unlock
 
 MAIN = "main"
 """Key of the disk that the host boots from; several are numbered."""
@@ -120,6 +122,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     require_administrator(answers)
     require_architecture(facts, medium)
     firmware = firmware_to_use(facts, answers)
+    require_hibernation(answers, firmware)
     inputs = {
         # Without defaults: a field that a later release adds changes no plan that does not use it.
         "answers": answers.model_dump(mode="json", exclude_defaults=True),
@@ -164,6 +167,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         if isinstance(element, Luks):
             require_name_free(element.key, facts.disks)
     host = _host(facts, answers, disks, layout, firmware)
+    reached = (*host.unlock.drivers, *host.unlock.kinds) if host.unlock else ()
     modules = _modules(_reaching(facts, tuple(each.disk for each in chosen)), layout)
     if source.prebuilt:
         require_fitting(answers, host, source.prebuilt, modules)
@@ -197,8 +201,9 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
             firmware=firmware,
             disk=chosen[0].identity.key,
             mirrors=tuple(each.identity.key for each in chosen[1 : 1 + len(host.mirrors)]),
-            initrd_modules=modules,
+            initrd_modules=tuple(dict.fromkeys((*modules, *reached))),
         ),
+        unlock=host.unlock,
         loader=host.loader,
         administrators=handoff.administrators,
         ready=trusted,
@@ -360,6 +365,8 @@ def _host(
         swap_files=part.swap_files,
         in_place=part.in_place,
         degraded=part.degraded,
+        resume_device=next(iter(part.swap_devices), None) if answers.storage.swap.hibernate else None,
+        unlock=unlock(facts, answers),
     )
 
 

@@ -64,6 +64,7 @@ def obstacles(answers: Answers, host: HostStorage, modules: Iterable[str] = ()) 
         ),
         "storage.swap: encrypted with a new key at every boot": bool(host.random_swap_devices),
         "storage.swap: a service of the system makes the file": bool(host.swap_files),
+        "storage.swap.hibernate: the kernel's arguments": answers.storage.swap.hibernate,
         "storage.swap: zram of the tier's size is part of the system": host.zram_percent
         not in (None, TIERS[asked.tier].zram_percent),
         f"storage: the system's stage 1 lacks the modules {', '.join(lacking)}": bool(lacking),

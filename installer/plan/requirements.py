@@ -148,6 +148,18 @@ def firmware_to_use(facts: Facts, answers: Answers) -> Literal["uefi", "bios"]:
     return booted
 
 
+def require_hibernation(answers: Answers, firmware: str) -> None:
+    """HyperError (Exit.unsuitable) for hibernating to a file where no UEFI variable can tell stage 1 where it lies."""
+    swap = answers.storage.swap
+    if swap.hibernate and swap.kind == "file" and firmware == "bios":
+        raise HyperError(
+            "storage.swap.hibernate = true does not fit this machine",
+            why="it was booted by BIOS, and where the image lies in a swap file is told to stage 1 by a UEFI variable",
+            remedy='write storage.swap.kind = "partition", or start the live system by UEFI',
+            code=Exit.unsuitable,
+        )
+
+
 def loader_to_use(firmware: str, answers: Answers) -> Literal["systemd-boot", "grub"]:
     """Which boot loader."""
     if firmware == "bios" or answers.boot.loader is BootLoader.grub:

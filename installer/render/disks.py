@@ -16,6 +16,8 @@ def disks(plan: Plan) -> dict[str, Nix]:
     }
     if host.luks:
         boot["initrd"] = {"luks": {"devices": {luks.name: _luks(luks) for luks in host.luks}}}
+    if host.resume_device:
+        boot["resumeDevice"] = host.resume_device
     if host.arrays:
         boot["swraid"] = {"enable": True, "mdadmConf": _mdadm(plan)}
     if host.zfs:

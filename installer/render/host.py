@@ -17,6 +17,7 @@ from installer.render.nix import Function, Nix, to_nix, uses
 from installer.render.phases import phase, phase_module
 from installer.render.system import system
 from installer.render.templates import Templates
+from installer.render.unlock import unlocking
 from installer.render.users import password_file, users
 
 CONFIGURATION = "/etc/nixos"
@@ -57,6 +58,9 @@ def render(facts: Facts, answers: Answers, plan: Plan, medium: Medium, templates
     }
     if plan.handoff.expectations.passthrough:
         modules["passthrough.nix"] = ("Devices kept free for guests.", passthrough(facts, plan))
+    if plan.host.unlock:
+        title = "The passphrase is typed over SSH."
+        modules["unlock.nix"] = (title, unlocking(answers, plan.host.unlock))
     imports = (*modules, "phase.nix")
     modules["configuration.nix"] = (f"The host {answers.hostname}.", system(answers, medium, imports))
     for declared in Phase:

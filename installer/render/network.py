@@ -41,7 +41,7 @@ def network(answers: Answers) -> dict[str, Nix]:
         networking["timeServers"] = list(asked.ntp)
     options: dict[str, Nix] = {
         "networking": networking,
-        "systemd": {"network": {"enable": True, **_networkd(asked)}},
+        "systemd": {"network": {"enable": True, **networkd(asked)}},
     }
     if asked.management:
         zones: Nix = {"management": {"interfaces": list(asked.management)}}
@@ -49,7 +49,8 @@ def network(answers: Answers) -> dict[str, Nix]:
     return options
 
 
-def _networkd(asked: NetworkAnswers) -> dict[str, Nix]:
+def networkd(asked: NetworkAnswers) -> dict[str, Nix]:
+    """Sections `links`, `netdevs` and `networks`, of stage 1 and of the host alike."""
     if not (asked.ethernets or asked.bonds or asked.vlans or asked.bridges):
         return {"networks": {"40-wired": {"matchConfig": WIRED, "networkConfig": {"DHCP": "yes"}}}}
     sections: dict[str, Nix] = {}

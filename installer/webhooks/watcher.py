@@ -11,7 +11,7 @@ from installer.errors import Exit, HyperError
 from installer.execute.context import Context
 from installer.execute.executor import Result
 from installer.execute.progress import Moment, State
-from installer.execute.records import HOST_KEY
+from installer.execute.records import HOST_KEY, UNLOCK_KEY
 from installer.execute.recovery import RECOVERY_KEY
 from installer.execute.watch import Watcher
 from installer.facts import Facts
@@ -59,7 +59,7 @@ class WebhookWatcher(Watcher):
         keys = tuple(
             event.details[0]
             for event in context.journal.events
-            if event.what == "learned" and event.step == HOST_KEY and event.details
+            if event.what == "learned" and event.step in (HOST_KEY, UNLOCK_KEY) and event.details
         )
         sealed = context.journal.learned(RECOVERY_KEY)
         self._tell(

@@ -310,6 +310,7 @@ XFS: Data = {
 EXAMPLES: Mapping[str, str] = {
     "beside-windows": "laptop-bitlocker",
     "encrypted-server-unattended": "lab-uefi",
+    "encrypted-remote": "lab-uefi",
     "home-lab": "lab-bios",
     "workstation-passthrough": "workstation",
     "fast-system-big-data": "many-disks",

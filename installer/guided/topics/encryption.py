@@ -16,7 +16,7 @@ def title() -> str:
 
 
 def dialogue(situation: Situation) -> Dialogue:
-    """Whether, the passphrase, and the recovery key."""
+    """Whether, the passphrase, the recovery key, and typing it over SSH."""
     memory = situation.facts.memory
     available = memory.available if isinstance(memory.available, int) else None
     argon = fitted_memory(memory.total, available)
@@ -83,8 +83,34 @@ def dialogue(situation: Situation) -> Dialogue:
         default="auto",
         field=("storage", "encryption", "recovery_key"),
     )
-    answers = {"enable": True, "passphrase": {"file": path}}
-    return {("storage", "encryption"): answers | ({"recovery_key": "off"} if recovery == "off" else {})}
+    remote = yield One(
+        title=_("From afar"),
+        prompt=_("Type the passphrase over SSH too?"),
+        lines=(
+            _(
+                "Before the disks are open the host then has the network of this installation, and an SSH server on port "
+                "2222 that takes the passphrase and nothing else. Administrators' SSH keys open it."
+            ),
+        ),
+        options=(
+            Option(False, _("No: on the screen or the serial line")),
+            Option(True, _("Yes: for a machine that nobody stands beside"), _no_cable(situation)),
+        ),
+        default=False,
+        field=("storage", "encryption", "ssh", "enable"),
+    )
+    answers: dict[str, object] = {"enable": True, "passphrase": {"file": path}}
+    if recovery == "off":
+        answers["recovery_key"] = "off"
+    if remote:
+        answers["ssh"] = {"enable": True}
+    return {("storage", "encryption"): answers}
+
+
+def _no_cable(situation: Situation) -> str | None:
+    if any(not nic.wireless for nic in situation.facts.nics):
+        return None
+    return _("This machine has no wired network card.")
 
 
 def _check(text: str) -> str | None:

@@ -244,10 +244,21 @@ class _System:
         return plain_ext4 and not self.several and not self.lvm and reached
 
     def _swap_size(self) -> int:
-        if self.storage.swap.size:
-            return max(aligned(parse_size(self.storage.swap.size)), EXTENT if self.lvm else gpt.ALIGNMENT)
-        size = min(self.ground.memory, SWAP_CEILING, self.ground.smallest // 10)
+        swap, memory = self.storage.swap, self.ground.memory
         unit = EXTENT if self.lvm else gpt.ALIGNMENT
+        if swap.size:
+            size = max(aligned(parse_size(swap.size)), unit)
+            if swap.hibernate and size < memory:
+                raise HyperError(
+                    f"storage.swap.size = {swap.size!r} is too small to hibernate",
+                    why=f"the memory of {format_size(memory)} goes there, and nobody knows how much of it shrinks",
+                    remedy="leave it out, write a larger size, or write storage.swap.hibernate = false",
+                    code=Exit.unsuitable,
+                )
+            return size
+        if swap.hibernate:
+            return -(-memory // unit) * unit
+        size = min(memory, SWAP_CEILING, self.ground.smallest // 10)
         return max(size // unit * unit, unit)
 
     def _require_room(self, slices: tuple[Slice, ...]) -> None:

@@ -69,7 +69,7 @@ class Swap(Element):
 class RandomKeySwap(Element):
     """Swap beside an encrypted root. The host encrypts it with a new random key at every boot: what guests' memory
     left there cannot be read after a power cut even with the passphrase, no second argon2id delays the boot, and there
-    is no header to lose. The price: no hibernation, which is not promised anyway. Nothing is made at installation, so
+    is no header to lose. The price: no hibernation. Nothing is made at installation, so
     no UUID exists; the host names it by the disk's identity.
     """
 

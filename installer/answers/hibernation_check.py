@@ -1,0 +1,60 @@
+"""Whether a host can hibernate as its answers are: all of its memory goes to a disk that stage 1 can open, and back."""
+
+from collections.abc import Iterator
+
+from installer.answers.model import Answers, LayoutKind, Phase, VolumesKind
+from installer.answers.problems import Path, Problem
+from installer.answers.storage_shape import counted
+
+_PATH: Path = ("storage", "swap", "hibernate")
+
+
+def check_hibernation(answers: Answers) -> Iterator[Problem]:
+    """Every reason against it."""
+    storage = answers.storage
+    swap = storage.swap
+    if not swap.hibernate:
+        return
+    several = storage.layout is not LayoutKind.one_disk or counted(storage.selectors) > 1
+    encrypted, lvm = storage.encryption.enable, storage.volumes is not VolumesKind.none
+    if swap.kind not in ("partition", "file"):
+        yield Problem(
+            _PATH,
+            "needs swap on a disk, and zram is memory itself"
+            if swap.kind == "zram"
+            else "needs swap on a disk",
+            'write `kind = "partition"` or `"file"`, or remove it',
+        )
+    elif swap.kind == "partition" and encrypted and not lvm:
+        yield Problem(
+            _PATH,
+            "is not possible: the swap partition of an encrypted host has a new random key at every boot, which no image "
+            "survives",
+            'write `volumes = "lvm"` (swap behind the passphrase) or `kind = "file"`, or remove it',
+        )
+    elif swap.kind == "file" and answers.boot.firmware == "bios":
+        yield Problem(
+            _PATH,
+            "is not possible with a file under BIOS: where the image lies in it is told to stage 1 by a UEFI variable",
+            'write `kind = "partition"`, or remove it',
+        )
+    if several:
+        yield Problem(
+            _PATH,
+            "is not possible with several disks: an array that is put together before the image is read differs from the one "
+            "that the image knows",
+            "remove it, or install on one disk",
+        )
+    if answers.hypervisor.passthrough:
+        yield Problem(
+            _PATH,
+            "is not possible: devices passed through to guests keep their state to themselves",
+            "remove it",
+        )
+    if answers.security.phase is Phase.hardened and answers.security.profile != "development":
+        yield Problem(
+            _PATH,
+            f"is what phase hardened with profile `{answers.security.profile}` forbids: an image on disk could replace the "
+            "kernel",
+            'remove it, or write `phase = "setup"`',
+        )

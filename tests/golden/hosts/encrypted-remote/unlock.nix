@@ -1,0 +1,55 @@
+# The passphrase is typed over SSH.
+# Written by `hv install` from the answers; yours from now on. `nixos-rebuild switch` puts changes into force.
+{
+  boot.initrd = {
+    availableKernelModules = [ "virtio_pci" ];
+    network = {
+      enable = true;
+      ssh = {
+        enable = true;
+        port = 2222;
+        hostKeys = [ "/var/lib/hyper-nixos/secrets/initrd/ssh_host_ed25519_key" ];
+        authorizedKeys = [ "restrict,pty ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDWOfxmK02LtqdIJL+wWvvsQA55tVpIzEYwg2MJalaAi anna@example.org" ];
+      };
+    };
+    systemd = {
+      network = {
+        enable = true;
+        links."10-lan0" = {
+          matchConfig.PermanentMACAddress = "52:54:00:12:34:56";
+          linkConfig.Name = "lan0";
+        };
+        netdevs."20-manage" = {
+          netdevConfig = {
+            Name = "manage";
+            Kind = "vlan";
+          };
+          vlanConfig.Id = 20;
+        };
+        networks = {
+          "40-lan0" = {
+            matchConfig.PermanentMACAddress = "52:54:00:12:34:56";
+            networkConfig = {
+              DHCP = "no";
+              LinkLocalAddressing = "no";
+              IPv6AcceptRA = false;
+              VLAN = [ "manage" ];
+            };
+            linkConfig.RequiredForOnline = "no";
+          };
+          "40-manage" = {
+            matchConfig.Name = "manage";
+            networkConfig = {
+              DHCP = "no";
+              IPv6AcceptRA = false;
+              Address = [ "192.0.2.20/24" ];
+              Gateway = [ "192.0.2.1" ];
+            };
+          };
+        };
+      };
+      users.root.shell = "/bin/systemd-tty-ask-password-agent";
+    };
+    kernelModules = [ "8021q" ];
+  };
+}
