@@ -31,6 +31,7 @@ ELSEWHERE = {
     r"hv answers serve fleet .*": "serves until it is stopped; tests/test_serve.py runs it",
     r"hv support-bundle": "reads what only root may; tests/test_support_bundle.py runs it",
     r"hv install --abort": "puts back what an interrupted installation did; tests/test_execute_abort.py runs it",
+    r"hv rescue .*": "as root, on a machine with a host's disks; tests/test_rescue.py runs it",
     r"hv firstrun .*": "on an installed host; the lab runs it",
     r"hv (esp|pools|devices) \w+": "on an installed host; test_esp, test_pools and test_nix_passthrough run them",
     r"age --decrypt .*": "on an installed host; tests/test_recovery_key.py reads sealed keys",

@@ -24,10 +24,15 @@ GONE = ("/etc/old", "/var/lib/old-service/state", "/srv/old", "/root/history")
 
 def found(ready: Ready) -> tuple[Partition, ...]:
     """Partitions of the disk as the probe would find them now."""
-    table = json.loads(run("sfdisk", "--json", ready.disk.device))["partitiontable"]
+    return on_disk(ready.disk.device)
+
+
+def on_disk(device: str) -> tuple[Partition, ...]:
+    """The same of any disk."""
+    table = json.loads(run("sfdisk", "--json", device))["partitiontable"]
     partitions = []
     for each in table["partitions"]:
-        number = int(each["node"].removeprefix(ready.disk.device).lstrip("p"))
+        number = int(each["node"].removeprefix(device).lstrip("p"))
         told = run("sh", "-c", f"blkid -p -o export {each['node']} || true").splitlines()
         values = dict(line.split("=", 1) for line in told if "=" in line)
         filesystem = Filesystem(kind=values["TYPE"], uuid=values.get("UUID")) if "TYPE" in values else None

@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --disk --expect --facter --facts --folder --forget --hook --identity --kernel-argument --key --listen --machine --medium --memory --mirror --network --output --passphrase --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --source --state --timeout --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --disk --expect --facter --facts --folder --forget --hook --host --identity --kernel-argument --key --key-file --listen --machine --medium --memory --mirror --network --output --passphrase --password-hash-file --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --source --ssh-key --state --timeout --when
 
 complete -c hv -e
 complete -c hv -f
@@ -198,6 +198,38 @@ complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a show
 complete -c hv -n '_shtab_hv_using live show' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a screen -d 'keep that page on this terminal, and up to date'
 complete -c hv -n '_shtab_hv_using live screen' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a rescue -d 'Get into an installed host: its logins, its boot partitions, a shell'
+complete -c hv -n '_shtab_hv_using rescue' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using rescue; and test $_shtab_hv_npos -eq 0' -a list -d 'say which hosts are installed on this machine'"'"'s disks; changes nothing'
+complete -c hv -n '_shtab_hv_using rescue list' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using rescue list' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using rescue; and test $_shtab_hv_npos -eq 0' -a mount -d 'open a host'"'"'s disks and mount it at /mnt, by the plan that installed it'
+complete -c hv -n '_shtab_hv_using rescue mount' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using rescue mount' -l host -x -d 'which host, where there are several'
+complete -c hv -n '_shtab_hv_using rescue mount' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds the passphrase, instead of asking for it'
+complete -c hv -n '_shtab_hv_using rescue mount' -l dry-run -d 'say what would be done, and do nothing'
+complete -c hv -n '_shtab_hv_using rescue; and test $_shtab_hv_npos -eq 0' -a shell -d 'run a shell, or the command after --, in the host'
+complete -c hv -n '_shtab_hv_using rescue shell' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using rescue shell' -l host -x -d 'which host, where there are several'
+complete -c hv -n '_shtab_hv_using rescue shell' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds the passphrase, instead of asking for it'
+complete -c hv -n '_shtab_hv_using rescue shell' -l dry-run -d 'say what would be done, and do nothing'
+complete -c hv -n '_shtab_hv_using rescue; and test $_shtab_hv_npos -eq 0' -a login -d 'give an administrator a new password or a further SSH key, also in the host'"'"'s configuration'
+complete -c hv -n '_shtab_hv_using rescue login' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using rescue login' -l host -x -d 'which host, where there are several'
+complete -c hv -n '_shtab_hv_using rescue login' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds the passphrase, instead of asking for it'
+complete -c hv -n '_shtab_hv_using rescue login' -l dry-run -d 'say what would be done, and do nothing'
+complete -c hv -n '_shtab_hv_using rescue login' -l password -d 'ask for a new password'
+complete -c hv -n '_shtab_hv_using rescue login' -l password-hash-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds its hash (`mkpasswd -m yescrypt`)'
+complete -c hv -n '_shtab_hv_using rescue login' -l ssh-key -xka "(__fish_complete_path (commandline -ct))" -d 'a public key, one line'
+complete -c hv -n '_shtab_hv_using rescue; and test $_shtab_hv_npos -eq 0' -a repair -d 'write loader, boot entries and kernels anew, and prove that the host boots'
+complete -c hv -n '_shtab_hv_using rescue repair' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using rescue repair' -l host -x -d 'which host, where there are several'
+complete -c hv -n '_shtab_hv_using rescue repair' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds the passphrase, instead of asking for it'
+complete -c hv -n '_shtab_hv_using rescue repair' -l dry-run -d 'say what would be done, and do nothing'
+complete -c hv -n '_shtab_hv_using rescue repair' -l format -d 'first make boot file systems anew that cannot be mounted, as the host'"'"'s plan made them'
+complete -c hv -n '_shtab_hv_using rescue; and test $_shtab_hv_npos -eq 0' -a unmount -d 'unmount the host and close what was opened'
+complete -c hv -n '_shtab_hv_using rescue unmount' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using rescue unmount' -l dry-run -d 'say what would be done, and do nothing'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a firstrun -d 'See and steer what an installed host does at its first boot'
 complete -c hv -n '_shtab_hv_using firstrun' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using firstrun' -l root -xka "(__fish_complete_directories)" -d 'look up the host'"'"'s files below DIR'

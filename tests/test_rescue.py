@@ -1,0 +1,268 @@
+"""`hv rescue` on hosts that were installed on loop devices: found, mounted by their plan, mended, let go of."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from hv.rescue.find import hosts, the_host
+from installer.errors import Exit, HyperError
+from installer.facts.disks import Filesystem, Partition
+from tests import gpt
+from tests import plan_cases as cases
+from tests.execute.ready import Ready, ready_rig
+from tests.execute.rig import HERE, add_nix, namespace, rig
+from tests.test_execute_mirror import Pair
+from tests.test_execute_reinstall import found, on_disk
+
+SHELL = "/nix/var/nix/profiles/system/sw/bin/shell"
+OTHER = "$6$othersalt$" + "b" * 86
+
+
+def rescue(ready: Ready, *words: str) -> subprocess.CompletedProcess[str]:
+    """`hv rescue` in the rig's namespace."""
+    argv = [
+        *("nsenter", f"--mount=/proc/{ready.space.holder.pid}/ns/mnt", "--"),
+        *(sys.executable, "-m", "tests.execute.rescue_child", str(ready.rig.folder), *words),
+    ]
+    return subprocess.run(
+        argv, cwd=HERE.parents[1], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def mounted(ready: Ready) -> bool:
+    return " /mnt " in ready.space.run("cat", "/proc/self/mountinfo")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ready]:
+    """A host that was installed; the machine knows of it what a probe would."""
+    with ready_rig(tmp_path_factory.mktemp("host")) as ready:
+        done = ready.space.install(ready.rig)
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        facts = ready.rig.facts(ready.disk, partitions=found(ready))
+        (ready.rig.folder / "facts.json").write_text(facts.model_dump_json())
+        yield ready
+
+
+@pytest.fixture
+def host(made: Ready) -> Iterator[Ready]:
+    """The same, with nothing mounted."""
+    yield made
+    rescue(made, "unmount")
+    assert not mounted(made)
+
+
+pytestmark = [pytest.mark.root, pytest.mark.nix]
+
+
+def test_found(host: Ready) -> None:
+    before = host.disk.digest()
+    listed = json.loads(rescue(host, "list", "--json").stdout)
+    assert listed["version"] == 1
+    (one,) = listed["hosts"]
+    assert (one["host"], one["encrypted"]) == ("loop", False)
+    assert one["root"][0]["serial"] == host.disk.serial
+    assert "loop: ext4" in rescue(host, "list").stdout
+    assert host.disk.digest() == before, "listing wrote something"
+
+
+def test_mounted_by_its_plan_and_let_go_of(host: Ready) -> None:
+    done = rescue(host, "mount")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert mounted(host)
+    assert "hostname" in host.space.run("cat", "/mnt/var/lib/hyper-nixos/handoff.json")
+    again = rescue(host, "mount")
+    assert again.returncode == Exit.ok
+    assert "so already" in again.stdout
+    inside = rescue(host, "shell", "--", SHELL)
+    assert inside.returncode == 64, "the small system's program says that"
+    assert mounted(host), "it was mounted before"
+    busy = subprocess.Popen(
+        [
+            "nsenter",
+            f"--mount=/proc/{host.space.holder.pid}/ns/mnt",
+            "--",
+            "sh",
+            "-c",
+            "cd /mnt && exec cat",
+        ],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        refused = rescue(host, "unmount")
+        assert refused.returncode == Exit.busy
+        assert "still in use" in refused.stderr
+    finally:
+        busy.kill()
+        busy.wait()
+    let_go = rescue(host, "unmount")
+    assert let_go.returncode == Exit.ok, let_go.stderr
+    assert not mounted(host)
+    assert "No host is mounted" in rescue(host, "unmount").stdout
+
+
+def test_dry_runs_say_and_do_nothing(host: Ready, tmp_path: Path) -> None:
+    hash_file = tmp_path / "hash"
+    hash_file.write_text(OTHER)
+    mount = rescue(host, "mount", "--dry-run")
+    assert mount.returncode == Exit.ok
+    assert "mount -t ext4 -o noatime" in mount.stdout
+    for words in (
+        ("login", "alice", "--password-hash-file", str(hash_file), "--dry-run"),
+        ("repair", "--dry-run"),
+    ):
+        done = rescue(host, *words)
+        assert done.returncode == Exit.ok, done.stderr
+        assert "would be mounted" in done.stdout
+    assert not mounted(host)
+    assert OTHER not in host.file("/etc/shadow")
+
+
+def test_a_new_password_and_key_last(host: Ready, tmp_path: Path) -> None:
+    hash_file, key_file = tmp_path / "hash", tmp_path / "key.pub"
+    hash_file.write_text(OTHER + "\n")
+    key_file.write_text(cases.KEY + "\n")
+    done = rescue(host, "login", "alice", "--password-hash-file", str(hash_file), "--ssh-key", str(key_file))
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert "proved: setup: alice at the console with a password" in done.stdout
+    assert OTHER not in done.stdout + done.stderr
+    assert f"alice:{OTHER}:" in host.file("/etc/shadow")
+    assert host.file("/var/lib/hyper-nixos/secrets/passwords/alice") == OTHER
+    assert host.file("/home/alice/.ssh/authorized_keys") == cases.KEY
+    module = host.file("/etc/nixos/rescue-login.nix")
+    assert f'keys = [ "{cases.KEY}" ];' in " ".join(module.split())
+    assert "/var/lib/hyper-nixos/secrets/passwords/alice" in module
+    assert OTHER not in module, "everybody reads the store"
+    configuration = host.file("/etc/nixos/configuration.nix")
+    assert configuration.count("./rescue-login.nix") == 1
+    again = rescue(host, "login", "alice", "--ssh-key", str(key_file))
+    assert again.returncode == Exit.ok, again.stdout + again.stderr
+    assert "the key is there already" in again.stdout
+    assert host.file("/etc/nixos/configuration.nix").count("./rescue-login.nix") == 1
+    assert OTHER not in (host.rig.live.runtime / "rescue.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "why"),
+    [
+        (("login", "bob", "--ssh-key"), cases.KEY, "there is no account bob"),
+        (("login", "root", "--ssh-key"), cases.KEY, "no administrator"),
+        (("login", "alice", "--ssh-key"), "ssh-dss AAAA", "SSH key cannot be used"),
+        (("login", "alice", "--password-hash-file"), "secret-in-clear", "hash cannot be used"),
+    ],
+)
+def test_what_helps_nobody_is_refused_before_a_change(
+    host: Ready, tmp_path: Path, words: tuple[str, ...], content: str, why: str
+) -> None:
+    before = host.file("/etc/shadow"), host.file("/etc/nixos/configuration.nix")
+    file = tmp_path / "given"
+    file.write_text(content)
+    refused = rescue(host, *words, str(file))
+    assert refused.returncode == Exit.answers, refused.stdout
+    assert why in " ".join(refused.stderr.split())
+    assert "secret-in-clear" not in refused.stdout + refused.stderr
+    assert (host.file("/etc/shadow"), host.file("/etc/nixos/configuration.nix")) == before
+    assert not mounted(host)
+
+
+def test_boot_code_and_entries_are_written_anew(host: Ready) -> None:
+    host.space.run("mount", f"{host.disk.link}-part2", "/mnt")
+    host.space.run("sh", "-c", "rm -r /mnt/boot/grub /mnt/boot/kernels")
+    host.space.run("umount", "/mnt")
+    with Path(host.disk.device).open("r+b") as device:
+        device.seek(380)
+        device.write(bytes(20))
+    done = rescue(host, "repair")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert "proved: GRUB's boot code and core image are on" in done.stdout
+    assert "tiny" in host.file("/boot/grub/grub.cfg")
+
+
+def test_a_host_that_cannot_be_mended_is_not_called_mended(host: Ready) -> None:
+    """Its kernel is gone from the store."""
+    host.space.run("mount", f"{host.disk.link}-part2", "/mnt")
+    kernel = host.space.run("sh", "-c", "ls /mnt/nix/store/*/kernel")
+    host.space.run("mv", kernel, "/mnt/kernel")
+    host.space.run("umount", "/mnt")
+    try:
+        failed = rescue(host, "repair")
+        assert failed.returncode != Exit.ok
+        assert not mounted(host)
+    finally:
+        host.space.run("mount", f"{host.disk.link}-part2", "/mnt")
+        host.space.run("mv", "/mnt/kernel", kernel)
+        host.space.run("umount", "/mnt")
+
+
+@pytest.mark.matrix
+def test_a_mirror_with_a_ruined_boot_file_system(tmp_path: Path) -> None:
+    """A btrfs on two disks, found on both, mounted with its subvolumes; /boot2 is made anew, /boot stays."""
+    with rig(tmp_path) as made, namespace() as space:
+        add_nix(made)
+        pair = Pair(made, space)
+        done = space.install(made)
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        first, second = (
+            pair.facts.disks[place].model_copy(update={"table": "gpt", "partitions": on_disk(disk.device)})
+            for place, disk in enumerate(pair.disks)
+        )
+        facts = pair.facts.model_copy(update={"disks": (first, second)})
+        (tmp_path / "facts.json").write_text(facts.model_dump_json())
+        ready = cast("Ready", SimpleNamespace(rig=made, space=space))
+        listed = json.loads(rescue(ready, "list", "--json").stdout)
+        assert [len(each["root"]) for each in listed["hosts"]] == [2]
+        done = rescue(ready, "mount")
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        assert "pair" in space.run("cat", "/mnt/var/lib/hyper-nixos/handoff.json")
+        assert " /@log /mnt/var/log " in space.run("cat", "/proc/self/mountinfo")
+        assert rescue(ready, "unmount").returncode == Exit.ok
+        space.run("wipefs", "--all", f"{pair.disks[1].link}-part2")
+        refused = rescue(ready, "repair")
+        assert refused.returncode != Exit.ok
+        done = rescue(ready, "repair", "--format")
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        assert "part2: its file system can be mounted, and stays" in done.stdout
+        assert done.stdout.count("its file system can be mounted") == 1
+        assert "proved: GRUB's boot code" in done.stdout
+
+
+def partition(number: int, label: str, kind: str | None = "ext4") -> Partition:
+    return Partition(
+        number=number,
+        name=f"sda{number}",
+        start=number << 30,
+        size=1 << 30,
+        type_uuid=gpt.LINUX,
+        label=label,
+        filesystem=Filesystem(kind=kind, uuid=f"u{number}") if kind else None,
+    )
+
+
+def test_hosts_are_told_by_the_names_of_their_partitions() -> None:
+    def disk(name: str, *partitions: Partition) -> object:
+        return cases.blank_disk(
+            name=name, serial=name, wwn=None, by_id=(f"ata-{name}",), table="gpt", partitions=partitions
+        )
+
+    facts = cases.machine(
+        disk("sda", partition(1, "web-1-esp", "vfat"), partition(2, "web-1-root-1", "crypto_LUKS")),  # type: ignore[arg-type]
+        disk("sdb", partition(1, "web-1-esp-2", "vfat"), partition(2, "web-1-root-2", "crypto_LUKS")),  # type: ignore[arg-type]
+        disk("sdc", partition(1, "old-root"), partition(2, "data")),  # type: ignore[arg-type]
+    )
+    old, web = hosts(facts)
+    assert (old.name, old.encrypted, len(old.parts)) == ("old", False, 1)
+    assert (web.name, web.encrypted, [each.device for each in web.parts]) == (
+        "web-1",
+        True,
+        ["/dev/disk/by-id/ata-sda-part2", "/dev/disk/by-id/ata-sdb-part2"],
+    )
+    assert the_host((old, web), "old") is old
+    for name in (None, "nobody"):
+        with pytest.raises(HyperError, match="host"):
+            the_host((old, web), name)
