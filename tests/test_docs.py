@@ -37,6 +37,7 @@ ELSEWHERE = {
     r"age --decrypt .*": "on an installed host; tests/test_recovery_key.py reads sealed keys",
     r"hv media write .*": "writes to a stick; tests/test_media_write.py writes to loop devices",
     r"hv media try .* --disk .*": "boots until it is switched off; tests/test_media_try.py boots with an end",
+    r"hv security (phase --all|harden|confirm|relax)": "on an installed host; test_security_phase and _table run them",
     r"journalctl .*": "on an installed host",
 }
 """Commands, as regular expressions, that a test of a page does not run, and why."""

@@ -293,7 +293,7 @@ def phases(root: Path, file: str) -> list[Path]:
 def test_administrator_with_a_key_gets_in(home: Path, runner: Runner) -> None:
     found = login(home, runner)
     assert [line.split(":")[0] for line in found] == ["setup", "hardened"]
-    assert all("through SSH with 1 key(s)" in line for line in found)
+    assert all("over SSH, with 1 key(s)" in line for line in found)
     assert not list((home / "run").iterdir())
 
 
@@ -335,7 +335,7 @@ def _etc(file: str, old: str, new: str) -> object:
         (_hardened("ssh/authorized_keys.d/alice", "ssh-ed25519 AAAA broken\n"), "no usable key"),
         (_hardened("sudoers", "%wheel ALL=(ALL:ALL) SETENV: ALL\n"), "could not become root"),
         (_etc("passwd", "/run/current-system/sw/bin/bash", "/sbin/nologin"), "shell"),
-        (_etc("passwd", "alice", "bob"), "no such line"),
+        (_etc("passwd", "alice", "bob"), "no such account"),
         (_etc("group", "wheel:x:1:alice", "wheel:x:1:"), "wheel"),
         (_etc("shadow", "alice:!", "alice:"), "empty password"),
         (_etc("shadow", "alice:!", "alice:$1$abc$def"), "$1$"),

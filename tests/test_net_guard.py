@@ -16,21 +16,20 @@ from pathlib import Path
 import pytest
 
 from hv.firstrun.world import UNGUARDED, Clock, Journal, World
-from hv.net import processes
-from hv.net.guard import (
+from hv.guard import processes
+from hv.guard.guard import (
     CURRENT,
-    DESCRIPTION,
     PROFILES,
     ROOT,
     Change,
     Guard,
     When,
     decide,
-    newer_netdevs,
     objection,
 )
-from hv.net.processes import Road
-from hv.net.state import FOLDER, Outcome, Pending
+from hv.guard.processes import Road
+from hv.guard.state import FOLDER, Outcome, Pending
+from hv.net.description import DESCRIPTION, newer_netdevs
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
@@ -520,7 +519,7 @@ def connection(tmp_path: Path) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.root
 def test_a_real_connection_is_found(connection: tuple[str, ...]) -> None:
-    look = "import os, pathlib; from hv.net import processes as p; r = pathlib.Path('/'); print(p.road(r, p.read(r), os.getpid()))"
+    look = "import os, pathlib; from hv.guard import processes as p; r = pathlib.Path('/'); print(p.road(r, p.read(r), os.getpid()))"
     before = float(Path("/proc/uptime").read_text().split()[0])
     command = f"cd {Path.cwd()} && {sys.executable} -c \"import sys; sys.path.insert(0, '.'); {look}; print(p.somebody_over_ssh(p.read(r)))\""
     shown = subprocess.run(

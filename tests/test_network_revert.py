@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hv.net.state import FOLDER
+from hv.guard.state import FOLDER
 from installer.errors import Exit
 from tests.network.machine import ADDRESS, PATIENCE, SYSTEMS, Machine
 from tests.network.world import World
@@ -51,7 +51,7 @@ def on_lan(machine: Machine) -> Iterator[None]:
     """Each test begins on `lan`, with nothing waiting."""
     machine.give(SECONDS)
     yield
-    machine.at_console(f"systemctl stop hyper-nixos-network-revert.timer; rm -f {FOLDER}/*.json")
+    machine.at_console(f"systemctl stop hyper-nixos-guard-revert.timer; rm -f {FOLDER}/*.json")
     machine.at_console("ip link delete br0; ip link delete br1")
     machine.at_console(f"HV_NET_GUARD=off {SYSTEMS}/lan/bin/switch-to-configuration switch")
     machine.boot_next("lan")
@@ -113,7 +113,7 @@ def test_a_change_that_locks_out_goes_back(machine: Machine, action: str) -> Non
     assert waiting["permanent"] is (action == "switch")
     assert running(machine) == "lost"
     assert machine.default == ("lost" if action == "switch" else "lan")
-    assert (machine.root / "nix/var/nix/gcroots/hyper-nixos-network").readlink() == Path(SYSTEMS) / "lan"
+    assert (machine.root / "nix/var/nix/gcroots/hyper-nixos-guard").readlink() == Path(SYSTEMS) / "lan"
     machine.ssh_until(works=True)
     machine.wait('hv net status --json | grep -o \'"outcome": "reverted"\' | wc -l', "1")
     assert (running(machine), machine.default, machine.generation) == ("lan", "lan", "lan")
@@ -122,7 +122,7 @@ def test_a_change_that_locks_out_goes_back(machine: Machine, action: str) -> Non
     late = machine.ssh("sudo hv net confirm")
     assert late.returncode == Exit.failed
     assert "Too late" in late.stderr
-    assert not (machine.root / "nix/var/nix/gcroots/hyper-nixos-network").is_symlink()
+    assert not (machine.root / "nix/var/nix/gcroots/hyper-nixos-guard").is_symlink()
 
 
 def test_a_change_that_is_confirmed_stays(machine: Machine) -> None:
@@ -143,13 +143,13 @@ def test_a_change_that_is_confirmed_stays(machine: Machine) -> None:
     # Who was there before proves nothing: the old connection lives on, whatever the rules say of new ones.
     old = machine.ssh("sudo hv net confirm", *shared)
     assert old.returncode == Exit.failed
-    assert "older than the new network" in old.stderr
+    assert "older than the change" in old.stderr
     outlived = machine.at_console("hv net confirm")
     assert "neither from an SSH connection nor from a console" in outlived.stderr
     new = machine.ssh("sudo hv net confirm")
     assert (new.returncode, new.stderr) == (0, "")
     assert outcome(machine) == "confirmed"
-    assert machine.at_console("systemctl is-active hyper-nixos-network-revert.timer").stdout == "inactive\n"
+    assert machine.at_console("systemctl is-active hyper-nixos-guard-revert.timer").stdout == "inactive\n"
     machine.ssh("true", "-O", "exit", *shared)
     assert machine.ssh("sudo hv net confirm").stdout == "Nothing waits to be confirmed.\n"
     assert (running(machine), machine.default) == ("bridge", "bridge")
@@ -200,7 +200,7 @@ def test_a_power_cut_does_not_save_a_lost_network(machine: Machine) -> None:
     machine.cut_power()
     machine.start()
     assert running(machine) == "lost"
-    assert machine.at_console("systemctl is-active hyper-nixos-network-revert.timer").stdout == "active\n"
+    assert machine.at_console("systemctl is-active hyper-nixos-guard-revert.timer").stdout == "active\n"
     machine.ssh_until(works=True)
     machine.wait('hv net status --json | grep -o \'"outcome": "reverted"\' | wc -l', "1")
     assert (running(machine), machine.default) == ("lan", "lan")

@@ -34,7 +34,7 @@ BUDGETS: dict[str, tuple[float, str]] = {
         9.8,
         "root, once, asked by nobody: it grows disks, defines guests, and switches the system, which does everything",
     ),
-    "host/hyper-nixos-network.service": (
+    "host/hyper-nixos-guard.service": (
         REACHED,
         "root, at a switch and at boot, asked by nobody: it keeps a record and asks systemd for a timer",
     ),

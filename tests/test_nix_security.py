@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hv.security.table import KINDS
 from tests.nixeval import pages, phases
 from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate
 from tests.nixeval.phases import PROFILES, STATES
@@ -55,7 +56,7 @@ def test_page_shows_every_change() -> None:
     changes = json.loads(phases.GOLDEN.read_text())
     shown = pages.phases_page(changes)
     for kinds in changes.values():
-        assert kinds.keys() <= pages.KINDS.keys()
+        assert kinds.keys() <= KINDS.keys()
         assert all(f"`{name}`" in shown for names in kinds.values() for name in names)
 
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from hv.firstrun.world import Journal, World, to_json
-from hv.net import processes
-from hv.net.guard import Guard, When, unguarded
-from hv.net.state import Last, Pending
+from hv.guard import processes
+from hv.guard.guard import Guard, When, unguarded
+from hv.guard.state import FOLDER, Last, Pending, StateFolder
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
@@ -44,12 +44,12 @@ def parser() -> argparse.ArgumentParser:
         "--when", type=When, choices=list(When), default=When.remote, help="what has to be confirmed"
     )
     guard.add_argument("--seconds", type=int, default=600, metavar="SECONDS", help="how long a change has")
-    applied = verbs.add_parser("applied", help="for the unit hyper-nixos-network: the network is in force")
+    applied = verbs.add_parser("applied", help="for the unit hyper-nixos-guard: the new system is in force")
     for below in (guard, applied):
         below.add_argument(
             "--program", default=sys.argv[0], metavar="FILE", help="the hv that the timer runs"
         )
-    verbs.add_parser("revert", help="for the timer: go back")
+    verbs.add_parser("revert", help="for the timer: go back now")
     return top
 
 
@@ -91,8 +91,6 @@ def main(argv: list[str]) -> int:
 
 
 def _status(root: Path, *, as_json: bool) -> int:
-    from hv.net.state import FOLDER, StateFolder
-
     states = StateFolder(root / FOLDER.lstrip("/"))
     pending, last = states.pending(), states.last()
     if as_json:

@@ -1,23 +1,13 @@
 """Can an administrator still get in? Looked at, on the running host, for a configuration that is not in force yet."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from hv.firstrun.world import World
-from installer.answers.ssh_key import SshKey
 from installer.errors import Exit, HyperError
-from installer.logins import (
-    CLIENT,
-    Account,
-    Settings,
-    key_files,
-    parse_account,
-    parse_settings,
-    ssh_problems,
-    usable_keys,
-)
+from installer.execute.runner import Finished
+from installer.execute.ways_in import System, Ways, ways_in
 
 
 def require_way_in(world: World, administrators: tuple[str, ...], system: Path) -> tuple[str, ...]:
@@ -28,73 +18,37 @@ def require_way_in(world: World, administrators: tuple[str, ...], system: Path) 
     Raises:
         HyperError: there is none; says for each administrator what stands against it.
     """
-    ways: list[str] = []
-    obstacles: list[str] = []
-    for name in administrators:
-        account = read_account(world, name)
-        if account is None:
-            obstacles.append(f"{name}: there is no such account")
-            continue
-        if closed := tuple(_closed(world, account)):
-            obstacles += [f"{name}: {problem}" for problem in closed]
-            continue
-        if account.has_password:
-            ways.append(f"{name}: with a password at the console")
-        else:
-            obstacles.append(f"{name}: has no password for the console")
-        if problems := tuple(_ssh_problems(world, account, system)):
-            obstacles += [f"{name}: {problem}" for problem in problems]
-        else:
-            ways.append(f"{name}: over SSH")
-    if not ways:
+    found = ways(world, administrators, system)
+    said = tuple(way for each in found for way in each.said())
+    if not said:
         raise HyperError(
             "Nobody could log in as an administrator.",
-            why="; ".join(obstacles) or "the hand-off names no administrator",
+            why=obstacles(found) or "the hand-off names no administrator",
             remedy="Give one an SSH key or a password in /etc/nixos, rebuild, then `hv firstrun retry phase`.",
             code=Exit.lockout,
         )
-    return tuple(ways)
+    return said
 
 
-def read_account(world: World, name: str) -> Account | None:
-    """The user as the host has it now."""
-    files = (
-        world.path(f"/etc/{file}").read_text(encoding="utf-8", errors="replace")
-        for file in ("passwd", "group", "shadow")
-    )
-    return parse_account(name, *files)
+def ways(world: World, administrators: Sequence[str], system: Path) -> tuple[Ways, ...]:
+    """How each of them gets into that system."""
 
+    def run(argv: Sequence[str]) -> Finished:
+        # Not inside the root: a host is its own, and tests have their sshd outside.
+        outside = tuple(str(world.path(word)) if word.startswith(toplevel) else word for word in argv)
+        return world.attempt(outside, timeout=30)
 
-def _closed(world: World, account: Account) -> Iterator[str]:
-    """Why the account is of no use at all."""
-    yield from account.problems(world.clock.now().timestamp())
-    if not os.access(world.path(account.shell), os.X_OK):
-        yield f"has no shell that runs ({account.shell})"
-
-
-def _ssh_problems(world: World, account: Account, system: Path) -> Iterator[str]:
-    """Why nothing opens an SSH session in that system."""
-    config = system / "etc/ssh/sshd_config"
-    if not config.is_file():
-        yield "no SSH server is configured"
-        return
-    argv = ("sshd", "-T", "-f", str(config), "-C", f"user={account.name},{CLIENT}")
+    toplevel = f"/{system.relative_to(world.root.resolve())}"
+    own = world.path(f"{toplevel}/sw/bin/sshd")
+    sshd = str(own) if own.exists() else "sshd"
+    looked_at = System(world.root.resolve(), toplevel, sshd, run, world.clock.now().timestamp())
     with _privilege_folder(world):
-        done = world.attempt(argv, timeout=30)
-    if done.status:
-        yield f"sshd refuses its configuration ({done.stderr.strip()})"
-        return
-    settings = parse_settings(done.text)
-    yield from ssh_problems(account, settings, _keys(world, account, system, settings))
+        return tuple(ways_in(looked_at, name) for name in administrators)
 
 
-def _keys(world: World, account: Account, system: Path, settings: Settings) -> Iterator[SshKey]:
-    """Public keys where sshd will look: a file of /etc as that system has it, before what is in force now."""
-    for path in key_files(account, settings):
-        in_system = system / path.lstrip("/")
-        file = in_system if path.startswith("/etc/") and in_system.exists() else world.path(path)
-        if file.is_file():
-            yield from usable_keys(file.read_text(encoding="utf-8", errors="replace"))
+def obstacles(found: Sequence[Ways]) -> str:
+    """What stands against whom."""
+    return "; ".join(f"{each.name}: {problem}" for each in found for problem in each.against)
 
 
 @contextmanager

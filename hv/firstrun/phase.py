@@ -12,11 +12,15 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hv.firstrun.logins import require_way_in
 from hv.firstrun.world import UNGUARDED, World, to_json, write_atomically
 from installer.errors import HyperError
 from installer.handoff import Handoff
+
+if TYPE_CHECKING:
+    from installer.answers.model import SecurityProfile
 
 PHASE_FILE = "/var/lib/hyper-nixos/phase.json"
 """Which phase was reached, when, and with which system."""
@@ -66,17 +70,7 @@ class PhaseJob:
                 world.warn("nobody could log in after the switch: going back to phase setup")
                 _switch(world, _resolved(world, PROFILE))
                 raise
-        write_atomically(
-            world.path(PHASE_FILE),
-            to_json(
-                {
-                    "version": 1,
-                    "phase": HARDENED,
-                    "system": str(target),
-                    "since": world.clock.now().isoformat(),
-                }
-            ),
-        )
+        note(world, HARDENED, str(target))
         if target != _resolved(world, PROFILE):
             _declare(world)
 
@@ -98,22 +92,45 @@ class PhaseJob:
 
 def _declare(world: World) -> None:
     """Say it in /etc/nixos too, so that the next rebuild keeps the phase; a file that a person changed is left alone."""
-    # Templates and the serialiser cost more to import than everything else here: only the last job needs them.
-    from installer.answers.model import Phase
+    wanted, found = declaration_for(world, HARDENED)
+    if wanted is None:
+        world.warn(
+            f"the next nixos-rebuild makes phase setup the default again: {DECLARATION} is not as the installer wrote "
+            'it, so it was left alone; set hypervisor.phase = "hardened" there to stay'
+        )
+    elif wanted != found:
+        write_atomically(world.path(DECLARATION), wanted)
+        world.say(f"{DECLARATION} declares phase {HARDENED}: the next nixos-rebuild keeps it")
+
+
+def declaration_for(
+    world: World, phase: str, profile: "SecurityProfile | None" = None
+) -> tuple[str | None, str | None]:
+    """What /etc/nixos/phase.nix becomes, and what it is: the first is None where it is not as we write it.
+
+    A profile that stands there stays, unless another is given.
+    """
+    # Templates and the serialiser cost more to import than everything else here: only who changes the phase needs them.
+    from installer.answers.model import SECURITY_PROFILES, Phase
     from installer.render.host import phase_file
     from installer.render.templates import load_templates
 
     templates = load_templates()
     declaration = world.path(DECLARATION)
     found = declaration.read_text(encoding="utf-8") if declaration.is_file() else None
-    if found == phase_file(Phase.setup, templates):
-        write_atomically(declaration, phase_file(Phase.hardened, templates))
-        world.say(f"{DECLARATION} declares phase {HARDENED}: the next nixos-rebuild keeps it")
-    elif found != phase_file(Phase.hardened, templates):
-        world.warn(
-            f"the next nixos-rebuild makes phase setup the default again: {DECLARATION} is not as the installer wrote "
-            'it, so it was left alone; set hypervisor.phase = "hardened" there to stay'
-        )
+    for each in Phase:
+        for stands in (None, *SECURITY_PROFILES):
+            if found == phase_file(each, templates, stands):
+                return phase_file(Phase(phase), templates, profile or stands), found
+    return None, found
+
+
+def note(world: World, phase: str, system: str) -> None:
+    """Remember which phase was reached."""
+    since = world.clock.now().isoformat()
+    write_atomically(
+        world.path(PHASE_FILE), to_json({"version": 1, "phase": phase, "system": system, "since": since})
+    )
 
 
 def _hardened_system(world: World) -> Path:
@@ -155,7 +172,7 @@ def _differences(world: World, target: Path) -> list[str]:
         wrong.append(f"{CURRENT} is {current}")
     if not world.path(PHASE_FILE).is_file():
         wrong.append(f"{PHASE_FILE} is missing")
-    wrong += _kernel_settings(world, target / "etc/sysctl.d/60-nixos.conf")
+    wrong += kernel_settings(world, target / "etc/sysctl.d/60-nixos.conf")
     default = boot_default(world)
     if default is None:
         world.warn("which system boots next cannot be read from the boot loader's files")
@@ -164,7 +181,7 @@ def _differences(world: World, target: Path) -> list[str]:
     return wrong
 
 
-def _kernel_settings(world: World, file: Path) -> list[str]:
+def kernel_settings(world: World, file: Path) -> list[str]:
     """Settings of a sysctl.d(5) file that /proc/sys reads back otherwise."""
     wrong = []
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []

@@ -1,1 +1,1 @@
-"""Changes of the network that take themselves back unless somebody confirms them through the new network."""
+"""What a host's network is, and which changes of it have to be confirmed."""

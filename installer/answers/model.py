@@ -14,7 +14,7 @@ from ipaddress import (
     ip_interface,
     ip_network,
 )
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -780,12 +780,17 @@ class Phase(StrEnum):
     """Keys only, least exposure."""
 
 
+SecurityProfile = Literal["development", "balanced", "strict", "paranoid"]
+SECURITY_PROFILES: tuple[SecurityProfile, ...] = get_args(SecurityProfile)
+"""Mildest first."""
+
+
 class SecurityAnswers(Frozen):
     """Security."""
 
     phase: Phase = Phase.setup
     """Phase to end in; `hardened` is raised by the last first-run job."""
-    profile: Literal["development", "balanced", "strict", "paranoid"] = "balanced"
+    profile: SecurityProfile = "balanced"
     """How far phase hardened goes; each holds everything of the one before."""
 
 

@@ -1,34 +1,19 @@
 """Before rebooting: can an administrator log in, and become root? Looked at in the installed system, in every phase."""
 
 import contextlib
-import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from installer.answers.ssh_key import SshKey
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.files import within
 from installer.execute.nix_store import profile_toplevel
-from installer.execute.runner import Runner
+from installer.execute.runner import Finished, Runner
 from installer.execute.target import run_inside
-from installer.logins import (
-    CLIENT,
-    WHEEL,
-    Account,
-    Settings,
-    key_files,
-    parse_account,
-    parse_settings,
-    ssh_problems,
-    usable_keys,
-)
+from installer.execute.ways_in import System, ways_in
 from installer.plan.checks import LoginProof
-
-_SUDO_RULE = re.compile(r"^(\S+)\s+\S+\s*=\s*(?:\([^)]*\))?\s*(.*)$", re.MULTILINE)
-"""Who, and what with which tags (sudoers(5))."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +27,7 @@ class Phase:
 
 
 def prove_login(runner: Runner, check: LoginProof) -> Evidence:
-    """At least one administrator gets in and can become root, in every phase.
+    """At least one administrator gets in and can become root, in every phase, and whoever has SSH keys by them.
 
     Raises:
         Wrong: nobody does; says for each administrator and way what stands against it.
@@ -50,19 +35,22 @@ def prove_login(runner: Runner, check: LoginProof) -> Evidence:
     root = Path(check.root)
     evidence: list[str] = []
     for phase in _phases(root):
-        ways: list[str] = []
-        against: list[str] = []
         with _host_key(runner, root) as key:
-            for name in check.administrators:
-                found, problems = _ways_in(runner, root, phase, name, key)
-                ways += found
-                against += [f"{name}: {problem}" for problem in problems]
+            found = [ways_in(_system(runner, root, phase, key), name) for name in check.administrators]
+        for each in found:
+            keys_refused = each.keys and not each.ssh
+            ensure(
+                not keys_refused,
+                f"{each.name}'s SSH keys admitted in phase {phase.name}",
+                "; ".join(each.against),
+            )
+        against = [f"{each.name}: {problem}" for each in found for problem in each.against]
         ensure(
-            bool(ways),
+            any(each.any for each in found),
             f"an administrator who can log in, in phase {phase.name}",
             "; ".join(against) or "none",
         )
-        evidence += [f"{phase.name}: {way}" for way in ways]
+        evidence += [f"{phase.name}: {way}" for each in found for way in each.said()]
     return tuple(evidence)
 
 
@@ -74,65 +62,12 @@ def _phases(root: Path) -> Iterator[Phase]:
         yield Phase(each.name, "/" + str(within(root, "/" + str(each.relative_to(root))).relative_to(root)))
 
 
-def _ways_in(runner: Runner, root: Path, phase: Phase, name: str, key: str) -> tuple[list[str], list[str]]:
-    """How this person gets in during this phase, and what stands against the other ways."""
-    account = _account(root, name)
-    if account is None:
-        return [], ["no such line in the target's /etc/passwd"]
-    problems = list(_account_problems(root, phase, account))
-    if problems:
-        return [], problems
-    ways = [f"{name} at the console with a password"] if account.has_password else []
-    if not account.has_password:
-        problems.append("no password for the console")
-    if within(root, f"{phase.toplevel}/etc/ssh/sshd_config").is_file():
-        settings = _sshd_settings(runner, root, phase, account, key)
-        keys = tuple(_keys(root, phase, account, settings))
-        reasons = list(ssh_problems(account, settings, keys))
-        if reasons:
-            ensure(not keys, f"{name}'s SSH keys admitted in phase {phase.name}", "; ".join(reasons))
-            problems += reasons
-        else:
-            how = f"{len(keys)} key(s)" if keys else "a password"
-            ways.append(f"{name} through SSH with {how} (`sshd -T` of the system itself)")
-    else:
-        problems.append("no SSH server")
-    return ways, problems
+def _system(runner: Runner, root: Path, phase: Phase, key: str | None) -> System:
+    def run(argv: Sequence[str]) -> Finished:
+        return run_inside(runner, root, argv)
 
-
-def _account(root: Path, name: str) -> Account | None:
-    texts = []
-    for file in ("passwd", "group", "shadow"):
-        path = within(root, f"/etc/{file}")
-        ensure(path.is_file(), f"the target's /etc/{file} (activation makes it)", "no such file")
-        texts.append(path.read_text())
-    return parse_account(name, *texts)
-
-
-def _account_problems(root: Path, phase: Phase, account: Account) -> Iterator[str]:
-    yield from account.problems(time.time())
-    shell = within(root, account.shell.replace("/run/current-system", phase.toplevel, 1))
-    if not shell.is_file():
-        yield f"its shell {account.shell} does not exist"
-    rules = within(root, f"{phase.toplevel}/etc/sudoers")
-    if rules.is_file() and not account.has_password:
-        found = _SUDO_RULE.finditer(rules.read_text())
-        granted = [match[2] for match in found if match[1] in {f"%{WHEEL}", account.name}]
-        if not granted or "NOPASSWD" not in granted[-1]:  # the last rule that fits decides
-            yield "sudo asks for a password, and it has none: it could not become root"
-
-
-def _sshd_settings(runner: Runner, root: Path, phase: Phase, account: Account, key: str) -> Settings:
-    """What the phase's own sshd makes of its configuration for this account (sshd(8), -T and -C)."""
-    configuration = within(root, f"{phase.toplevel}/etc/ssh/sshd_config")
-    argv = [
-        _program(root, phase, "sshd"),
-        "-T",
-        *("-f", "/" + str(configuration.relative_to(root))),
-        *("-h", key),
-        *("-C", f"user={account.name},{CLIENT}"),
-    ]
-    return parse_settings(run_inside(runner, root, argv).text)
+    sshd = _program(root, phase, "sshd") if key else ""
+    return System(root, phase.toplevel, sshd, run, time.time(), key)
 
 
 def _program(root: Path, phase: Phase, name: str) -> str:
@@ -143,11 +78,11 @@ def _program(root: Path, phase: Phase, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _host_key(runner: Runner, root: Path) -> Iterator[str]:
+def _host_key(runner: Runner, root: Path) -> Iterator[str | None]:
     """A host key for the test alone: sshd -T wants one, and the host makes its own at first boot."""
     toplevel = profile_toplevel(root)
     if not within(root, f"{toplevel}/etc/ssh/sshd_config").is_file():
-        yield ""
+        yield None
         return
     folder = within(root, "/run") / "hv-login-proof"
     privileges = within(root, "/run") / "sshd"  # sshd's empty folder on systems that make it at boot
@@ -164,19 +99,3 @@ def _host_key(runner: Runner, root: Path) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
         if made:
             privileges.rmdir()
-
-
-def _keys(root: Path, phase: Phase, account: Account, settings: Settings) -> Iterator[SshKey]:
-    """Public keys where sshd will look for them."""
-    for path in key_files(account, settings):
-        for place in _places(root, phase, path):
-            if place.is_file():
-                yield from usable_keys(place.read_text())
-                break
-
-
-def _places(root: Path, phase: Phase, path: str) -> Iterator[Path]:
-    """A file of /etc as this phase has it, before what activation of the first phase put there."""
-    if path.startswith("/etc/"):
-        yield within(root, f"{phase.toplevel}{path}")
-    yield within(root, path)

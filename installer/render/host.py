@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from installer.answers.model import Answers, Phase
+from installer.answers.model import Answers, Phase, SecurityProfile
 from installer.facts import Facts
 from installer.medium import Medium
 from installer.plan.model import Plan
@@ -76,9 +76,10 @@ def render(facts: Facts, answers: Answers, plan: Plan, medium: Medium, templates
     return RenderedHost(MappingProxyType(dict(sorted(files.items()))), needed_secrets(answers))
 
 
-def phase_file(chosen: Phase, templates: Templates) -> str:
-    """phase.nix. Every host is installed in phase setup; the first run writes this anew when it raises the phase."""
-    return _module("The phase that the host boots into.", phase(chosen), templates)
+def phase_file(chosen: Phase, templates: Templates, profile: SecurityProfile | None = None) -> str:
+    """phase.nix. Every host is installed in phase setup; who raises the phase writes this anew, with a profile that takes
+    the place of hypervisor.nix' one where another was asked for."""
+    return _module("The phase that the host boots into.", phase(chosen, profile), templates)
 
 
 def needed_secrets(answers: Answers) -> tuple[NeededSecret, ...]:

@@ -1,15 +1,16 @@
 """The two phases as files: each is a whole, and one word in phase.nix says which one the host boots into."""
 
-from installer.answers.model import Answers, Phase
+from installer.answers.model import Answers, Phase, SecurityProfile
 from installer.render.nix import Nix, Path, force
 from installer.render.users import openssh_settings
 
 OTHER = {Phase.setup: Phase.hardened, Phase.hardened: Phase.setup}
 
 
-def phase(chosen: Phase) -> dict[str, Nix]:
-    """phase.nix: what changes when the phase is raised for good."""
-    return {"imports": [Path(f"./phases/{chosen.value}.nix")]}
+def phase(chosen: Phase, profile: SecurityProfile | None) -> dict[str, Nix]:
+    """phase.nix: what changes when the phase is raised for good; with another profile than hypervisor.nix has, if asked."""
+    imports: dict[str, Nix] = {"imports": [Path(f"./phases/{chosen.value}.nix")]}
+    return imports | ({"hypervisor": {"security": {"profile": force(profile)}}} if profile else {})
 
 
 def phase_module(answers: Answers, declared: Phase) -> dict[str, Nix]:

@@ -25,7 +25,7 @@ PATIENCE = 60.0
 ADDRESS = "10.1.0.1"
 SYSTEMS = "/nix/store"
 PROFILES = "/nix/var/nix/profiles"
-ALWAYS_ON = ("systemd-networkd.service", "nftables.service", "ssh.service", "hyper-nixos-network.service")
+ALWAYS_ON = ("systemd-networkd.service", "nftables.service", "ssh.service", "hyper-nixos-guard.service")
 NSPAWN = ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe")
 BEFORE_ALL = f"""[Unit]
 Description=What stage 2 of NixOS does at boot
@@ -135,12 +135,17 @@ class Machine:
         self._want("sysinit.target", "stage-2.service")
         for unit in ALWAYS_ON:
             self._want("multi-user.target", unit)
-        for name, text in committed_systems().items():
-            self._system(name, json.loads(text))
-        for number, name in enumerate(committed_systems(), 1):
-            self._link(f"{PROFILES}/system-{number}-link", f"{SYSTEMS}/{name}")
+        for name, text in self.systems().items():
+            self.system(name, json.loads(text))
+        for number, name in enumerate(self.systems(), 1):
+            self.link(f"{PROFILES}/system-{number}-link", f"{SYSTEMS}/{name}")
 
-    def _system(self, name: str, said: dict[str, Any]) -> None:
+    def systems(self) -> dict[str, str]:
+        """Name to what each system says of its network, as JSON."""
+        return committed_systems()
+
+    def system(self, name: str, said: dict[str, Any]) -> None:
+        """The folder of a system."""
         place = f"{SYSTEMS}/{name}"
         network = said["network"]
         self.write(f"{place}/etc/hyper-nixos/network.json", json.dumps(network))
@@ -155,9 +160,11 @@ class Machine:
         self.write(f"{place}/ruleset", "".join(rules))
         check = said["check"].replace("@hv@", "/usr/local")
         self.write(f"{place}/pre-switch-checks", f"#!/bin/bash\nset -eu\n{check}", 0o755)
-        # NixOS's own programs are not here, and the one of this checkout may lie in somebody's home.
-        unit = re.sub(r"^(Environment|ProtectHome)=.*\n", "", said["unit"], flags=re.MULTILINE)
-        self.write("/etc/systemd/system/hyper-nixos-network.service", unit.replace("@hv@", "/usr/local"))
+        # NixOS's own programs are not here, and the one of this checkout may lie in somebody's home. A container's boot_id
+        # is mounted over the kernel's, and what makes /proc anew for a unit takes it away.
+        left_out = "Environment|ProtectControlGroups|ProtectHome|ProtectKernelTunables"
+        unit = re.sub(rf"^({left_out})=.*\n", "", said["unit"], flags=re.MULTILINE)
+        self.write("/etc/systemd/system/hyper-nixos-guard.service", unit.replace("@hv@", "/usr/local"))
         self.write(f"{place}/bin/switch-to-configuration", STAND_IN.read_text(), 0o755)
 
     def empty(self, *paths: str) -> None:
@@ -177,29 +184,30 @@ class Machine:
         """A file of the machine."""
         return (self.root / path.lstrip("/")).read_text()
 
-    def _link(self, path: str, target: str) -> None:
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link of the machine."""
         place = self.root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(target)
 
     def _want(self, target: str, unit: str) -> None:
-        self._link(f"/etc/systemd/system/{target}.wants/{unit}", f"../{unit}")
+        self.link(f"/etc/systemd/system/{target}.wants/{unit}", f"../{unit}")
 
     def give(self, seconds: int) -> None:
         """How long changes have from now on."""
-        for name in committed_systems():
+        for name in self.systems():
             place = f"{SYSTEMS}/{name}/pre-switch-checks"
             self.write(place, re.sub(r"--seconds \d+", f"--seconds {seconds}", self.read(place)), 0o755)
 
     def boot_next(self, name: str) -> None:
         """What the boot loader starts, and the profile's generation."""
-        number = list(committed_systems()).index(name) + 1
+        number = list(self.systems()).index(name) + 1
         for path, target in (
             (f"{PROFILES}/system", f"system-{number}-link"),
             (f"{PROFILES}/default", f"{SYSTEMS}/{name}"),
         ):
             (self.root / path.lstrip("/")).unlink(missing_ok=True)
-            self._link(path, target)
+            self.link(path, target)
 
     @property
     def default(self) -> str:

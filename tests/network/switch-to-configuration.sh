@@ -15,6 +15,8 @@ activate() {
     mkdir -p /run/sshd
     ln -sfn "$system" /run/current-system.new
     mv -T /run/current-system.new /run/current-system
+    # /etc/ssh/sshd_config leads to the system's own, where it has one.
+    [ ! -e "$system/etc/ssh/sshd_config" ] || systemctl --no-block try-reload-or-restart ssh.service || true
 }
 
 if [ "$action" = stage-2 ]; then
@@ -29,6 +31,9 @@ fi
 case $action in switch | boot)
     ln -sfn "$system" /nix/var/nix/profiles/default.new
     mv -T /nix/var/nix/profiles/default.new /nix/var/nix/profiles/default
+    mkdir -p /boot/loader/entries
+    printf 'title x\noptions init=%s/init quiet\n' "$system" >"/boot/loader/entries/$(basename "$system").conf"
+    printf 'default %s.conf\n' "$(basename "$system")" >/boot/loader/loader.conf
     ;;
 esac
 [ "$action" != boot ] || exit 0

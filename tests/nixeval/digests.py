@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hv.security.table import changed
 from installer.answers.model import Tier
 from tests.nixeval import hosts
 from tests.nixeval.cases import CASES, inputs, rendered_on
 from tests.nixeval.host import evaluate_flake_host
 from tests.nixeval.nix import REPOSITORY, EvaluationError
-from tests.nixeval.phases import Values, changed
+from tests.nixeval.phases import Values
 from tests.nixeval.units import name_store_paths
 
 GOLDEN = REPOSITORY / "tests/golden/digests"

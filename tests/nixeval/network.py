@@ -76,7 +76,7 @@ SYSTEM = """
 host: {
   network = builtins.fromJSON host.config.environment.etc."hyper-nixos/network.json".text;
   check = host.config.system.preSwitchChecks.hyper-nixos-network;
-  unit = host.config.systemd.units."hyper-nixos-network.service".text;
+  unit = host.config.systemd.units."hyper-nixos-guard.service".text;
 }
 """
 SELECT = """

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from hv.security.table import KINDS
 from tests.nixeval.features import features_page
 from tests.nixeval.nix import REPOSITORY
 from tests.nixeval.phases import GOLDEN, STATES, Values
@@ -16,22 +17,6 @@ REFERENCE = REPOSITORY / "docs/reference"
 ROLES = REPOSITORY / "nix/modules/privileges/roles.json"
 FORBIDDEN = ROLES.with_name("forbidden-groups.json")
 
-KINDS = {
-    "accounts": ("Accounts", "at once"),
-    "apparmor": ("AppArmor profiles", "by the next boot"),
-    "audit": ("Audit rules", "at once; once locked, by the next boot"),
-    "auditing": ("Auditing", "at once; once locked, by the next boot"),
-    "blacklisted": ("Modules that are not loaded by themselves", "at once"),
-    "firewall": ("Firewall", "at once"),
-    "kernel": ("Kernel parameters", "by the next boot"),
-    "locked": ("Loading of modules ends after boot", "by the next boot"),
-    "preloaded": ("Modules loaded at boot", "by the next boot"),
-    "setuid": ("Programs with more rights than their caller", "at once"),
-    "ssh": ("SSH server", "at once, for new connections"),
-    "sudo": ("sudo", "at once"),
-    "sysctl": ("Kernel settings", "by the next boot"),
-}
-"""Kind of a change: its title, and what takes it back when the phase or profile is lowered."""
 LISTS = {"audit", "blacklisted", "kernel", "preloaded", "setuid"}
 """Kinds whose names say everything."""
 TITLES = {

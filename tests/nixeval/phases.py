@@ -13,6 +13,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from hv.security.table import changed
 from tests.nixeval.host import MODULES, evaluate
 from tests.nixeval.nix import REPOSITORY
 from tests.nixeval.units import EXAMPLE, name_store_paths
@@ -35,33 +36,13 @@ SELECT = (
 host:
 let
   inherit (host.pkgs) lib;
-  names = list: lib.genAttrs list (_: true);
-  # Plain values, by the names that a person would look for.
-  of = config: {
-    accounts = { inherit (config.users) mutableUsers; };
-    apparmor = lib.mapAttrs (_: policy: policy.state) config.security.apparmor.policies;
-    audit = names config.security.audit.rules;
-    auditing = { inherit (config.security.audit) backlogLimit enable failureMode; daemon = config.security.auditd.enable; };
-    blacklisted = names config.boot.blacklistedKernelModules;
-    firewall = {
-      inherit (config.networking.firewall) allowPing enable logRefusedConnections;
-    } // lib.filterAttrs (_: value: value != null) (
-      builtins.intersectAttrs { forwardPolicy = null; logRefused = null; rateLimitSSH = null; }
-        (config.hypervisor.network.firewall or { })
-    );
-    kernel = names config.boot.kernelParams;
-    locked = { modules = config.security.lockKernelModules; };
-    preloaded = names config.boot.kernelModules;
-    setuid = names (lib.attrNames (lib.filterAttrs (_: wrapper: wrapper.enable) config.security.wrappers));
-    ssh = lib.filterAttrs (_: value: value != null) config.services.openssh.settings;
-    sudo = { sudo = config.security.sudo.enable; sudo-rs = config.security.sudo-rs.enable; };
-    sysctl = lib.filterAttrs (_: value: value != null) config.boot.kernel.sysctl;
-  };
+  of = config: config.hypervisor.security.description.table;
   files = config: {
     "audit.rules" = lib.concatLines config.security.audit.rules;
     "auditd.conf" = config.environment.etc."audit/auditd.conf".text;
     "polkit.rules" = config.environment.etc."polkit-1/rules.d/10-nixos.rules".text;
     "qemu.apparmor" = config.security.apparmor.policies.hyper-nixos-qemu.profile or "";
+    "security.json" = config.environment.etc."hyper-nixos/security.json".text;
     "sshd_config.json" = builtins.toJSON (
       lib.filterAttrs (_: value: value != null) config.services.openssh.settings
     );
@@ -93,19 +74,6 @@ in
 )
 
 Values = dict[str, dict[str, Any]]
-
-
-def changed(before: Values, after: Values) -> Values:
-    """What `after` has otherwise than `before`, kind by kind; null for what is gone."""
-    kinds = {
-        kind: {
-            name: after[kind].get(name)
-            for name in sorted(before[kind].keys() | after[kind].keys())
-            if before[kind].get(name) != after[kind].get(name)
-        }
-        for kind in after
-    }
-    return {kind: names for kind, names in kinds.items() if names}
 
 
 @cache

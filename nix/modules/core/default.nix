@@ -24,6 +24,7 @@ in
   imports = [
     ./features.nix
     ./first-run.nix
+    ./guard.nix
     ./tiers.nix
   ];
 

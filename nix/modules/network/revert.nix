@@ -1,4 +1,4 @@
-# A change made remotely takes itself back unless it is confirmed (hv/net). NixOS's check before a switch arms the timer;
+# A change made remotely takes itself back unless it is confirmed (hv/guard). NixOS's check before a switch arms the timer;
 # what runs then is remembered as a whole system, to which the timer goes back.
 {
   config,
@@ -58,51 +58,5 @@ in
       ${cfg.package}/bin/hv net guard "''${1-}" "''${2-}" --when ${revert.when} --seconds ${toString revert.seconds} \
         --program ${cfg.package}/bin/hv
     '';
-
-    # Every switch starts what multi-user.target wants and is not active: after nftables and networkd have the new
-    # configuration, and at boot, where the timer is gone.
-    systemd.services.hyper-nixos-network = {
-      description = "A change of the network waits to be confirmed";
-      documentation = [ "man:hv-net(1)" ];
-      unitConfig.ConditionPathExists = "/var/lib/hyper-nixos/network/pending.json";
-      wantedBy = [ "multi-user.target" ];
-      after = [
-        "network.target"
-        "nftables.service"
-        "sshd.service"
-        "systemd-networkd.service"
-      ];
-      serviceConfig = {
-        Type = "oneshot";
-        ExecStart = "${cfg.package}/bin/hv net applied --program ${cfg.package}/bin/hv";
-        StateDirectory = "hyper-nixos/network";
-        LogsDirectory = "hyper-nixos";
-        LogsDirectoryMode = "0750";
-        # It reads what runs, keeps its record, and asks systemd for a timer; it does not go back itself.
-        CapabilityBoundingSet = "";
-        LockPersonality = true;
-        MemoryDenyWriteExecute = true;
-        NoNewPrivileges = true;
-        PrivateDevices = true;
-        PrivateNetwork = true;
-        PrivateTmp = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHome = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectSystem = "strict";
-        ReadWritePaths = [ "-/nix/var/nix/gcroots" ];
-        RestrictAddressFamilies = [ "AF_UNIX" ];
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
-        SystemCallArchitectures = "native";
-        SystemCallFilter = [ "@system-service" ];
-        UMask = "0022";
-      };
-    };
   };
 }

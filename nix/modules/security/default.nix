@@ -30,6 +30,7 @@ in
     ./accounts.nix
     ./apparmor.nix
     ./audit.nix
+    ./description.nix
     ./firewall.nix
     ./kernel.nix
     ./modules.nix

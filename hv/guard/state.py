@@ -1,6 +1,7 @@
 """What is remembered of a change that nobody has confirmed yet, and how the last one ended."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,8 +15,30 @@ from hv.firstrun.world import sync_folder, to_json, write_atomically
 from installer.errors import Exit, HyperError
 from installer.frozen import Frozen
 
-FOLDER = "/var/lib/hyper-nixos/network"
+FOLDER = "/var/lib/hyper-nixos/guard"
 """On the host."""
+
+
+class Kind(StrEnum):
+    """What a change is of."""
+
+    network = "network"
+    """A switch, by whatever means, to a system with another network."""
+    phase = "phase"
+    """The phase, by `hv security harden`."""
+    configuration = "configuration"
+    """The declaration, by `hv setup`."""
+
+
+class Staged(Frozen):
+    """A file of the declaration that is put in place when the change is confirmed."""
+
+    path: str
+    """Below /etc/nixos."""
+    text: str
+    """What it becomes."""
+    base: str | None
+    """SHA-256 of the file as the change found it; None: there was none. A file that somebody changed since is left alone."""
 
 
 class Pending(Frozen):
@@ -23,10 +46,12 @@ class Pending(Frozen):
 
     version: Literal[1] = 1
     """Format."""
+    kind: Kind = Kind.network
+    """What it is of."""
     previous: str
-    """Toplevel to go back to: the last one whose network somebody had come through."""
+    """Toplevel to go back to: the last one that somebody had come through."""
     incoming: str
-    """Toplevel that changed the network."""
+    """Toplevel that took over."""
     made: tuple[str, ...] = ()
     """Interfaces that it, or a change before it that nobody confirmed either, makes: networkd never removes any."""
     permanent: bool
@@ -36,22 +61,30 @@ class Pending(Frozen):
     boot: str
     """The kernel's boot_id while it waits."""
     applied: float | None = None
-    """When the new network was in force, seconds since boot; before that nothing can be confirmed."""
+    """When the new system was in force, seconds since boot; before that nothing can be confirmed."""
     until: datetime
     """When it goes back."""
     returning: bool = False
     """Whether going back has begun: there is no confirming any more."""
+    keeping: bool = False
+    """Whether it is confirmed and being made permanent: there is no going back any more."""
+    staged: tuple[Staged, ...] = ()
+    """What the declaration becomes."""
+    who: str | None = None
+    """Who made it."""
+    what: str | None = None
+    """In words, for people and for the history."""
 
 
 class Outcome(StrEnum):
     """How a change ended."""
 
     confirmed = "confirmed"
-    """Somebody came through the new network and said so."""
+    """Somebody came through the new system and said so."""
     reverted = "reverted"
-    """Time was up: the previous system runs again."""
+    """Time was up, or somebody asked: the previous system runs again."""
     rebooted = "rebooted"
-    """The machine was started anew, into the previous network."""
+    """The machine was started anew, into the previous system."""
     same = "same"
     """When time was up, the previous network was in force already."""
     failed = "failed"
@@ -63,6 +96,8 @@ class Last(Frozen):
 
     version: Literal[1] = 1
     """Format."""
+    kind: Kind = Kind.network
+    """What it was of."""
     outcome: Outcome
     """How it ended."""
     at: datetime
@@ -70,7 +105,7 @@ class Last(Frozen):
     previous: str
     """The toplevel from before it."""
     incoming: str
-    """The toplevel that changed the network."""
+    """The toplevel that took over."""
     why: str | None = None
     """What went wrong."""
 
@@ -93,7 +128,7 @@ class StateFolder:
             raise HyperError(
                 "The record of the change that waits is damaged.",
                 why=f"{self.pending_file}: {error.error_count()} errors",
-                remedy=f"If the network is as you want it, remove {self.pending_file}.",
+                remedy=f"If the host is as you want it, remove {self.pending_file}.",
             ) from error
 
     def last(self) -> Last | None:
@@ -114,17 +149,22 @@ class StateFolder:
         sync_folder(self.folder)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """One at a time; the kernel drops the lock when its holder dies."""
+    def lock(self, patience: float = 0) -> Iterator[None]:
+        """One at a time; the kernel drops the lock when its holder dies. `patience`: seconds to wait for it."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + patience
         with (self.folder / ".lock").open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise HyperError(
-                    "The network is being changed right now.",
-                    why=f"another process holds {self.folder / '.lock'}: it is probably going back",
-                    remedy="Look with `hv net status` in a moment.",
-                    code=Exit.busy,
-                ) from error
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() >= deadline:
+                        raise HyperError(
+                            "The host is being changed right now.",
+                            why=f"another process holds {self.folder / '.lock'}: it is probably going back",
+                            remedy="Look with `hv net status` in a moment.",
+                            code=Exit.busy,
+                        ) from error
+                    time.sleep(0.5)
             yield

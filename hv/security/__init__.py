@@ -1,0 +1,1 @@
+"""The two phases of a host, and how well it is protected."""

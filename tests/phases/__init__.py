@@ -1,0 +1,1 @@
+"""A machine in two phases, with a real systemd, sshd and sudo."""
