@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --disk --expect --facter --facts --folder --forget --hook --host --identity --kernel-argument --key --key-file --listen --machine --medium --memory --mirror --network --output --passphrase --password-hash-file --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --source --ssh-key --state --timeout --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --disk --expect --facter --facts --folder --forget --hook --host --identity --kernel-argument --key --key-file --listen --machine --medium --memory --mirror --network --output --passphrase --password-hash-file --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --source --ssh-key --state --timeout --when
 
 complete -c hv -e
 complete -c hv -f
@@ -263,11 +263,28 @@ complete -c hv -n '_shtab_hv_using net guard' -s h -l help -d 'show this help me
 complete -c hv -n '_shtab_hv_using net guard' -l when -xka "remote always never" -d 'what has to be confirmed'
 complete -c hv -n '_shtab_hv_using net guard' -l seconds -x -d 'how long a change has'
 complete -c hv -n '_shtab_hv_using net guard' -l program -xka "(__fish_complete_path (commandline -ct))" -d 'the hv that the timer runs'
-complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a applied -d 'for the unit hyper-nixos-network: the network is in force'
+complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a applied -d 'for the unit hyper-nixos-guard: the new system is in force'
 complete -c hv -n '_shtab_hv_using net applied' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using net applied' -l program -xka "(__fish_complete_path (commandline -ct))" -d 'the hv that the timer runs'
-complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a revert -d 'for the timer: go back'
+complete -c hv -n '_shtab_hv_using net; and test $_shtab_hv_npos -eq 0' -a revert -d 'for the timer: go back now'
 complete -c hv -n '_shtab_hv_using net revert' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a security -d 'See and change the phase, and check the protection'
+complete -c hv -n '_shtab_hv_using security' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using security' -l root -xka "(__fish_complete_directories)" -d 'look up the host'"'"'s files below DIR'
+complete -c hv -n '_shtab_hv_using security; and test $_shtab_hv_npos -eq 0' -a phase -d 'show where the host stands, and what the other phase changes'
+complete -c hv -n '_shtab_hv_using security phase' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using security phase' -l all -d 'each difference, not only how many'
+complete -c hv -n '_shtab_hv_using security phase' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using security; and test $_shtab_hv_npos -eq 0' -a harden -d 'raise the phase to hardened; it goes back unless it is confirmed in time'
+complete -c hv -n '_shtab_hv_using security harden' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using security harden' -l profile -xka "development balanced strict paranoid" -d 'how far it goes; by default what the host declares'
+complete -c hv -n '_shtab_hv_using security harden' -l seconds -x -d 'how long it has before it goes back (default: 600)'
+complete -c hv -n '_shtab_hv_using security; and test $_shtab_hv_npos -eq 0' -a confirm -d 'keep what harden tried; from an SSH connection made since, or from a console'
+complete -c hv -n '_shtab_hv_using security confirm' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using security; and test $_shtab_hv_npos -eq 0' -a revert -d 'go back at once to what ran before harden'
+complete -c hv -n '_shtab_hv_using security revert' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using security; and test $_shtab_hv_npos -eq 0' -a relax -d 'go back to phase setup, at once and for good; it is recorded'
+complete -c hv -n '_shtab_hv_using security relax' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a esp -d 'Keep the boot partitions of several disks alike'
 complete -c hv -n '_shtab_hv_using esp' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using esp' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'which partitions there are (default: /etc/hyper-nixos/esp.json)'
