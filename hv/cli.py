@@ -16,7 +16,7 @@ COMMANDS = {
     "install": ("installer.commands.install", "Install as an answer file says, or show what would be done"),
     "media": ("iso.commands.media", "Customise, check, write and try install media"),
     "live": ("iso.commands.live", "What the live system does by itself, and its page"),
-    "rescue": ("hv.commands.rescue", "Get into an installed host: its logins, its boot partitions, a shell"),
+    "rescue": ("hv.commands.rescue", "Get into an installed host: logins, boot partitions, a shell"),
     "firstrun": ("hv.commands.firstrun", "See and steer what an installed host does at its first boot"),
     "support-bundle": (
         "installer.commands.support_bundle",

@@ -23,14 +23,14 @@ def build(root: Path, running: str, profiles: tuple[str, ...] = ("balanced",)) -
     """A host whose profile is phase setup, with a specialisation for each profile."""
     store = root / "nix/store"
     for name in ("setup", *profiles):
-        for file, place in (("security.json", table.FILE), ("sysctl.conf", "etc/sysctl.d/60-nixos.conf")):
-            path = store / name / place
+        for file, inside in (("security.json", table.FILE), ("sysctl.conf", "etc/sysctl.d/60-nixos.conf")):
+            path = store / name / inside
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text((FILES / name / file).read_text())
     (store / "setup/specialisation").mkdir()
     for number, name in enumerate(profiles):
-        link = store / "setup/specialisation" / ("hardened" if number == 0 else f"hardened-{name}")
-        link.symlink_to(store / name)
+        special = store / "setup/specialisation" / ("hardened" if number == 0 else f"hardened-{name}")
+        special.symlink_to(store / name)
     for link, name in (("nix/var/nix/profiles/system", "setup"), ("run/current-system", running)):
         (root / link).parent.mkdir(parents=True, exist_ok=True)
         (root / link).symlink_to(store / name)
@@ -74,8 +74,8 @@ def test_differences_are_those_of_the_committed_table() -> None:
 
 
 def test_differences_as_lines() -> None:
-    before = {"sysctl": {"a": 1, "b": True}, "kernel": {"x=1": True}}
-    after = {"sysctl": {"a": 2, "c": [1, 2]}, "kernel": {"y": True}}
+    before: table.Values = {"sysctl": {"a": 1, "b": True}, "kernel": {"x=1": True}}
+    after: table.Values = {"sysctl": {"a": 2, "c": [1, 2]}, "kernel": {"y": True}}
     assert list(table.lines(before, after)) == [
         "Kernel parameters",
         "  - x=1",
