@@ -198,7 +198,7 @@ complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a show
 complete -c hv -n '_shtab_hv_using live show' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a screen -d 'keep that page on this terminal, and up to date'
 complete -c hv -n '_shtab_hv_using live screen' -s h -l help -d 'show this help message and exit'
-complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a rescue -d 'Get into an installed host: its logins, its boot partitions, a shell'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a rescue -d 'Get into an installed host: logins, boot partitions, a shell'
 complete -c hv -n '_shtab_hv_using rescue' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using rescue; and test $_shtab_hv_npos -eq 0' -a list -d 'say which hosts are installed on this machine'"'"'s disks; changes nothing'
 complete -c hv -n '_shtab_hv_using rescue list' -s h -l help -d 'show this help message and exit'
