@@ -29,6 +29,7 @@ COMMANDS = {
         "hv.commands.devices",
         "Make the virtual functions and shares that are declared",
     ),
+    "image": ("hv.commands.image", "Fetch, verify and convert what guests start from"),
     "passthrough": ("hv.commands.passthrough", "Take devices from the host for guests, and give them back"),
     "pools": ("hv.commands.pools", "Make libvirt's storage pools what the host declares"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),

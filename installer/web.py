@@ -10,7 +10,8 @@ import re
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -138,7 +139,7 @@ class Client:
             asked: float | None = None
             try:
                 status, content, url, asked = self._follow(place, body, headers or {}, deadline)
-            except _Retry as error:
+            except RetryError as error:
                 why = str(error)
             else:
                 if status not in TRANSIENT:
@@ -200,36 +201,52 @@ class Client:
         if self.token and own and place.url.startswith("https:"):
             fields["Authorization"] = f"Bearer {self.token}"
         left = max(0.1, deadline - time.monotonic())
-        try:
-            with self._pool(place) as pool:
-                reply = pool.request(
-                    "GET" if body is None else "POST",
-                    place.url,
-                    body=body,
-                    headers=fields,
-                    redirect=False,
-                    retries=False,
-                    preload_content=False,
-                    decode_content=False,
-                    timeout=Timeout(connect=min(CONNECT, left), read=min(READ, left)),
-                )
+        with _reasons(place), self._pool(place) as pool:
+            reply = self._get(pool, place, body, fields, left)
+            try:
+                content = self._read(place, reply, deadline)
+            finally:
+                reply.close()
+            return reply.status, content, reply.headers.get("Location"), _pause(reply.headers)
+
+    @contextmanager
+    def stream(self, place: Place, headers: Mapping[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        """One GET for a large body, redirects followed; whoever asks reads the body, and tries again.
+
+        Raises:
+            HyperError: the server is not who it should be, or redirects where it must not (Exit.fetch).
+            RetryError: it cannot be reached, or breaks off, also while the body is read.
+        """
+        here, extra = place, dict(headers)
+        for _ in range(REDIRECTS + 1):
+            with _reasons(place), self._pool(here) as pool:
+                fields = {"User-Agent": self.agent, "Accept": "*/*", **extra}
+                reply = self._get(pool, here, None, fields, READ)
+                location = reply.headers.get("Location")
                 try:
-                    content = self._read(place, reply, deadline)
+                    if reply.status not in MOVED or location is None:
+                        yield reply
+                        return
                 finally:
                     reply.close()
-                return reply.status, content, reply.headers.get("Location"), _pause(reply.headers)
-        except SSLError as error:
-            raise failure(
-                place,
-                f"the server cannot prove who it is: {_reason(error)}",
-                "correct its certificate, this machine's clock, or the certificate that was named",
-            ) from None
-        except ProxyError as error:
-            raise _Retry(f"the proxy does not let through: {_reason(error)}") from None
-        except LocationParseError:
-            raise failure(place, "it is no URL", "correct it") from None
-        except (HTTPError, OSError) as error:
-            raise _Retry(_reason(error)) from None
+            here = self._moved(place, here, location)
+        raise failure(place, f"more than {REDIRECTS} redirects", "name the address where it ends")
+
+    @staticmethod
+    def _get(
+        pool: urllib3.PoolManager, place: Place, body: bytes | None, fields: dict[str, str], left: float
+    ) -> urllib3.BaseHTTPResponse:
+        return pool.request(
+            "GET" if body is None else "POST",
+            place.url,
+            body=body,
+            headers=fields,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=Timeout(connect=min(CONNECT, left), read=min(READ, left)),
+        )
 
     @staticmethod
     def _read(place: Place, reply: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
@@ -242,7 +259,7 @@ class Client:
                     place, f"it sends more than {LARGEST >> 20} MiB", "name an answer file, not an image"
                 )
             if time.monotonic() >= deadline:
-                raise _Retry("it did not end in time")
+                raise RetryError("it did not end in time")
         return bytes(content)
 
     def _pool(self, place: Place) -> urllib3.PoolManager:
@@ -275,8 +292,27 @@ class Client:
         return None if bypassed else self.proxies.get(parts.scheme)
 
 
-class _Retry(Exception):  # noqa: N818 -- it is no failure yet
+class RetryError(Exception):
     """Another try may help."""
+
+
+@contextmanager
+def _reasons(place: Place) -> Iterator[None]:
+    """urllib3's exceptions as ours."""
+    try:
+        yield
+    except SSLError as error:
+        raise failure(
+            place,
+            f"the server cannot prove who it is: {_reason(error)}",
+            "correct its certificate, this machine's clock, or the certificate that was named",
+        ) from None
+    except ProxyError as error:
+        raise RetryError(f"the proxy does not let through: {_reason(error)}") from None
+    except LocationParseError:
+        raise failure(place, "it is no URL", "correct it") from None
+    except (HTTPError, OSError) as error:
+        raise RetryError(_reason(error)) from None
 
 
 def verified(place: Place, content: bytes) -> bytes:

@@ -11,6 +11,7 @@
   dosfstools,
   e2fsprogs,
   efibootmgr,
+  gnupg,
   iproute2,
   kbd,
   kmod,
@@ -54,6 +55,7 @@ python3Packages.buildPythonApplication {
       dnspython
       jinja2
       libvirt
+      lxml
       pydantic
       pyparted
       pyudev
@@ -86,6 +88,7 @@ python3Packages.buildPythonApplication {
       dosfstools
       e2fsprogs
       efibootmgr
+      gnupg
       iproute2
       kbd
       kmod

@@ -1,0 +1,246 @@
+"""`hv image`: what guests start from, fetched from its vendor and verified, or taken over from another hypervisor."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from installer.errors import Exit
+
+if TYPE_CHECKING:
+    from hv.firstrun.world import Programs
+    from hv.images.download import Progress
+    from hv.images.template import Template
+
+VERSION = 1
+"""Of the JSON that is printed."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="hv image",
+        description="Fetch and verify what guests start from, and convert what other hypervisors made.",
+        epilog="Needs no privilege: everything is done under your own account. Exit codes: 0 done; 4 no such template; "
+        "5 it will not do; 7 it is not signed, and --unsigned was not given; 13 it cannot be fetched or is not genuine.",
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    listed = verbs.add_parser("templates", help="the systems that can be fetched, and what vouches for them")
+    listed.add_argument("--json", action="store_true", help="for programs")
+    shown = verbs.add_parser("show", help="one template: addresses, keys, and what its guests get")
+    shown.add_argument("name", metavar="TEMPLATE", help="as `hv image templates` lists it")
+    shown.add_argument("--json", action="store_true", help="for programs")
+    fetched = verbs.add_parser("fetch", help="fetch and verify a template's image; prints where it is")
+    fetched.add_argument("name", metavar="TEMPLATE", help="as `hv image templates` lists it")
+    fetched.add_argument(
+        "--arch", default=platform.machine(), metavar="ARCH", help="architecture (default: this machine's)"
+    )
+    fetched.add_argument(
+        "--unsigned", action="store_true", help="checksums that nobody signed will do, fetched by https"
+    )
+    fetched.add_argument("--json", action="store_true", help="for programs")
+    converted = verbs.add_parser("convert", help="make a whole qcow2 file of a disk")
+    converted.add_argument("file", type=Path, metavar="FILE", help="the disk; it stays as it is")
+    converted.add_argument("into", type=Path, metavar="QCOW2", help="what is made")
+    converted.add_argument("--format", metavar="FORMAT", help="when the file's name does not tell")
+    read = verbs.add_parser("describe", help="what a guest of another hypervisor would become here")
+    read.add_argument("file", type=Path, metavar="FILE", help=".ova, .ovf, .vmx, or Proxmox's .conf")
+    read.add_argument("--json", action="store_true", help="for programs")
+    return top
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb; the exit code. Raises HyperError."""
+    options = parser().parse_args(argv)
+    match options.verb:
+        case "templates":
+            return _templates(json_wanted=options.json)
+        case "show":
+            return _show(options.name, json_wanted=options.json)
+        case "fetch":
+            return _fetch(options)
+        case "convert":
+            return _convert(options.file, options.into, options.format)
+        case _:
+            return _describe(options.file, json_wanted=options.json)
+
+
+def _vouched(template: "Template") -> str:
+    if template.trust is None:
+        return "yours to bring"
+    return "signed" if template.trust.kind.signed else "https only"
+
+
+def _templates(*, json_wanted: bool) -> int:
+    from hv.images.template import templates
+
+    known = templates()
+    if json_wanted:
+        shown = [one.model_dump(mode="json") for one in known.values()]
+        print(json.dumps({"version": VERSION, "templates": shown}, indent=2))
+        return Exit.ok
+    print(f"{'TEMPLATE':<18} {'KIND':<5} {'VOUCHED FOR':<15} SYSTEM")
+    for one in known.values():
+        print(f"{one.name:<18} {one.kind:<5} {_vouched(one):<15} {one.title}")
+    if not all(one.fetched for one in known.values()):
+        print("\nNot one of these addresses was tried when this release was made: vendors move things.")
+    return Exit.ok
+
+
+def _show(name: str, *, json_wanted: bool) -> int:
+    from textwrap import fill
+
+    from hv.images.template import template
+    from installer.answers.sizes import format_size
+
+    one = template(name)
+    if json_wanted:
+        print(json.dumps({"version": VERSION, **one.model_dump(mode="json", exclude={"version"})}, indent=2))
+        return Exit.ok
+    print(f"{one.name}: {one.title}")
+    for architecture, source in one.image.items():
+        print(f"  {architecture}:\n    {source.url}{f'  {source.pattern}' if source.pattern else ''}")
+    if one.trust is not None:
+        print(f"  vouched for: {one.trust.kind}")
+        for fingerprint in one.trust.fingerprints:
+            print(f"    {fingerprint}")
+    guest = one.guest
+    extras = [text for text, on in (("Secure Boot", guest.secure_boot), ("TPM", guest.tpm)) if on]
+    print(
+        f"  guests get: {guest.cpus} processors, {format_size(guest.memory)} of memory, "
+        f"{format_size(guest.disk)} of disk, {', '.join([guest.firmware.upper(), *extras])}"
+    )
+    if guest.user:
+        print(f"  log in as: {guest.user}, with the key that the guest was made with")
+    if one.bring:
+        print(
+            fill(
+                one.bring,
+                80,
+                initial_indent="  ",
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+        )
+    if one.image and not one.fetched:
+        print("  Its addresses were not tried when this release was made.")
+    return Exit.ok
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from hv.images.download import Cache, cache_folder
+    from hv.images.fetching import fetch
+    from hv.images.template import template
+
+    image = fetch(
+        template(options.name),
+        options.arch,
+        Cache(cache_folder()),
+        _programs(),
+        unsigned=options.unsigned,
+        say=lambda text: print(text, file=sys.stderr),
+        progress=_progress(),
+    )
+    if options.json:
+        print(json.dumps({"version": VERSION, **asdict(image), "path": str(image.path)}, indent=2))
+    else:
+        print(image.path)
+    return Exit.ok
+
+
+def _convert(file: Path, into: Path, told: str | None) -> int:
+    from hv.images.convert import FORMATS, convert, format_of
+    from installer.answers.sizes import format_size
+    from installer.errors import HyperError
+
+    if told is not None and told not in FORMATS:
+        raise HyperError(
+            f"{told!r} is no format of a disk.",
+            why=f"--format takes {', '.join(FORMATS)}",
+            remedy="Choose one of these.",
+            code=Exit.usage,
+        )
+    if not file.is_file():
+        raise _no_file(file)
+    if into.exists():
+        raise HyperError(
+            f"{into} exists.",
+            why="what is there would be lost",
+            remedy="Name another file, or take that one away.",
+            code=Exit.usage,
+        )
+    made = convert(file, told or format_of(file), into, _programs())
+    print(f"{made.path}: qcow2, {format_size(made.size)} for the guest")
+    return Exit.ok
+
+
+def _describe(file: Path, *, json_wanted: bool) -> int:
+    import tempfile
+
+    from hv.images.foreign import read
+    from installer.answers.sizes import format_size
+
+    if not file.is_file():
+        raise _no_file(file)
+    with tempfile.TemporaryDirectory(prefix="hv-ova-") as folder:
+        found = read(file, Path(folder))
+    if json_wanted:
+        shown = asdict(found)
+        shown["disks"] = [{"name": disk.path.name, "format": disk.format} for disk in found.disks]
+        print(json.dumps({"version": VERSION, **shown}, indent=2))
+        return Exit.ok
+    print(
+        f"{found.name}: {found.cpus} processors, {format_size(found.memory)} of memory, {found.firmware.upper()}, "
+        f"{found.nics} network cards with new addresses"
+    )
+    for disk in found.disks:
+        print(f"  disk: {disk.path.name} ({disk.format})")
+    for left in found.left:
+        print(f"  not taken over: {left}")
+    return Exit.ok
+
+
+def _no_file(file: Path) -> Exception:
+    from installer.errors import HyperError
+
+    return HyperError(
+        f"{file} cannot be read.",
+        why="there is no such file",
+        remedy="Name an existing file.",
+        code=Exit.usage,
+    )
+
+
+def _progress() -> "Progress":
+    """On a terminal a line that is written anew; otherwise nothing."""
+    import time
+
+    last = 0.0
+    began: tuple[float, int] | None = None
+
+    def tell(there: int, total: int | None) -> None:
+        nonlocal last, began
+        now = time.monotonic()
+        began = began or (now, there)
+        whole = there == total
+        if not sys.stderr.isatty() or (now - last < 0.2 and not whole):
+            return
+        last = now
+        speed = (there - began[1]) / max(now - began[0], 0.001) / (1 << 20)
+        share = f"{there * 100 // total:3d} % of {total >> 20} MiB" if total else f"{there >> 20} MiB"
+        end = "\n" if whole else ""
+        print(f"\r\x1b[K{share}, {speed:.1f} MiB/s", end=end, file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _programs() -> "Programs":
+    from installer.execute.log import NoLog
+    from installer.execute.runner import Runner
+
+    return Runner(NoLog(), os.environ.get("PATH", "/run/current-system/sw/bin:/usr/bin:/bin"))
