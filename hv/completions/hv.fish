@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
-set -g _shtab_hv_opts_with_value --answers --ask --ca --certificate --config --confirm --connect --cpus --disk --expect --facter --facts --folder --forget --hook --host --identity --kernel-argument --key --key-file --listen --machine --medium --memory --mirror --network --output --passphrase --password-hash-file --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --source --ssh-key --state --timeout --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media doctor' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' completion
+set -g _shtab_hv_opts_with_value --answers --arch --ask --ca --certificate --config --confirm --connect --cpus --disk --expect --facter --facts --folder --forget --format --hook --host --identity --kernel-argument --key --key-file --listen --machine --medium --memory --mirror --network --output --passphrase --password-hash-file --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --source --ssh-key --state --timeout --when
 
 complete -c hv -e
 complete -c hv -f
@@ -304,6 +304,27 @@ complete -c hv -n '_shtab_hv_using devices; and test $_shtab_hv_npos -eq 0' -a a
 complete -c hv -n '_shtab_hv_using devices apply' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using devices; and test $_shtab_hv_npos -eq 0' -a status -d 'show whether everything is as declared; changes nothing'
 complete -c hv -n '_shtab_hv_using devices status' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a image -d 'Fetch, verify and convert what guests start from'
+complete -c hv -n '_shtab_hv_using image' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a templates -d 'the systems that can be fetched, and what vouches for them'
+complete -c hv -n '_shtab_hv_using image templates' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image templates' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a show -d 'one template: addresses, keys, and what its guests get'
+complete -c hv -n '_shtab_hv_using image show' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image show' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a fetch -d 'fetch and verify a template'"'"'s image; prints where it is'
+complete -c hv -n '_shtab_hv_using image fetch' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image fetch' -l arch -x -d 'architecture (default: this machine'"'"'s)'
+complete -c hv -n '_shtab_hv_using image fetch' -l unsigned -d 'checksums that nobody signed will do, fetched by https'
+complete -c hv -n '_shtab_hv_using image fetch' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a convert -d 'make a whole qcow2 file of a disk'
+complete -c hv -n '_shtab_hv_using image convert' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image convert' -l format -x -d 'when the file'"'"'s name does not tell'
+complete -c hv -n '_shtab_hv_using image convert; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the disk; it stays as it is'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a describe -d 'what a guest of another hypervisor would become here'
+complete -c hv -n '_shtab_hv_using image describe' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image describe' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image describe; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d '.ova, .ovf, .vmx, or Proxmox'"'"'s .conf'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a passthrough -d 'Take devices from the host for guests, and give them back'
 complete -c hv -n '_shtab_hv_using passthrough' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using passthrough' -l machine -xka "(__fish_complete_directories)" -d 'a recorded machine instead of this one; to look only'
