@@ -87,7 +87,7 @@ def _templates(*, json_wanted: bool) -> int:
     for one in known.values():
         print(f"{one.name:<18} {one.kind:<5} {_vouched(one):<15} {one.title}")
     if not all(one.fetched for one in known.values()):
-        print("\nNot one of these addresses was tried when this release was made: vendors move things.")
+        print("\nNo address was tried when this release was made: vendors move things.")
     return Exit.ok
 
 
