@@ -38,6 +38,8 @@ class Fat:
     clusters: int
     table: int
     """Where the first FAT begins."""
+    size: int
+    """Bytes of the whole."""
     root: tuple[Extent, ...]
     serial: int
     label: str
@@ -70,6 +72,7 @@ def read_fat(image: Image) -> Fat | None:
         data=first * each,
         clusters=clusters,
         table=reserved * each,
+        size=total * each,
         root=(Extent((reserved + fats * table) * each, root_entries * 32),),
         serial=struct.unpack_from("<I", sector, where)[0],
         label=sector[where + 4 : where + 15].decode("ascii", "replace").rstrip(),

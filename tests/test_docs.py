@@ -84,6 +84,7 @@ def place(tmp_path: Path) -> Path:
     for name in (".venv", "Makefile", "docs", "examples", "tests"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     shutil.copy(fixture.image("ours"), tmp_path / "hyper-nixos.iso")
+    shutil.copy(fixture.image("25.11"), tmp_path / "nixos.iso")
     return tmp_path
 
 

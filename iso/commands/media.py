@@ -16,6 +16,10 @@ VERBS = {
         "media_doctor",
         "list each way in which firmware could boot an image, and what is wrong with it",
     ),
+    "adopt": (
+        "media_adopt",
+        "give a stock NixOS image a place for answers, and programs that start by themselves",
+    ),
     "write": ("media_write", "write an image to a stick, and read it back"),
     "try": ("media_try", "boot an image in QEMU, as a CD or as a stick"),
 }
@@ -42,6 +46,18 @@ def parser() -> argparse.ArgumentParser:
     )
     _output(made["reset"])
     _write(made["write"])
+    adopt = made["adopt"]
+    adopt.add_argument("image", metavar="FILE", type=Path, help="a stock NixOS ISO image, 24.11 or later")
+    adopt.add_argument("--output", metavar="OUTPUT", required=True, help="the new image")
+    adopt.add_argument(
+        "--payload",
+        metavar="SQUASHFS",
+        type=Path,
+        help="store paths with their registration, to be added to the store",
+    )
+    adopt.add_argument(
+        "--start", metavar="PROGRAM", help="program of the payload that the live system starts"
+    )
     _try(made["try"])
     made["verify"].add_argument("--json", action="store_true", help="print the result for programs")
     made["doctor"].add_argument("--json", action="store_true", help="print the result for programs")

@@ -1,0 +1,91 @@
+"""What kernel arguments start on a system that knows nothing of us: with a real systemd of 257, a real Nix, real mounts."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iso import adopt
+from tests.lab import userland
+from tests.media import fixture
+from tests.media.fixture import run
+from tests.network.machine import NSPAWN
+
+pytestmark = [pytest.mark.vm, pytest.mark.nspawn]
+NAME = f"{fixture.STORE[11:]}-hyper-nixos"
+PATIENCE = 120
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[Path]:
+    """Debian trixie on an overlay, with a folder where the live system mounts its medium."""
+    place = tmp_path / "system"
+    place.mkdir()
+    run("mount", "-t", "tmpfs", "tmpfs", place)
+    for name in ("upper", "work", "root"):
+        (place / name).mkdir()
+    layers = f"lowerdir={userland.build()}/root,upperdir={place}/upper,workdir={place}/work"
+    run("mount", "-t", "overlay", "-o", layers, "overlay", place / "root")
+    (place / "root/iso/hyper-nixos").mkdir(parents=True)
+    try:
+        yield place / "root"
+    finally:
+        run("umount", "--lazy", "--recursive", place)
+
+
+def boot(system: Path, *arguments: str) -> None:
+    """Start it with these arguments, until it switches itself off."""
+    argv = [*NSPAWN, "--private-network", "--directory", str(system), *arguments]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
+
+
+def test_systemd_runs_what_the_arguments_say(system: Path) -> None:
+    (system / "iso/hyper-nixos/start").write_text("echo started >/marker\nsystemctl poweroff\n")
+    boot(system, *adopt.credential())
+    assert (system / "marker").read_text() == "started\n"
+
+
+def test_without_the_arguments_nothing_is_run(system: Path) -> None:
+    (system / "iso/hyper-nixos/start").write_text("echo started >/marker\nsystemctl poweroff\n")
+    boot(system, "systemd.unit=poweroff.target")
+    assert not (system / "marker").exists()
+
+
+def test_the_payload_is_in_the_store_and_started(system: Path, tmp_path: Path) -> None:
+    """The script that the unit runs, on a store that has something already."""
+    tree = tmp_path / "tree"
+    program = tree / NAME / "bin/start"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f"#!/bin/sh\ncat /nix/store/{NAME[:-1]}t/content >/told\nnix-store --query --references {NAME_PATH} >>/told\n"
+    )
+    program.chmod(0o755)
+    other = tree / f"{NAME[:-1]}t"
+    other.mkdir()
+    (other / "content").write_text("from the payload\n")
+    other_path = f"/nix/store/{other.name}"
+    zeros = "0" * 52
+    (tree / "nix-path-registration").write_text(
+        f"{other_path}\nsha256:{zeros}\n120\n\n0\n{NAME_PATH}\nsha256:{zeros}\n120\n\n1\n{other_path}\n"
+    )
+    squashfs = system / "iso" / adopt.PAYLOAD
+    run("mksquashfs", tree, squashfs, "-all-root", "-quiet", "-no-progress")
+    made = adopt.Payload(squashfs, f"{NAME_PATH}/bin/start")
+    (system / "iso" / adopt.START).write_text(adopt.script(made))
+    (system / "nix/store").mkdir(parents=True, exist_ok=True)
+    (system / "inside").write_text(
+        "set -e\nmount -t tmpfs tmpfs /run\nmkdir -p /run/current-system/sw\nln -s /usr/bin /run/current-system/sw/bin\n"
+        "mount --bind /nix/store /nix/store\nmount -o remount,ro,bind /nix/store\n"
+        "export PATH=/usr/bin:/usr/sbin:/bin:/sbin\n"
+        f"exec /bin/sh /iso/{adopt.START}\n"
+    )
+    for name in ("dev", "proc"):
+        run("mount", "--rbind", f"/{name}", system / name)
+    argv = ["unshare", "--mount", "chroot", str(system), "/bin/sh", "/inside"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert (system / "told").read_text() == f"from the payload\n{other_path}\n"
+
+
+NAME_PATH = f"/nix/store/{NAME}"
