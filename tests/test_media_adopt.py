@@ -110,9 +110,9 @@ def test_adopted_images_boot(name: str, firmware: str, attached: str, tmp_path: 
             image.seek(17 * 2048 + 7)
             image.write(b"XX")
         attached = "--usb"
-    words = ("--expect", "systemd.extra-unit", "--expect", "hv.tried=yes", "--expect", "HV-FIXTURE end")
+    expected = ("--expect", "systemd.extra-unit", "--expect", "hv.tried=yes", "--expect", "HV-FIXTURE end")
     assert (
-        hv("try", target, firmware, attached, *words, "--memory", "512", "--serial", tmp_path / "log")
+        hv("try", target, firmware, attached, *expected, "--memory", "512", "--serial", tmp_path / "log")
         == Exit.ok
     )
 

@@ -11,7 +11,9 @@ VERBS = {
     "extract": ("media_content", "write what is embedded into a folder"),
     "diff": ("media_content", "compare what is embedded in two media"),
     "reset": ("media_content", "take out what is embedded: the medium is as it was built"),
-    "verify": ("media_content", "check a medium: its embed area, and its parts against a signed manifest"),
+    "verify": ("media_verify", "check a medium: its embed area, and its parts against a signed manifest"),
+    "manifest": ("media_verify", "write hashes that still fit after answers were put in, and sign them"),
+    "sbom": ("media_verify", "list what is in a medium, as SPDX or CycloneDX"),
     "doctor": (
         "media_doctor",
         "list each way in which firmware could boot an image, and what is wrong with it",
@@ -34,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     made = {name: verbs.add_parser(name, help=summary) for name, (_, summary) in VERBS.items()}
-    for name in ("show", "embed", "extract", "reset", "verify", "doctor", "try"):
+    for name in ("show", "embed", "extract", "reset", "verify", "manifest", "sbom", "doctor", "try"):
         _image(made[name])
     _show(made["show"])
     _embed(made["embed"])
@@ -45,6 +47,17 @@ def parser() -> argparse.ArgumentParser:
         "other", metavar="OTHER", type=Path, help="another, or a folder as `extract` writes it"
     )
     _output(made["reset"])
+    manifest = made["manifest"]
+    manifest.add_argument(
+        "--output", metavar="OUTPUT", type=Path, help="where to (default: beside the image)"
+    )
+    manifest.add_argument("--key", metavar="KEY", type=Path, help="SSH key to sign it with")
+    manifest.add_argument("--sums", action="store_true", help="write SHA256SUMS too")
+    sbom = made["sbom"]
+    sbom.add_argument(
+        "--format", choices=("spdx", "cyclonedx"), default="spdx", help="(default: %(default)s)"
+    )
+    sbom.add_argument("--output", metavar="OUTPUT", type=Path, help="where to (default: standard output)")
     _write(made["write"])
     adopt = made["adopt"]
     adopt.add_argument("image", metavar="FILE", type=Path, help="a stock NixOS ISO image, 24.11 or later")
@@ -59,7 +72,17 @@ def parser() -> argparse.ArgumentParser:
         "--start", metavar="PROGRAM", help="program of the payload that the live system starts"
     )
     _try(made["try"])
-    made["verify"].add_argument("--json", action="store_true", help="print the result for programs")
+    verify = made["verify"]
+    verify.add_argument(
+        "--manifest", metavar="MANIFEST", type=Path, help="what the builder said of the image"
+    )
+    verify.add_argument(
+        "--signers",
+        metavar="SIGNERS",
+        type=Path,
+        help="who may have signed it (ssh-keygen(1), ALLOWED SIGNERS)",
+    )
+    verify.add_argument("--json", action="store_true", help="print the result for programs")
     made["doctor"].add_argument("--json", action="store_true", help="print the result for programs")
     return top
 

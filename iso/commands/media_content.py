@@ -243,31 +243,11 @@ def _either(path: Path) -> Content:
         return embedded(image, examine(image))
 
 
-def verify(options: argparse.Namespace) -> int:
-    """Check it."""
-    with opened(options.image) as image:
-        carrier = examine(image)
-        content = embedded(image, carrier)
-    lines = listed(content, carrier)
-    if options.json:
-        print(
-            json.dumps(
-                {"version": 1, "image": str(options.image), "area": "whole", "files": len(content.files)}
-            )
-        )
-    else:
-        print(f"{options.image}: the embed area is whole")
-        for line in lines:
-            print(f"  {line}")
-    return Exit.ok
-
-
 RUN = {
     "show": show,
     "embed": embed_into,
     "extract": extract,
     "diff": diff,
     "reset": reset,
-    "verify": verify,
 }
 """What each verb runs."""
