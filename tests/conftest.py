@@ -5,11 +5,13 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import tested_layouts
 from tests.network import machine
 from tests.nixeval import nix
 
@@ -99,6 +101,33 @@ def _late(item: pytest.Item) -> int:
     if item.get_closest_marker("vm") is None:
         return 0
     return 2 if item.get_closest_marker("xdist_group") else 1
+
+
+MATRIX: list[tested_layouts.Row] = []
+"""Results of the long tests, as they end."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the end of each test of `make test-matrix`; one that fails before it begins has failed as well."""
+    if "matrix" not in report.keywords or not (report.when == "call" or report.failed):
+        return
+    minutes, seconds = divmod(round(report.duration), 60)
+    counted = "; ".join(str(text) for name, text in report.user_properties if name == "proved")
+    MATRIX.append(
+        tested_layouts.Row(
+            name=report.nodeid.rpartition("::")[2],
+            result="passed" if report.passed else "FAILED",
+            when=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+            took=f"{minutes}:{seconds:02}",
+            counted=counted,
+        )
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what was run into the page; under xdist the one that gathers results does it."""
+    if MATRIX and not hasattr(session.config, "workerinput"):
+        tested_layouts.update(tested_layouts.PATH, MATRIX)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from installer.answers.model import Answers
+from installer.answers.model import Answers, FilesystemKind, Redundancy
 from installer.answers.sizes import GIB, MIB
 from installer.facts import Facts
 from installer.facts.common import Unknown
@@ -164,6 +164,86 @@ def answers(draw: st.DrawFn, facts: Facts) -> Answers:
     if draw(st.booleans()):
         boot["esp_size"] = draw(st.one_of(_size(1, 1023), _size(1024, 8192), _size(1024, 8192)))
     return cases.answers(storage=storage, boot=boot)
+
+
+@st.composite
+def several_disks(draw: st.DrawFn) -> Facts:
+    """A machine with two to six disks, most of them free, large and told apart."""
+    plain = cases.disks(draw(st.integers(2, 6)))
+    found = []
+    for disk in plain:
+        sector = draw(st.sampled_from((512,) * 8 + (4096,)))
+        size = draw(st.integers((12 if draw(seldom(8)) else 40) * GIB, 4 * TIB)) // sector * sector
+        update = {"size": size, "logical_sector": sector}
+        if draw(seldom(30)):
+            update["in_use"] = ("something is mounted",)
+        if draw(seldom(30)):
+            update["install_medium"] = True
+        found.append(disk.model_copy(update=update))
+    facts = cases.machine(*found, firmware=draw(st.sampled_from((FirmwareKind.uefi64, FirmwareKind.bios))))
+    memory = facts.memory.model_copy(update={"total": 64 * GIB, "available": 60 * GIB})
+    return facts.model_copy(update={"memory": memory})
+
+
+_REDUNDANCY = {
+    "one-disk": (None,),
+    "mirror": (None,),
+    "array": (None, Redundancy.raid10, Redundancy.raid5, Redundancy.raid6, Redundancy.none),
+    "auto": (None,),
+}
+"""What mostly goes with a layout."""
+
+
+@st.composite
+def several_answers(draw: st.DrawFn, facts: Facts) -> Answers:
+    """Any layout of several disks with any file system, volumes, redundancy, pool, swap and encryption.
+
+    What contradicts itself comes now and then, not most of the time.
+    """
+    serials = draw(st.permutations([str(disk.serial) for disk in facts.disks]))
+    layout = draw(st.sampled_from(("one-disk", "mirror", "mirror", "array", "auto")))
+    most = {"one-disk": 1, "mirror": min(3, len(serials)), "array": len(serials), "auto": len(serials)}[
+        layout
+    ]
+    least = {"one-disk": 1, "mirror": min(2, most), "array": min(3, most), "auto": 1}[layout]
+    count = draw(st.integers(least, most))
+    filesystem = draw(st.sampled_from(FilesystemKind))
+    joins = filesystem in (FilesystemKind.btrfs, FilesystemKind.zfs)
+    wild = draw(seldom(8))
+    storage: dict[str, Any] = {
+        "layout": layout,
+        "disks": [{"serial": serial} for serial in serials[:count]],
+        "filesystem": filesystem.value,
+        "volumes": draw(st.sampled_from(("none", "lvm", "lvm-thin"))) if wild or not joins else "none",
+        "redundancy": draw(st.sampled_from(tuple(Redundancy) if wild else _REDUNDANCY[layout])),
+        "encryption": cases.ENCRYPTED if draw(st.booleans()) else {},
+        "swap": {"kind": draw(st.sampled_from(("none", "partition", "zram", *(("file",) if wild else ()))))},
+    }
+    if draw(st.booleans()):
+        storage["pool"] = draw(_pool(tuple(serials[count:]), filesystem, wild))
+    return cases.answers(storage=storage)
+
+
+@st.composite
+def _pool(draw: st.DrawFn, rest: tuple[str, ...], root: FilesystemKind, wild: bool) -> dict[str, Any]:
+    """A pool on disks of its own, or on the system's."""
+    own = rest[: draw(st.integers(0, len(rest)))]
+    pool: dict[str, Any] = {"disks": [{"serial": serial} for serial in own]}
+    pool["kind"] = draw(st.sampled_from(("dir", "lvm-thin", "zfs"))) if wild or own else "dir"
+    if not wild and pool["kind"] == "zfs" and root is not FilesystemKind.zfs:
+        pool["kind"] = "dir"
+    if wild or (own and pool["kind"] == "dir"):
+        pool["filesystem"] = draw(st.sampled_from(("ext4", "xfs", "btrfs")))
+        if wild or pool["filesystem"] == "btrfs":
+            pool["nodatacow"] = draw(st.sampled_from((None, True, False)))
+    return pool
+
+
+@st.composite
+def several_inputs(draw: st.DrawFn) -> tuple[Facts, Answers]:
+    """A machine with several disks, and answers for it."""
+    facts = draw(several_disks())
+    return facts, draw(several_answers(facts))
 
 
 @st.composite

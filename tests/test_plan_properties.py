@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from installer.answers.model import Answers
 from installer.answers.sizes import MIB
@@ -14,12 +15,12 @@ from installer.execute.log import Log, Redactor
 from installer.execute.partition_table import read_table, write_partitions
 from installer.execute.runner import Runner
 from installer.facts import Facts
-from installer.plan.actions import PartitionSpec, RealiseFlake, Run, WritePartitionTable
+from installer.plan.actions import PartitionSpec, RealiseFlake, Run, SaveHeaders, WritePartitionTable
 from installer.plan.checks import MountedAt, NotMounted
 from installer.plan.model import FORMATTERS, DiskIdentity, Plan
 from installer.plan.planner import make_plan
 from tests import plan_cases as cases
-from tests.plan_machines import inputs
+from tests.plan_machines import inputs, several_inputs
 
 GPT_TAIL = 33
 """Sectors of the second table at the end of a disk (UEFI specification 2.10, section 5.3)."""
@@ -111,6 +112,50 @@ def test_every_plan_is_sound_or_refused_with_a_reason() -> None:
     assert len(refused) >= 3, outcomes
 
 
+def test_every_plan_of_several_disks_is_sound_or_refused_with_a_reason() -> None:
+    """Mirrors, arrays, LVM, pools, ZFS: the same properties, and nothing is written to a disk that was not chosen."""
+    outcomes = Counter[str]()
+
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+    @given(several_inputs())
+    def check(given_: tuple[Facts, Answers]) -> None:
+        facts, answers = given_
+        plan = planned(facts, answers, outcomes)
+        if plan is None:
+            return
+        outcomes[f"{len(plan.disks)} disks"] += 1
+        for disk, partitions in tables(plan):
+            sound(disk, partitions)
+        in_order(plan)
+        only_what_may_be_touched(plan, facts)
+        selectors = (*answers.storage.selectors, *answers.storage.pool_selectors)
+        assert {disk.serial for disk in plan.disks} == {each.serial for each in selectors}
+        assert {key for step in plan.steps for key in step.writes} == {disk.key for disk in plan.disks}
+        reversible_until_the_first_that_is_not(plan)
+
+    check()
+    assert outcomes["planned"] >= 20, outcomes
+    assert len([key for key in outcomes if key.endswith("disks")]) >= 3, outcomes
+    assert len(outcomes) >= 6, outcomes
+
+
+def reversible_until_the_first_that_is_not(plan: Plan) -> None:
+    """All headers of all disks are saved before anything is written to any of them."""
+    saved = {
+        action.disk: place
+        for place, step in enumerate(plan.steps)
+        for action in step.actions
+        if isinstance(action, SaveHeaders)
+    }
+    first = min(
+        place
+        for place, step in enumerate(plan.steps)
+        if step.writes and not any(isinstance(action, SaveHeaders) for action in step.actions)
+    )
+    assert saved.keys() == {disk.key for disk in plan.disks}
+    assert max(saved.values()) < first
+
+
 def only_what_may_be_touched(plan: Plan, facts: Facts) -> None:
     """Every write is to a disk of the plan, which is one of the machine's that is free, and no kernel name is used."""
     known = {disk.key for disk in plan.disks}
@@ -121,7 +166,7 @@ def only_what_may_be_touched(plan: Plan, facts: Facts) -> None:
         assert not (chosen.install_medium or chosen.read_only or chosen.in_use)
         stacks = (chosen.holders, *(partition.holders for partition in chosen.partitions))
         assert not any(holder.active for holders in stacks for holder in holders)
-    assert not re.search(r"/dev/(sd|loop|md|dm)", plan.model_dump_json())
+    assert not re.search(r"/dev/(sd|loop|md\d|dm-)", plan.model_dump_json())
 
 
 def test_tables_written_by_libparted_read_back_equal(tmp_path: Path) -> None:
@@ -131,7 +176,7 @@ def test_tables_written_by_libparted_read_back_equal(tmp_path: Path) -> None:
     runner = Runner(Log(tmp_path / "log", Redactor()), "/usr/sbin:/usr/bin:/sbin:/bin")
 
     @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-    @given(inputs())
+    @given(st.one_of(inputs(), several_inputs()))
     def check(given_: tuple[Facts, Answers]) -> None:
         plan = planned(*given_, outcomes)
         if plan is None or plan.disks[0].logical_sector != 512:

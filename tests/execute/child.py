@@ -1,104 +1,23 @@
 """One installer process on a rig: `python -m tests.execute.child FOLDER [options]`. It may be told to die."""
 
 import argparse
-import os
-import re
 import signal
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from installer.answers.load import load
 from installer.errors import HyperError
-from installer.execute import actions, executor, journal, log, shared_esp
+from installer.execute import actions, shared_esp
 from installer.execute.abort import Giving, abort
 from installer.execute.installation import Request, install
 from installer.facts import Facts
 from installer.medium import Medium
 from installer.plan import planner
 from installer.plan.storage import filesystem
+from tests.execute import deaths
 from tests.execute.rig import Rig
-
-
-def _die(number: signal.Signals = signal.SIGKILL) -> None:
-    os.kill(os.getpid(), number)
-
-
-def _die_after_records(count: int) -> None:
-    """SIGKILL right after so many events are in the journal."""
-    left = count
-    record = journal.Journal.record
-
-    def counted(self: journal.Journal, *given: Any, **named: Any) -> None:
-        nonlocal left
-        record(self, *given, **named)
-        left -= 1
-        if left == 0:
-            _die()
-
-    journal.Journal.record = counted  # type: ignore[method-assign]
-
-
-def _die_at_line(pattern: str, number: signal.Signals) -> None:
-    """A signal as soon as a line of the log fits: in the middle of a step."""
-    write = log.Log.write
-
-    def watched(self: log.Log, text: str) -> None:
-        write(self, text)
-        if re.search(pattern, text):
-            _die(number)
-
-    log.Log.write = watched  # type: ignore[method-assign]
-
-
-def _die_at_event(step: str, what: str) -> None:
-    """SIGKILL right after this event of this step is in the journal."""
-    record = journal.Journal.record
-
-    def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
-        record(self, *given, **named)
-        if given[:2] == (what, step):
-            _die()
-
-    journal.Journal.record = watched  # type: ignore[method-assign]
-
-
-def _die_between(step: str, count: int) -> None:
-    """SIGKILL in a step when so many of its actions were carried out, and others are to come."""
-    current, left = "", count
-    record, act = journal.Journal.record, executor.carry_out  # type: ignore[attr-defined]
-
-    def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
-        nonlocal current
-        record(self, *given, **named)
-        if given[0] == "started":
-            current = given[1]
-
-    def counted(action: Any, context: Any) -> None:
-        nonlocal left
-        act(action, context)
-        if current == step:
-            left -= 1
-            if left == 0:
-                _die()
-
-    journal.Journal.record = watched  # type: ignore[method-assign]
-    executor.carry_out = counted  # type: ignore[attr-defined]
-
-
-def _die_later(seconds: float) -> None:
-    """SIGKILL so long after the first event."""
-    record, timer = journal.Journal.record, threading.Timer(seconds, _die)
-    timer.daemon = True
-
-    def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
-        record(self, *given, **named)
-        if given[0] in ("begun", "resumed"):
-            timer.start()
-
-    journal.Journal.record = watched  # type: ignore[method-assign]
 
 
 def fits_any_host() -> None:
@@ -132,17 +51,17 @@ def main() -> int:
     parser.add_argument("--progress", default="plain")
     options = parser.parse_args()
     if options.die_after:
-        _die_after_records(options.die_after)
+        deaths.after_records(options.die_after)
     if options.die_at:
-        _die_at_line(options.die_at, signal.SIGKILL)
+        deaths.at_line(options.die_at, signal.SIGKILL)
     if options.die_event:
-        _die_at_event(*options.die_event)
+        deaths.at_event(*options.die_event)
     if options.die_between:
-        _die_between(options.die_between[0], int(options.die_between[1]))
+        deaths.between(options.die_between[0], int(options.die_between[1]))
     if options.die_later is not None:
-        _die_later(options.die_later)
+        deaths.later(options.die_later)
     if options.stop_at:
-        _die_at_line(options.stop_at, signal.SIGTERM)
+        deaths.at_line(options.stop_at, signal.SIGTERM)
     if options.any_host:
         fits_any_host()
     if options.fusefat:

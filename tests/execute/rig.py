@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from installer.answers.sizes import GIB, MIB
 from installer.execute.live import LiveSystem
@@ -241,7 +241,15 @@ def newc(files: dict[str, bytes]) -> bytes:
     return bytes(out)
 
 
-def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MIB, **spoil: Any) -> str:
+class Named(Protocol):
+    """A disk, as far as a system names it."""
+
+    @property
+    def link(self) -> Path:
+        """Its name in /dev/disk."""
+
+
+def tiny_system(made: Rig, disk: Named, root_uuid: str, *, size: int = 4 * MIB, **spoil: Any) -> str:
     """Store path of a system for a BIOS host with the root on ext4, in the live system's store.
 
     Args:
@@ -251,7 +259,8 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
         size: Bytes of ballast, so that copying takes a moment.
         spoil: `modules`: what the initrd has instead; `fstab`: another one; `mirrors`: further disks that boot;
             `prebuilt`: it is for many hosts, and finds its fstab and people where the installer writes them; `core`:
-            number of the partition for GRUB's code; `uefi`: its loader is systemd-boot, on a FAT at /boot.
+            number of the partition for GRUB's code; `uefi`: its loader is systemd-boot, on a FAT at
+            /boot; `esps`: the same for several, by their places.
     """
     build = made.folder / f"system-{secrets.token_hex(2)}"
     (build / "bin").mkdir(parents=True)
@@ -264,15 +273,15 @@ def tiny_system(made: Rig, disk: LoopDisk, root_uuid: str, *, size: int = 4 * MI
     (build / "ballast").write_bytes(os.urandom(size))
     program = made.folder / "tiny"
     disks = ", ".join(f'"{each.link}"' for each in (disk, *spoil.get("mirrors", ())))
-    prebuilt = ("-DPREBUILT",) if spoil.get("prebuilt") else ()
-    loader = ("-DUEFI",) if spoil.get("uefi") else (f'-DCORE="{spoil.get("core", 1)}"',)
-    run(
-        "cc", "-static", "-O1", f"-DDISKS={disks}", *prebuilt, *loader, "-o", program, HERE / "tiny_system.c"
-    )
+    more: list[str] = ["-DPREBUILT"] if spoil.get("prebuilt") else []
+    more.append("-DUEFI" if spoil.get("uefi") else f'-DCORE="{spoil.get("core", 1)}"')
+    if "esps" in spoil:
+        more.append("-DESPS=" + ", ".join(f'"{place}"' for place in spoil["esps"]))
+    run("cc", "-static", "-O1", f"-DDISKS={disks}", *more, "-o", program, HERE / "tiny_system.c")
     shutil.copy(program, build / "activate")
     shutil.copy(program, build / "bin/switch-to-configuration")
     shutil.copy(program, build / "sw/bin/shell")
-    if prebuilt:
+    if spoil.get("prebuilt"):
         (build / "etc/fstab").symlink_to(f"{HOST_DATA}/fstab")
         for name in ("bash", "systemd-sysusers"):
             shutil.copy(program, build / "sw/bin" / name)

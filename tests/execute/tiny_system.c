@@ -1,7 +1,8 @@
 /* Both programs of a system so small that it needs no shell: `activate` and `switch-to-configuration boot`.
  * DISKS, the quoted paths of the disks that boot, is given when compiling. What GRUB would write to the disk is marked
  * only, since nothing boots it here; CORE, the number of its partition, is 1 unless given. With UEFI the loader is
- * systemd-boot, which takes EFI/BOOT for itself as `bootctl install` does. With PREBUILT it is a system for many hosts: activation makes groups and no people,
+ * systemd-boot, which takes EFI/BOOT for itself as `bootctl install` does. With ESPS, the quoted
+ * places of EFI system partitions, they get the same. With PREBUILT it is a system for many hosts: activation makes groups and no people,
  * and `systemd-sysusers` is this machine's own, with its libraries beside it. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -40,6 +41,34 @@ static void copy(const char *from, const char *to) {
     close(in);
     close(out);
 }
+
+#ifdef ESPS
+static const char *esps[] = {ESPS};
+
+/* What one EFI system partition holds. */
+static int install_esp(const char *esp) {
+    char path[512];
+    const char *folders[] = {"", "/EFI", "/EFI/systemd", "/EFI/BOOT", "/EFI/nixos", "/loader", "/loader/entries"};
+    const char *loaders[] = {"/EFI/systemd/systemd-bootx64.efi", "/EFI/BOOT/BOOTX64.EFI"};
+    for (size_t each = 0; each < sizeof folders / sizeof *folders; each++) {
+        snprintf(path, sizeof path, "%s%s", esp, folders[each]);
+        mkdir(path, 0755);
+    }
+    for (size_t each = 0; each < 2; each++) {
+        snprintf(path, sizeof path, "%s%s", esp, loaders[each]);
+        put(path, "MZ loader", 0644);
+    }
+    snprintf(path, sizeof path, "%s/EFI/nixos/kernel.efi", esp);
+    copy(PROFILE "/kernel", path);
+    snprintf(path, sizeof path, "%s/EFI/nixos/initrd.efi", esp);
+    copy(PROFILE "/initrd", path);
+    snprintf(path, sizeof path, "%s/loader/entries/nixos-generation-1.conf", esp);
+    put(path, "title tiny\nlinux /EFI/nixos/kernel.efi\ninitrd /EFI/nixos/initrd.efi\noptions init=" PROFILE "/init quiet\n", 0644);
+    snprintf(path, sizeof path, "%s/loader/loader.conf", esp);
+    put(path, "default nixos-generation-1.conf\n", 0644);
+    return 0;
+}
+#endif
 
 /* What one disk boots from: its own folder of kernels, and marks where GRUB's code goes. */
 static int install(const char *disk, size_t number) {
@@ -108,6 +137,11 @@ int main(int argc, char **argv) {
     }
     if (argc < 2 || strcmp(argv[1], "boot") || !getenv("NIXOS_INSTALL_BOOTLOADER") || access("/etc/NIXOS", F_OK))
         return 64;
+#ifdef ESPS
+    for (size_t number = 0; number < sizeof esps / sizeof *esps; number++)
+        if (install_esp(esps[number])) return 1;
+    return 0;
+#endif
     for (size_t number = 0; number < sizeof disks / sizeof *disks; number++)
         if (install(disks[number], number)) return 1;
     return 0;

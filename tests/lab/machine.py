@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -75,15 +76,28 @@ class Machine:
         if self.hardware.firmware == "uefi":
             shutil.copyfile(userland.build() / "root" / OVMF_VARIABLES, self.folder / "variables.fd")
 
-    def start(self, name: str, *, iso: Path | None = None, without: str | None = None) -> "Running":
+    def start(
+        self, name: str, *, iso: Path | None = None, without: str | None = None, base: "Base | None" = None
+    ) -> "Running":
         """Switch it on. `iso` is the medium it boots from; without one it boots its first disk.
 
         `without` is the serial number of a disk that is pulled; what is written to the others then is forgotten.
+        With `base` the disks are left out, to be plugged in later; where it was kept, it goes on from there.
         """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        return Running(self, name, iso, without)
+        return Running(self, name, iso, without, base)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A live system without disks that is kept as it runs, to be gone on with any number of times."""
+
+    state: Path
+    """Memory and devices, once it was kept."""
+    payload: Path
+    """A read-only disk that is there from the beginning."""
 
 
 def _create(image: Path, size: str) -> list[str]:
@@ -93,14 +107,24 @@ def _create(image: Path, size: str) -> list[str]:
 class Running:
     """A machine that is switched on; leaving the `with` block pulls the plug."""
 
-    def __init__(self, machine: Machine, name: str, iso: Path | None, without: str | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        iso: Path | None,
+        without: str | None = None,
+        base: Base | None = None,
+    ) -> None:
         self.machine, self.name = machine, name
-        self._without = without
+        self._without, self._base = without, base
+        restored = base is not None and base.state.exists()
         # Socket paths are limited to 107 bytes.
         self._sockets = Path(tempfile.mkdtemp(prefix="hv-lab-"))
         self._output = machine.folder / f"{name}.qemu.log"
         self._tpm: subprocess.Popen[bytes] | None = None
         arguments = self._arguments(iso)
+        if base is not None and restored:
+            arguments += ["-incoming", f"file:{base.state}"]
         if machine.hardware.tpm:
             self._start_tpm()
         root = userland.build() / "root"
@@ -116,6 +140,8 @@ class Running:
             log = machine.folder / f"{name}.serial.log"
             self.serial = Serial(self._connect("serial"), log, self.dead)
             self.agent = Agent(self._connect("agent")) if iso else None
+            if restored:
+                self._wait_for("query-status", "inmigrate", 10)
             self.monitor.run("cont")
         except BaseException:
             self.kill()
@@ -167,6 +193,12 @@ class Running:
             words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]
         forget = ",snapshot=on" if self._without else ""
         for number, disk in enumerate(hardware.disks):
+            if self._base is not None:
+                words += [
+                    "-device",
+                    f"pcie-root-port,id=port{number},chassis={number + 1},slot={number + 1}",
+                ]
+                continue
             if disk.serial == self._without:
                 continue
             words += [
@@ -181,7 +213,7 @@ class Running:
                 ]
                 words += [
                     "-device",
-                    f"nvme,drive=disk{number},serial={disk.serial},bus=port{number},{order}",
+                    f"nvme,drive=disk{number},id=device{number},serial={disk.serial},bus=port{number},{order}",
                 ]
             else:
                 words += ["-device", f"virtio-blk-pci,drive=disk{number},serial={disk.serial},{order}"]
@@ -207,6 +239,9 @@ class Running:
             else:
                 words += ["-device", "qemu-xhci", "-device", "usb-storage,drive=medium,bootindex=1"]
             words += ["-device", "pcie-root-port,id=spare,chassis=30,slot=30"]
+        if self._base is not None:
+            words += ["-drive", f"if=none,id=payload,format=raw,readonly=on,file={self._base.payload}"]
+            words += ["-device", "virtio-blk-pci,drive=payload,serial=HYPERNIXOS-CACHE,bus=spare,id=payload"]
         return words
 
     def _start_tpm(self) -> None:
@@ -253,6 +288,53 @@ class Running:
             bus="spare",
             id="payload",
         )
+
+    def keep(self) -> None:
+        """Stop the base, and keep it as it is now."""
+        assert self._base is not None
+        self.monitor.run("stop")
+        unfinished = self._base.state.with_suffix(".unfinished")
+        self.monitor.run("migrate", uri=f"file:{unfinished}")
+        self._wait_for("query-migrate", "active", 20)
+        unfinished.rename(self._base.state)
+
+    def _wait_for(self, query: str, busy: str, measured: float) -> None:
+        """Wait until QEMU says something else than that it is busy so, and no failure."""
+        deadline, pause = time.monotonic() + patience(measured), threading.Event()
+        while (status := self.monitor.run(query).get("status")) in (busy, "setup", "device"):
+            if time.monotonic() > deadline:
+                raise HyperError(f"{query} does not end", why=f"it is {status}", remedy="look at QEMU")
+            pause.wait(0.1)
+        if status not in ("completed", "paused", "prelaunch", "running", "postmigrate"):
+            raise HyperError(
+                f"{query}: {status}",
+                why=self._output.read_text(errors="replace")[-800:],
+                remedy="look at QEMU",
+            )
+
+    def plug_disks(self) -> None:
+        """Plug in the machine's disks while it runs."""
+        for number, disk in enumerate(self.machine.hardware.disks):
+            file = {"driver": "file", "filename": str(self.machine.folder / f"{disk.serial}.qcow2")}
+            cache = {"no-flush": True}
+            self.monitor.run(
+                "blockdev-add",
+                **{"node-name": f"disk{number}", "driver": "qcow2", "file": file, "cache": cache},
+                discard="unmap",
+            )
+            self.monitor.run(
+                "device_add",
+                driver="nvme" if disk.bus == "nvme" else "virtio-blk-pci",
+                drive=f"disk{number}",
+                serial=disk.serial,
+                bus=f"port{number}",
+                id=f"device{number}",
+            )
+
+    def pull(self, serial: str) -> None:
+        """Pull a disk out of the running machine."""
+        number = [disk.serial for disk in self.machine.hardware.disks].index(serial)
+        self.monitor.run("device_del", id=f"device{number}")
 
     def screenshot(self, name: str) -> Path:
         """The screen as a PNG in the run's folder."""

@@ -1,12 +1,13 @@
 """Plays a scenario through: blank disks, the live medium, the real installer, the booted host, its first run."""
 
 import json
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
 
 from installer.plan.model import Plan
-from tests.lab import closures, layers, userland
+from tests.lab import closures, layers, mounts, userland
 from tests.lab.channels import Agent, Job
 from tests.lab.command import run
 from tests.lab.guest import MARKER
@@ -84,7 +85,9 @@ def pulled(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh, s
         if scenario.encrypted:
             running.serial.expect(r"Enter passphrase for disk", 60)
             running.serial.type(f"{PASSPHRASE}\n")
-        ended = running.serial.expect(rf"{scenario.hostname} login:|emergency mode|rescue mode", 120)[0]
+        ended = running.serial.expect(
+            rf"{scenario.hostname} login:|emergency mode|rescue mode|Kernel panic", 120
+        )[0]
     claim = f"with {serial} pulled the host starts to the login prompt"
     recorder.prove(claim, "login:" in ended, running.serial.text()[-1500:])
     with recorder.phase(f"what is there without {serial}", "host"):
@@ -197,7 +200,7 @@ def boot(scenario: Scenario, recorder: Recorder, running: Running) -> None:
             serial.type(f"{PASSPHRASE}\n")
         serial.expect(r"stage 2", 40)
     with recorder.phase("systemd up to the login prompt", "host"):
-        ended = serial.expect(rf"{scenario.hostname} login:|emergency mode|rescue mode", 50)[0]
+        ended = serial.expect(rf"{scenario.hostname} login:|emergency mode|rescue mode|Kernel panic", 50)[0]
     recorder.prove("the disk boots by itself to the login prompt", "login:" in ended, serial.text()[-1500:])
     recorder.picture(running.screenshot("booted"), "The installed host, booted from its own disk")
 
@@ -233,6 +236,14 @@ def first_run(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh
             ssh.sudo(f"bash -c {json.dumps(wait)}", PASSWORD, measured=60)
             text = ssh.sudo(f"cat {log}", PASSWORD)[1]
         recorder.prove("the guest that the answers name runs and says so", MARKER in text, text)
+    with recorder.phase("what is mounted", "host"):
+        plan = Plan.model_validate_json((recorder.folder / "plan.json").read_bytes())
+        text = ssh.sudo(f"sh -c {shlex.quote(mounts.command(plan.host))}", PASSWORD, measured=10)[1]
+        recorder.excerpt("what is mounted", text)
+        wrong = tuple(mounts.differences(plan.host, text))
+    count = len(plan.host.filesystems)
+    claim = f"the mount tree is the plan's: {count} places with subvolumes, swap, every device"
+    recorder.prove(claim, not wrong, "\n".join(wrong) or text)
     with recorder.phase("the host as it is now", "host"):
         text = ssh.sudo("hv probe --json", PASSWORD, measured=20)[1]
         (recorder.folder / "facts-after.json").write_text(text[text.index("{") :])

@@ -43,8 +43,11 @@ class Btrfs(Filesystem):
         return ("-d", name, "-m", "raid1" if name == "single" else name)
 
     def make(self, device: str, *more: str) -> tuple[Action, ...]:
-        # Made in one step with the file system, so that a second try starts from an empty one.
+        # Made in one step with the file system, so that a second try starts from an empty one. What the first try made is
+        # erased before: mkfs.btrfs takes an older btrfs with the same UUID for a second device of the new one, and finds
+        # the device busy with itself.
         return (
+            *(Run(argv=("wipefs", "--all", each)) for each in (device, *more)),
             Run(
                 argv=("mkfs.btrfs", "-f", "-U", self.uuid, "-L", self.label, *self.profile(), device, *more)
             ),

@@ -50,6 +50,8 @@ class WholeDisk(Device):
 
     def steps(self, layout: Layout) -> Iterator[Step]:
         save = f"save-headers-{self.key}"
+        # Of every disk before any is written to: one that cannot be read leaves the others as they are.
+        saved = tuple(f"save-headers-{each.key}" for each in layout.elements if isinstance(each, WholeDisk))
         yield Step(
             id=save,
             summary=f"Save the partition table and headers of {self.words()}",
@@ -64,7 +66,7 @@ class WholeDisk(Device):
             yield Step(
                 id=partitions,
                 summary=f"Erase every signature in the partitions of {self.words()}",
-                requires=(save,),
+                requires=saved,
                 writes=(self.key,),
                 actions=tuple(erase(device) for device in olds),
                 checks=tuple(NoSignatures(device=device) for device in olds),
@@ -72,7 +74,7 @@ class WholeDisk(Device):
         yield Step(
             id=self.ready(layout),
             summary=f"Erase the partition table and every signature on {self.words()}",
-            requires=(partitions if olds else save,),
+            requires=(partitions,) if olds else saved,
             writes=(self.key,),
             actions=(erase(self.disk.device),),
             checks=(NoSignatures(device=self.disk.device),),

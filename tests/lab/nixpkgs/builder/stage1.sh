@@ -123,12 +123,16 @@ modprobe -a $(cat /etc/modules) 2>/dev/null
 if [ -s /etc/mdadm.conf ]; then
     export MDADM_NO_UDEV=1
     tries=0
-    until mdadm --assemble --scan --no-degraded --config /etc/mdadm.conf 2>/dev/null || [ $tries -ge 20 ]; do
+    arrays=$(grep -c '^ARRAY' /etc/mdadm.conf)
+    # What mdadm ends with does not tell whether it started anything.
+    until mdadm --assemble --scan --no-degraded --config /etc/mdadm.conf 2>/dev/null
+        [ "$(grep -c ': active' /proc/mdstat)" -ge "$arrays" ] || [ $tries -ge 20 ]; do
         tries=$((tries + 1))
         sleep 0.5
     done
     if [ $tries -ge 20 ]; then
         echo "stage 1: an array lacks a member; starting it without" >/dev/console
+        mdadm --stop --scan >/dev/null 2>&1 # what was put together and not started holds its members
         mdadm --assemble --scan --run --config /etc/mdadm.conf >/dev/console 2>&1
     fi
 fi

@@ -1,0 +1,62 @@
+"""`docs/tested-layouts.md`: the last result of every long test, written by `make test-matrix` itself."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PATH = Path(__file__).resolve().parents[1] / "docs/tested-layouts.md"
+_HEAD = """\
+# Tested layouts
+
+`make test-matrix` writes this page: the last result of each of its tests, when it ended, how long it took, and what it
+counted. Nobody edits it by hand; a test that has not run since it was written has no row. Times are of whatever machine
+ran it, without KVM.
+
+Rows of `test_layout` and `test_combination` are machines installed from blank disks, booted, logged in to and set up;
+those of several disks are also booted with each disk pulled. `test_power_cuts` pulls the plug of the machine at random
+moments of an installation and installs again. `test_killed_at_every_moment_of_every_step` kills the installer.
+
+| Test | Result | When (UTC) | Took | Counted |
+|---|---|---|---|---|
+"""
+_ROW = re.compile(
+    r"^\| `(?P<name>[^`]+)` \| (?P<result>[^|]*) \| (?P<when>[^|]*) \| (?P<took>[^|]*) \| (?P<counted>.*) \|$"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """One test's last result."""
+
+    name: str
+    """Of the test, with its parameter."""
+    result: str
+    """`passed` or `FAILED`."""
+    when: str
+    """When it ended."""
+    took: str
+    """Minutes and seconds."""
+    counted: str
+    """What it said that it proved."""
+
+    def __str__(self) -> str:
+        counted = self.counted.replace("|", "/").replace("\n", " ")
+        return f"| `{self.name}` | {self.result} | {self.when} | {self.took} | {counted} |\n"
+
+
+def read(text: str) -> tuple[Row, ...]:
+    """The rows of the page."""
+    return tuple(Row(**found.groupdict()) for line in text.splitlines() if (found := _ROW.match(line)))
+
+
+def page(rows: Iterable[Row]) -> str:
+    """The page with these rows."""
+    return _HEAD + "".join(map(str, sorted(rows)))
+
+
+def update(path: Path, fresh: Iterable[Row]) -> None:
+    """Put in what was run now; other rows stay."""
+    known = {row.name: row for row in (read(path.read_text(encoding="utf-8")) if path.exists() else ())}
+    known |= {row.name: row for row in fresh}
+    path.write_text(page(known.values()), encoding="utf-8")

@@ -1,0 +1,79 @@
+"""The plug is pulled at random moments; the next boot's installation completes, or refuses with a true reason.
+
+What the machine had not yet handed to its disks is lost, as with a real one; what a disk's own cache would lose is not.
+"""
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from random import Random
+
+from installer.errors import Exit
+from tests.trial.layouts import Layout
+from tests.trial.site import Run, Session, Site, installing
+
+FREE = "swapoff -a; umount -R /mnt; vgchange -an; mdadm --stop --scan; udevadm settle"
+"""What a refusal says is to be done: arrays and groups that udev brought up from what was cut off are let go."""
+
+
+@dataclass
+class Cuts:
+    """What came of one layout."""
+
+    layout: Layout
+    whole: float = 0.0
+    """Seconds that the installation takes when nobody cuts it."""
+    moments: list[str] = field(default_factory=list)
+    """When each cut came, and what came of the next installation."""
+
+    def __str__(self) -> str:
+        return f"{self.layout.name}: {len(self.moments)} cuts ({'; '.join(self.moments)})"
+
+
+def cut_at_random(site: Site, layout: Layout, count: int, seed: int) -> Cuts:
+    """Cut so many installations, each from where the one before left the disks."""
+    cuts, chance = Cuts(layout), Random(seed)
+    with site.restored("whole") as session:
+        began = time.monotonic()
+        done = _installed(session, layout)
+        cuts.whole = time.monotonic() - began
+        assert done == "completed", done
+    for number in range(count):
+        moment = cuts.whole * chance.uniform(0.1, 0.97)
+        with site.restored(f"cut-{number}") as session:
+            session.shell(f"{FREE} || true", measured=10)
+            job = session.ask(*installing(layout))
+            threading.Event().wait(moment)
+            journal = session.agent.run(
+                "sh", "-c", "tail -n 1 /run/hyper-nixos/install/journal.jsonl || true", measured=5
+            )
+            del job
+            after = _last(journal.text)
+        with site.restored(f"again-{number}") as session:
+            cuts.moments.append(f"{moment:.0f} s, after {after}: {_installed(session, layout)}")
+    return cuts
+
+
+def _last(line: str) -> str:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return "nothing"
+    return f"{event['what']} {event.get('step') or ''}".strip()
+
+
+def _installed(session: Session, layout: Layout) -> str:
+    """Install to the end; what it took."""
+    run: Run = session.install(layout)
+    if run.status == Exit.ok:
+        assert run.finished
+        return "completed"
+    assert run.status == Exit.busy, run.text
+    assert not run.events, "a refusal writes nothing"
+    reason = next(line for line in run.text.splitlines() if "why:" in line).strip()
+    session.shell(f"{FREE} || true", measured=10)
+    run = session.install(layout)
+    assert run.status == Exit.ok, run.text
+    assert run.finished
+    return f"refused ({reason}), let go, completed"

@@ -1,0 +1,76 @@
+"""The installer is killed before, in and after every step; each next run goes on, to the end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any
+
+from installer.errors import Exit
+from tests.trial.layouts import Layout
+from tests.trial.site import Run, Session
+
+WITHIN = 0.02
+"""Seconds after a step started its first program, which runs then: all take longer there."""
+
+
+@dataclass
+class Kills:
+    """What came of killing one installation."""
+
+    layout: Layout
+    reached: list[str] = field(default_factory=list)
+    """Step and moment of each kill that came."""
+    wanted: int = 0
+    """How many were to come."""
+    seconds: float = 0.0
+    """Of all runs, by the machine's clock."""
+    end: Run | None = None
+    """The last run, which was left alone."""
+
+    def __str__(self) -> str:
+        steps = len(self.end.steps) if self.end else 0
+        return (
+            f"{self.layout.name}: {len(self.reached)} of {self.wanted} kills in {steps} steps gone on with, "
+            f"{self.seconds:.0f} s"
+        )
+
+
+def moments(step: str, actions: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """When an installer can be killed around a step; the last is right before the next one."""
+    yield "begun", {"event": (step, "started")}
+    yield "inside", {"inside": (step, WITHIN)}
+    for number in range(1, actions):
+        yield f"after action {number}", {"between": (step, number)}
+    yield "done", {"event": (step, "done")}
+    yield "verified", {"event": (step, "verified")}
+
+
+def kill_at_every_step(session: Session, layout: Layout, *, every_moment: bool) -> Kills:
+    """Kill at every moment of every step, or at one of each, by turns."""
+    kills = Kills(layout)
+    first = session.install(layout, die={"records": 1})
+    assert first.status == -9, first.text
+    kills.reached.append("before the first step")
+    kills.wanted, kills.seconds = 1, first.seconds
+    turn = cycle(range(4))
+    for step, actions in first.steps:
+        found = list(moments(step, actions))
+        if not every_moment:
+            found = [found[next(turn) % len(found)]]
+        for moment, die in found:
+            kills.wanted += 1
+            killed = session.install(layout, die=die)
+            kills.seconds += killed.seconds
+            print(f"{layout.name}: {step}: {moment}: {killed.seconds} s", flush=True)
+            if killed.status == -9:
+                kills.reached.append(f"{step}: {moment}")
+            else:
+                assert killed.status == Exit.ok, (step, moment, killed.text)
+                raise AssertionError(f"{step}: {moment}: the installation ended before the kill came")
+    kills.end = session.install(layout)
+    kills.seconds += kills.end.seconds
+    assert kills.end.status == Exit.ok, kills.end.text
+    assert kills.end.finished
+    for step, _ in first.steps:
+        assert ("verified", step) in kills.end.events, step
+    return kills

@@ -1,0 +1,64 @@
+"""Long trials: every moment of every step, random power cuts on every layout, every fault; `make test-matrix`."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.trial.cuts import cut_at_random
+from tests.trial.faults import FAULTS, SMALL, Fault
+from tests.trial.kills import kill_at_every_step
+from tests.trial.layouts import BYSTANDER, LAYOUTS, LUKS_BTRFS, MD_LVM, Layout
+from tests.trial.site import Session, Site
+from tests.vm.test_trials import face
+
+pytestmark = [pytest.mark.matrix, pytest.mark.nix, pytest.mark.root]
+CUTS = 5
+"""Of each layout."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A machine for every layout."""
+    return Site(tmp_path_factory.mktemp("trials"), (*LAYOUTS.values(), SMALL))
+
+
+@pytest.fixture(scope="module")
+def session(site: Site) -> Iterator[Session]:
+    """Booted once for what needs no boot of its own."""
+    before = site.digest(BYSTANDER)
+    with site.live("live") as started:
+        yield started
+    assert site.digest(BYSTANDER) == before, "a disk that nobody chose was written to"
+
+
+@pytest.mark.parametrize("layout", [LUKS_BTRFS, MD_LVM], ids=lambda layout: layout.name)
+def test_killed_at_every_moment_of_every_step(
+    session: Session, layout: Layout, record_property: Callable[[str, object], None]
+) -> None:
+    kills = kill_at_every_step(session, layout, every_moment=True)
+    assert len(kills.reached) == kills.wanted
+    record_property("proved", str(kills))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault(session: Session, fault: Fault) -> None:
+    face(session, fault)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A machine of its own: power cuts end it."""
+    made = Site(tmp_path_factory.mktemp("cuts"), tuple(LAYOUTS.values()), ballast=24 << 20)
+    with made.live("first"):
+        pass
+    return made
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
+def test_power_cuts(ground: Site, layout: Layout, record_property: Callable[[str, object], None]) -> None:
+    others = [disk.serial for disk in ground.machine.hardware.disks if disk.serial not in layout.disks]
+    before = {serial: ground.digest(serial) for serial in others}
+    cuts = cut_at_random(ground, layout, CUTS, seed=len(layout.name))
+    assert len(cuts.moments) == CUTS
+    assert {serial: ground.digest(serial) for serial in others} == before, "a disk that nobody chose"
+    record_property("proved", str(cuts))
