@@ -5,7 +5,6 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from installer.answers.load import load
 from installer.errors import HyperError
