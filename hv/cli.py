@@ -32,6 +32,8 @@ COMMANDS = {
     "image": ("hv.commands.image", "Fetch, verify and convert what guests start from"),
     "passthrough": ("hv.commands.passthrough", "Take devices from the host for guests, and give them back"),
     "pools": ("hv.commands.pools", "Make libvirt's storage pools what the host declares"),
+    "vm": ("hv.commands.vm", "Make, run and change virtual machines, without sudo"),
+    "auth": ("hv.commands.auth", "Say what you may do with VMs, and what was done"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),
 }
 """Name of each command: its module, which has `main(argv) -> int` and `parser()`, and its summary."""

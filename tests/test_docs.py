@@ -34,6 +34,7 @@ ELSEWHERE = {
     r"hv install --abort": "puts back what an interrupted installation did; tests/test_execute_abort.py runs it",
     r"hv rescue .*": "as root, on a machine with a host's disks; tests/test_rescue.py runs it",
     r"hv firstrun .*": "on an installed host; the lab runs it",
+    r"hv (vm|auth) .*": "needs the broker of a host; tests/test_vm_life.py and test_vm_boundary.py run them",
     r"hv (esp|pools|devices) \w+": "on an installed host; test_esp, test_pools and test_nix_passthrough run them",
     r"age --decrypt .*": "on an installed host; tests/test_recovery_key.py reads sealed keys",
     r"hv media write .*": "writes to a stick; tests/test_media_write.py writes to loop devices",

@@ -53,17 +53,21 @@ python3Packages.buildPythonApplication {
     (with python3Packages; [
       cryptography
       dnspython
+      fastapi
       jinja2
       libvirt
       lxml
+      pycdlib
       pydantic
       pyparted
       pyudev
       questionary
       rich
       segno
+      sqlalchemy
       tomli-w
       urllib3
+      uvicorn
     ])
     ++ lib.optionals withServer (
       with python3Packages;

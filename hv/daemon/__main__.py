@@ -1,0 +1,7 @@
+"""`python -m hv.daemon`."""
+
+import sys
+
+from hv.daemon.run import main
+
+sys.exit(main())

@@ -1,0 +1,215 @@
+"""What people ask for. These models are the whole of what reaches the broker: there is no field for a definition, a
+path, a device file, an emulator or an argument of one."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from hv.vm.names import GuestName, SimpleName
+
+MIB = 1024**2
+GIB = 1024**3
+Memory = Annotated[int, Field(ge=16 * MIB, le=16 * 1024 * GIB)]
+"""Bytes."""
+DiskSize = Annotated[int, Field(ge=MIB, le=64 * 1024 * GIB)]
+"""Bytes."""
+Mac = Annotated[str, StringConstraints(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")]
+PciAddress = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")]
+UsbId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1024)]
+
+
+class Typed(BaseModel):
+    """Frozen, and nothing but its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Disk(Typed):
+    """A disk: a new one of a size, on an image if one is named, or a volume that is one's own already."""
+
+    pool: SimpleName = "default"
+    size: DiskSize | None = None
+    """Bytes; of a disk on an image at least the image's."""
+    image: SimpleName | None = None
+    volume: SimpleName | None = None
+    bus: Literal["virtio", "sata", "scsi"] = "virtio"
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if self.volume is not None and (self.size is not None or self.image is not None):
+            raise ValueError("a disk that is there already (volume) has neither size nor image")
+        if self.volume is None and self.size is None and self.image is None:
+            raise ValueError("a disk needs a size, an image or a volume")
+        return self
+
+
+class Nic(Typed):
+    """A network card."""
+
+    network: SimpleName = "default"
+    mac: Mac | None = None
+    model: Literal["virtio", "e1000e"] = "virtio"
+
+
+class CloudInit(Typed):
+    """What the guest is told at its first boot (https://docs.cloud-init.io, NoCloud)."""
+
+    user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] | None = None
+    """Account to make; None: the image's own."""
+    keys: Annotated[tuple[Line, ...], Field(max_length=50, strict=False)] = ()
+    """SSH public keys that log in."""
+    packages: Annotated[tuple[SimpleName, ...], Field(max_length=200, strict=False)] = ()
+    hostname: (
+        Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")] | None
+    ) = None
+
+
+class Placement(Typed):
+    """Where its processors and memory are."""
+
+    node: Annotated[int, Field(ge=0, lt=1024)] | None = None
+    cpus: Annotated[tuple[Annotated[int, Field(ge=0, lt=8192)], ...], Field(strict=False)] = ()
+    """Processors of the host, one for each of the guest's."""
+    hugepages: bool = False
+
+
+class VmSpec(Typed):
+    """A guest to make."""
+
+    name: GuestName
+    vcpus: Annotated[int, Field(ge=1, le=512)] = 1
+    memory: Memory = GIB
+    firmware: Literal["bios", "uefi"] = "uefi"
+    secure_boot: bool = False
+    tpm: bool = False
+    os: SimpleName = "generic"
+    disks: Annotated[tuple[Disk, ...], Field(max_length=16, strict=False)] = ()
+    nics: Annotated[tuple[Nic, ...], Field(max_length=8, strict=False)] = ()
+    iso: SimpleName | None = None
+    """An image of kind iso, to boot from once."""
+    cloud_init: CloudInit | None = None
+    placement: Placement | None = None
+    autostart: bool = False
+    start: bool = False
+    tags: Annotated[tuple[SimpleName, ...], Field(max_length=32, strict=False)] = ()
+    description: Line = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.secure_boot and self.firmware != "uefi":
+            raise ValueError("secure_boot needs firmware = uefi")
+        if self.placement and self.placement.cpus and len(self.placement.cpus) != self.vcpus:
+            raise ValueError("placement.cpus names one processor of the host for each of the guest's")
+        return self
+
+
+class Stop(Typed):
+    """How to stop."""
+
+    force: bool = False
+    """Without asking the guest."""
+    wait: Annotated[int, Field(ge=0, le=3600)] = 60
+    """Seconds for the guest to follow."""
+
+
+class Rename(Typed):
+    """A new name."""
+
+    name: GuestName
+
+
+class Flag(Typed):
+    """On or off."""
+
+    on: bool
+
+
+class Tags(Typed):
+    """Tags to give and to take."""
+
+    add: Annotated[tuple[SimpleName, ...], Field(max_length=32, strict=False)] = ()
+    remove: Annotated[tuple[SimpleName, ...], Field(max_length=32, strict=False)] = ()
+
+
+class Resize(Typed):
+    """New sizes; what is not named stays."""
+
+    vcpus: Annotated[int, Field(ge=1, le=512)] | None = None
+    memory: Memory | None = None
+    disk: Annotated[str, StringConstraints(pattern=r"^[a-z]{3,4}$")] = "vda"
+    size: DiskSize | None = None
+    """Of the disk, which only grows."""
+
+
+class Snapshot(Typed):
+    """A snapshot to make."""
+
+    name: SimpleName
+    memory: bool = True
+    """With what is in memory, if the guest runs."""
+    description: Line = ""
+
+
+class Clone(Typed):
+    """A copy to make."""
+
+    name: GuestName
+    start: bool = False
+
+
+class Attach(Typed):
+    """One thing to plug in."""
+
+    disk: Disk | None = None
+    nic: Nic | None = None
+    pci: PciAddress | None = None
+    usb: UsbId | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(value is not None for value in (self.disk, self.nic, self.pci, self.usb)) != 1:
+            raise ValueError("name exactly one of disk, nic, pci and usb")
+        return self
+
+
+class Detach(Typed):
+    """One thing to unplug."""
+
+    disk: Annotated[str, StringConstraints(pattern=r"^[a-z]{3,4}$")] | None = None
+    mac: Mac | None = None
+    pci: PciAddress | None = None
+    usb: UsbId | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(value is not None for value in (self.disk, self.mac, self.pci, self.usb)) != 1:
+            raise ValueError("name exactly one of disk, mac, pci and usb")
+        return self
+
+
+class Delete(Typed):
+    """What goes along."""
+
+    disks: bool = False
+    force: bool = False
+    """Also if it runs."""
+
+
+class Edit(Typed):
+    """Plain properties."""
+
+    description: Line | None = None
+    os: SimpleName | None = None
+
+
+def told(error: Any) -> str:
+    """pydantic's complaints, one a line: field, what is wrong, value."""
+    lines = []
+    for each in error.errors():
+        place = ".".join(map(str, each["loc"])) or "the request"
+        given = repr(each.get("input"))
+        message = each["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(each.get("input"), dict) else f" (it is {given[:80]})"
+        lines.append(f"{place}: {message}{shown}")
+    return "\n".join(lines)
