@@ -1,6 +1,7 @@
 """Plays a scenario through: blank disks, the live medium, the real installer, the booted host, its first run."""
 
 import json
+import re
 import shlex
 import sys
 from datetime import datetime
@@ -159,6 +160,20 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
         log = agent.run("cat", "/run/hyper-nixos/install/install.log", measured=5).text
         (recorder.folder / "install.log").write_text(log)
     recorder.prove("the installer says that all is installed and proved", answer.code == 0, answer.text)
+    if scenario.encrypted:
+        recorder.prove(
+            "the log does not have the recovery key, and who it is sealed for can read it",
+            recovery_key(answer.text, recorder.folder) not in log,
+            answer.text,
+        )
+
+
+def recovery_key(said: str, folder: Path) -> str:
+    """The recovery key that the installer's last words have sealed, read with the administrator's secret key."""
+    armoured = re.search(r"-----BEGIN AGE[\s\S]+END AGE ENCRYPTED FILE-----", said)
+    assert armoured, said
+    (folder / "recovery-key.age").write_text(f"{armoured[0]}\n")
+    return run(["age", "--decrypt", "--identity", folder / "key", folder / "recovery-key.age"]).strip()
 
 
 def same_plan(recorder: Recorder, shown: str) -> str:
@@ -197,7 +212,9 @@ def boot(scenario: Scenario, recorder: Recorder, running: Running) -> None:
             recorder.picture(running.screenshot("passphrase"), "The installed disk asks for its passphrase")
             serial.type("not the passphrase\n")
             serial.expect(r"was not accepted[\s\S]*Enter passphrase for disk", 15)
-            serial.type(f"{PASSPHRASE}\n")
+            # In place of the passphrase, which opens the disks when one of a mirror is pulled.
+            said = (recorder.folder / "recovery-key.age").read_text()
+            serial.type(f"{recovery_key(said, recorder.folder)}\n")
         serial.expect(r"stage 2", 40)
     with recorder.phase("systemd up to the login prompt", "host"):
         ended = serial.expect(rf"{scenario.hostname} login:|emergency mode|rescue mode|Kernel panic", 50)[0]
