@@ -1,8 +1,8 @@
 """The hand-off: what the installer leaves for the first run of the host it installed."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from installer.frozen import Frozen
+from installer.frozen import Frozen, Sparse
 
 HANDOFF_PATH = "/var/lib/hyper-nixos/handoff.json"
 """On the installed host."""
@@ -66,8 +66,27 @@ class HandoffVm(Frozen):
     """Start now."""
 
 
-class Handoff(Frozen):
+class Enrolment(Sparse):
+    """A token that shall open encrypted disks at boot beside the passphrase; enrolled by the host itself."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("pin_file",))
+
+    token: Literal["tpm2", "fido2"]
+    """Which."""
+    devices: tuple[str, ...]
+    """Paths of the LUKS devices."""
+    key_file: str
+    """Opens each of them from `slot`, until the token does."""
+    slot: int
+    """Key slot of that key file alone."""
+    pin_file: str | None = None
+    """Holds the TPM's PIN; none: without PIN."""
+
+
+class Handoff(Sparse):
     """The record."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("enrolment",))
 
     version: Literal[1] = 1
     """Format."""
@@ -85,3 +104,5 @@ class Handoff(Frozen):
     """Phase to end in."""
     administrators: tuple[str, ...]
     """Accounts that must be able to log in before and after the phase is raised."""
+    enrolment: Enrolment | None = None
+    """What opens encrypted disks beside the passphrase."""

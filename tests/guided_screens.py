@@ -133,6 +133,8 @@ def walk(terminal: Display, language: str = "en") -> Iterator[tuple[str, str]]:
     terminal.type(ENTER)
     yield "from-afar", until("Type the passphrase over SSH too?")
     terminal.type(ENTER)
+    yield "token", until("What else opens the disks at boot?")
+    terminal.type(ENTER)
     yield "name", until("Name:")
     terminal.type(ENTER)
     until("Time zone:")

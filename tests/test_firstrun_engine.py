@@ -348,7 +348,7 @@ def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[st
     assert hv(host, "status") == Exit.step
     text = capsys.readouterr().out
     assert [line.split()[0] for line in text.splitlines()[3:9]] == [
-        *("grow-root", "hardware", "libvirt", "pool", "network", "phase"),
+        *("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "phase"),
     ]
     assert not (host / "var/lib/hyper-nixos/firstrun").exists(), "status writes nothing"
 
@@ -400,7 +400,7 @@ def test_running_as_somebody_is_refused(host: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("grow-root", "hardware", "libvirt", "pool", "network", "phase")
+    names = ("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "phase")
     for name in names:
         hv(host, "skip", name, "--reason", "test")
     issue = host / console.ISSUE_FILE.lstrip("/")

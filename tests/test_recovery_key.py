@@ -1,6 +1,7 @@
 """Recovery keys, in real LUKS2 headers: made, marked, replaced, shown once or sealed, and in no log."""
 
 import io
+import json
 import os
 import pty
 import re
@@ -25,6 +26,7 @@ from installer.execute.preflight import require_readable
 from installer.execute.progress import Plain
 from installer.execute.recovery import (
     LETTERS,
+    add_key_file,
     add_recovery_key,
     check_recovery_key,
     check_sealed,
@@ -35,7 +37,7 @@ from installer.execute.recovery import (
 from installer.execute.runner import CommandError, Runner
 from installer.execute.secrets import Secrets
 from installer.guided.recovery_screen import OnTerminal
-from installer.plan.actions import AddRecoveryKey, Run, SealRecoveryKey, SecretReference
+from installer.plan.actions import AddKeyFile, AddRecoveryKey, Run, SealRecoveryKey, SecretReference
 from installer.plan.checks import RecoveryKeyOpens
 from installer.plan.planner import make_plan
 from installer.plan.storage.luks import KEY_FILE_SLOT, RECOVERY_SLOT
@@ -116,10 +118,15 @@ def test_the_key_opens_a_real_header_and_systemd_knows_it(
 def test_an_interrupted_try_leaves_no_second_key(runner: Runner, device: str, tmp_path: Path) -> None:
     """Killed after the slot was filled, before or after it was marked: the next run's key is the only one."""
     file = tmp_path / "data.key"
-    write_key(file)
-    slot = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-slot", str(KEY_FILE_SLOT))
-    command = ("cryptsetup", "luksAddKey", "--batch-mode", *slot, "--key-file", "-", device, str(file))
-    subprocess.run(command, input=PASSPHRASE, check=True, capture_output=True)
+    reference = SecretReference(name="passphrase")
+    for _ in range(
+        2
+    ):  # killed after the slot was filled: another key is written, and goes into the same slot
+        write_key(file)
+        added = AddKeyFile(device=device, slot=KEY_FILE_SLOT, path=str(file), passphrase=reference)
+        add_key_file(runner, added, PASSPHRASE)
+    dumped = runner.run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout
+    assert set(json.loads(dumped)["keyslots"]) == {"0", str(KEY_FILE_SLOT)}
     keys = [new_key() for _ in range(3)]
     add_recovery_key(runner, action(device), PASSPHRASE, keys[0])
     with pytest.raises(Wrong, match="opens with the recovery key"):

@@ -1,5 +1,6 @@
 """Which jobs a host has, in order."""
 
+from hv.firstrun.enrol import EnrolJob
 from hv.firstrun.grow_root import GrowRootJob
 from hv.firstrun.hardware import HardwareJob
 from hv.firstrun.jobs import Job
@@ -15,6 +16,7 @@ def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
     """Room first, the phase last."""
     return (
         GrowRootJob(handoff.grow),
+        EnrolJob(handoff.enrolment),
         HardwareJob(handoff.expectations),
         LibvirtJob(),
         PoolJob(handoff.pool),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from installer.answers.feature_check import check_features
 from installer.answers.hibernation_check import check_hibernation
-from installer.answers.model import Answers, ExistingKind, FilesystemKind, RecoveryKind, User
+from installer.answers.model import Answers, ExistingKind, FilesystemKind, RecoveryKind, TokenKind, User
 from installer.answers.network_check import check_network
 from installer.answers.password_hash import hash_fault
 from installer.answers.problems import Path, Problem, shown
@@ -199,6 +199,8 @@ def _encryption(answers: Answers) -> Iterator[Problem]:
         )
     yield from _recovery(answers, path)
     yield from _ssh_unlock(answers, (*path, "ssh"))
+    if encryption.enable:
+        yield from _token(answers, path)
     if encryption.pbkdf_memory:
         least, most = _PBKDF_MEMORY
         if not least <= parse_size(encryption.pbkdf_memory) <= most:
@@ -241,6 +243,28 @@ def _recovery(answers: Answers, path: Path) -> Iterator[Problem]:
             (*path, "recovery_key"),
             f"would be on the screen for a moment before the {answers.at_end}, with nobody there to read it",
             'write `recovery_key = "seal"`, or `at_end = "stay"`',
+        )
+
+
+def _token(answers: Answers, path: Path) -> Iterator[Problem]:
+    encryption = answers.storage.encryption
+    if encryption.token is TokenKind.tpm2_pin and encryption.pin is None:
+        yield Problem(
+            (*path, "pin"),
+            "the token `tpm2-pin` needs one",
+            'add `pin = { file = "/path/on/the/live/system" }`, or `{ prompt = true }` to be asked',
+        )
+    if encryption.pin is not None and encryption.token is not TokenKind.tpm2_pin:
+        yield Problem(
+            (*path, "pin"),
+            f"means nothing with token `{encryption.token}`",
+            'write `token = "tpm2-pin"`, or remove it',
+        )
+    if encryption.pin and "prompt" in encryption.pin.model_fields_set and answers.storage.destroy:
+        yield Problem(
+            (*path, "pin"),
+            'a prompt waits for a person, but `destroy = "matched"` asks for an unattended installation',
+            "write `pin = { file = … }`, or remove `destroy` and confirm the plan with its token",
         )
 
 

@@ -326,6 +326,19 @@ class RecoveryKind(StrEnum):
     """There is none."""
 
 
+class TokenKind(StrEnum):
+    """What opens encrypted disks at boot beside the passphrase."""
+
+    none = "none"
+    """Nothing."""
+    tpm2 = "tpm2"
+    """The machine's TPM 2.0, by itself."""
+    tpm2_pin = "tpm2-pin"
+    """The machine's TPM 2.0, once a PIN is typed; it stops who guesses."""
+    fido2 = "fido2"
+    """A FIDO2 token that is plugged in and touched."""
+
+
 RecoveryRecipient = Annotated[
     str,
     StringConstraints(pattern=r"^(age1[02-9ac-hj-np-z]{58}|ssh-(ed25519|rsa) \S+.*)$"),
@@ -370,6 +383,11 @@ class EncryptionAnswers(Frozen):
     of these kinds."""
     ssh: SshUnlockAnswers = SshUnlockAnswers()
     """Typing the passphrase over SSH."""
+    token: TokenKind = TokenKind.none
+    """What opens the disks at boot beside the passphrase, which stays; enrolled by the host itself at its first boot, since
+    the live system measures otherwise. The TPM binds to Secure Boot's state (PCR 7)."""
+    pin: Secret | None = None
+    """With token `tpm2-pin`: the PIN; at least 6 characters."""
 
 
 class BootLoader(StrEnum):

@@ -19,11 +19,12 @@ from installer.execute.keys import make_host_key, write_key
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
 from installer.execute.records import UNLOCK_KEY, save_log
-from installer.execute.recovery import RECOVERY_KEY, add_recovery_key, seal
+from installer.execute.recovery import RECOVERY_KEY, add_key_file, add_recovery_key, seal
 from installer.execute.shared_esp import look_at_esp, put_back_foreign
 from installer.execute.zfs import import_pool
 from installer.plan.actions import (
     Action,
+    AddKeyFile,
     AddRecoveryKey,
     AssembleArray,
     ChangePartitionTable,
@@ -84,6 +85,8 @@ def carry_out(action: Action, context: Context) -> None:
         case MakeHostKey():
             fingerprint = make_host_key(runner, Path(action.path), action.comment)
             context.journal.record("learned", UNLOCK_KEY, details=(fingerprint,))
+        case AddKeyFile():
+            add_key_file(runner, action, context.secrets.value(action.passphrase))
         case AddRecoveryKey():
             passphrase = context.secrets.value(action.passphrase)
             add_recovery_key(runner, action, passphrase, context.secrets.recovery_key)

@@ -16,6 +16,7 @@ from installer.execute.recovery import sealed_for
 from installer.execute.runner import CommandError, Runner, find_program
 from installer.medium import Medium
 from installer.plan.actions import (
+    AddKeyFile,
     AddRecoveryKey,
     AssembleArray,
     ChangePartitionTable,
@@ -66,7 +67,7 @@ def needed_programs(plan: Plan) -> dict[str, str]:
                         "sh": "prepares the target for entering it",
                         "zstd": "looks into the initrd",
                     }
-                case AddRecoveryKey():
+                case AddRecoveryKey() | AddKeyFile():
                     needed.setdefault("cryptsetup", step.summary)
                 case MakeHostKey():
                     needed["ssh-keygen"] = step.summary

@@ -11,7 +11,7 @@ from pathlib import Path
 from installer.execute.evidence import Evidence, Wrong, ensure
 from installer.execute.files import write_file
 from installer.execute.runner import Runner
-from installer.plan.actions import AddRecoveryKey, SealRecoveryKey
+from installer.plan.actions import AddKeyFile, AddRecoveryKey, SealRecoveryKey
 from installer.plan.checks import RecoveryKeyOpens
 
 RECOVERY_KEY = "recovery-key"
@@ -32,14 +32,33 @@ def new_key() -> str:
     return "-".join("".join(letters[at : at + GROUP]) for at in range(0, len(letters), GROUP))
 
 
+def add_key_file(runner: Runner, action: AddKeyFile, passphrase: bytes) -> None:
+    """Let a file's content open the device from a slot of its own, which is emptied first."""
+    _empty(runner, action.device, action.slot)
+    runner.run(
+        [
+            *("cryptsetup", "luksAddKey", "--batch-mode"),
+            *_CHEAP,
+            *("--key-slot", str(action.slot)),
+            *("--key-file", "-"),
+            *(action.device, action.path),
+        ],
+        stdin=passphrase,
+    )
+
+
+def _empty(runner: Runner, device: str, slot: int) -> None:
+    if str(slot) in _header(runner, device)["keyslots"]:
+        runner.run(["cryptsetup", "luksKillSlot", "--batch-mode", device, str(slot)])
+
+
 def add_recovery_key(runner: Runner, action: AddRecoveryKey, passphrase: bytes, key: str) -> None:
     """Put the key into its slot, which is emptied first, and mark it with a token."""
     header = _header(runner, action.device)
     for number, token in header["tokens"].items():
         if token["type"] == _TOKEN:
             runner.run(["cryptsetup", "token", "remove", "--token-id", number, action.device])
-    if str(action.slot) in header["keyslots"]:
-        runner.run(["cryptsetup", "luksKillSlot", "--batch-mode", action.device, str(action.slot)])
+    _empty(runner, action.device, action.slot)
     # Both by line: a key file would be a second place where the key lies.
     runner.run(
         [

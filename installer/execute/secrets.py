@@ -9,10 +9,11 @@ from installer.answers.model import Answers
 from installer.errors import Exit, HyperError
 from installer.execute.log import Redactor
 from installer.execute.recovery import new_key
-from installer.plan.actions import Action, AddRecoveryKey, Run, SecretReference, WriteSecret
+from installer.plan.actions import Action, AddKeyFile, AddRecoveryKey, Run, SecretReference, WriteSecret
 from installer.plan.model import Plan
 
 _SHORTEST_PASSPHRASE = 8
+_SHORTEST_PIN = 6
 _PASSWORD = "password-hash:"  # noqa: S105 (a name, not a secret)
 
 
@@ -31,7 +32,7 @@ def _secret_of(action: Action) -> SecretReference | None:
     match action:
         case Run(stdin=secret):
             return secret
-        case AddRecoveryKey(passphrase=secret):
+        case AddRecoveryKey(passphrase=secret) | AddKeyFile(passphrase=secret):
             return secret
         case WriteSecret(secret=secret):
             return secret
@@ -146,6 +147,8 @@ def _problem(reference: SecretReference, value: bytes) -> str | None:
         return "is empty"
     if b"\n" in value or b"\0" in value or b"\r" in value:
         return "has a line break or a zero byte inside, which nobody could type at boot"
+    if reference.name == "pin" and len(value.decode(errors="replace")) < _SHORTEST_PIN:
+        return f"is shorter than {_SHORTEST_PIN} characters"
     if reference.name == "passphrase" and len(value.decode(errors="replace")) < _SHORTEST_PASSPHRASE:
         return f"is shorter than {_SHORTEST_PASSPHRASE} characters"
     return None

@@ -176,6 +176,21 @@ class WriteKey(Frozen):
     """Absolute path."""
 
 
+class AddKeyFile(Frozen):
+    """Let a key file open a LUKS device too, in place of what an interrupted try left in its slot."""
+
+    kind: Literal["add-key-file"] = "add-key-file"
+    """Discriminator."""
+    device: str
+    """Device path."""
+    slot: int
+    """Key slot, the file's own."""
+    path: str
+    """Absolute path of the file."""
+    passphrase: SecretReference
+    """What opens it already."""
+
+
 class AddRecoveryKey(Frozen):
     """Let this installation's recovery key open a LUKS device too, in place of what an interrupted try left there."""
 
@@ -383,6 +398,7 @@ Action = Annotated[
     | ImportPool
     | WriteKey
     | MakeHostKey
+    | AddKeyFile
     | AddRecoveryKey
     | SealRecoveryKey
     | WriteBootEntry

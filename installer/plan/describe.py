@@ -8,6 +8,7 @@ from installer.answers.sizes import format_size
 from installer.handoff import Handoff
 from installer.plan.actions import (
     Action,
+    AddKeyFile,
     AddRecoveryKey,
     AssembleArray,
     ChangePartitionTable,
@@ -355,6 +356,7 @@ def _plain_words(
     | AssembleArray
     | ImportPool
     | WriteKey
+    | AddKeyFile
     | AddRecoveryKey
     | MakeHostKey
     | SealRecoveryKey
@@ -389,6 +391,10 @@ def _plain_words(
             return f"import the pool {action.name} from {action.nodes}, unless it is up: zpool import -N"
         case WriteKey():
             return f"write 64 random bytes to {action.path} (mode 0600)"
+        case AddKeyFile():
+            return (
+                f"let {action.path} open {action.device} from key slot {action.slot}: cryptsetup luksAddKey"
+            )
         case MakeHostKey():
             return f"make a new SSH host key {action.path} (mode 0600): ssh-keygen -t ed25519"
         case AddRecoveryKey():

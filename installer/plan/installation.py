@@ -7,7 +7,7 @@ from installer.answers.model import Answers, Hook, RecoveryKind, User, VmAnswers
 from installer.answers.recovery import recipients, recovery_kind
 from installer.answers.sizes import parse_size
 from installer.errors import Exit, HyperError
-from installer.handoff import HANDOFF_PATH, HandoffVm
+from installer.handoff import HANDOFF_PATH, Enrolment, HandoffVm
 from installer.medium import Medium
 from installer.plan.actions import (
     Action,
@@ -27,6 +27,7 @@ from installer.plan.actions import (
     WriteConfiguration,
     WriteHandoff,
     WriteHostData,
+    WriteKey,
     WriteSecret,
 )
 from installer.plan.checks import (
@@ -40,6 +41,7 @@ from installer.plan.checks import (
     HandoffIs,
     HostDataIs,
     HostKeyIs,
+    KeyOpens,
     LoginProof,
     LogSaved,
     NotMounted,
@@ -139,6 +141,8 @@ class Installation:
     """Guest images to be copied."""
     proof: BootProof
     """What must hold before anyone reboots."""
+    enrolment: Enrolment | None
+    """What the host enrols at its first boot."""
     unlock: HostUnlock | None
     """Typing the passphrase over SSH."""
     loader: str
@@ -154,7 +158,7 @@ class Installation:
         """From the mounted file systems to nothing being mounted any more."""
         mounted = (*(mount.step for mount in all_mounts(self.layout)), *self.cleared)
         swapping = tuple(f"activate-{each.key}" for each in self.layout.elements if isinstance(each, Swap))
-        secrets = (*self._secrets(mounted), *self._unlock_key(mounted))
+        secrets = (*self._secrets(mounted), *self._unlock_key(mounted), *self._enrolment(mounted))
         yield from secrets
         yield Step(
             id="write-configuration",
@@ -383,6 +387,30 @@ class Installation:
                 checks=(HostKeyIs(path=path),),
                 weight=0.2,
             )
+
+    def _enrolment(self, mounted: tuple[str, ...]) -> Iterator[Step]:
+        """A key for the host's first boot alone, with which it lets its own TPM or token open the disks."""
+        asked = self.enrolment
+        if asked is None:
+            return
+        key, pin = TARGET + asked.key_file, self.answers.storage.encryption.pin
+        disks = [each for each in self.layout.elements if isinstance(each, Luks) and each.token]
+        added = tuple(each.enrolment(self.layout, key) for each in disks)
+        secret = SecretReference(name="pin", file=getattr(pin, "file", None))
+        yield Step(
+            id="enrolment-key",
+            summary=f"Leave a key with which the host enrols its {asked.token.upper()} at the first boot",
+            requires=(*mounted, *(each.ready_step for each in disks)),
+            actions=(
+                MakeDirectory(path=TARGET + SECRETS, mode=0o700),
+                MakeDirectory(path=key.rpartition("/")[0], mode=0o700),
+                WriteKey(path=key),
+                *added,
+                *((WriteSecret(secret=secret, path=TARGET + asked.pin_file),) if asked.pin_file else ()),
+            ),
+            checks=tuple(KeyOpens(device=each.device, path=key) for each in added),
+            weight=3,
+        )
 
     def _images(self, mounted: tuple[str, ...]) -> Iterator[Step]:
         for number, image in enumerate(self.images, start=1):

@@ -155,12 +155,14 @@ class HostFilesystem(Frozen):
 class HostLuks(Sparse):
     """One entry of the host's `boot.initrd.luks.devices`."""
 
-    sparse: ClassVar[frozenset[str]] = frozenset(("dispensable",))
+    sparse: ClassVar[frozenset[str]] = frozenset(("dispensable", "token"))
 
     name: str
     """Mapper name."""
     device: str
     """`/dev/disk/by-uuid/…` of the LUKS header."""
+    token: Literal["tpm2", "fido2"] | None = None
+    """What opens it at boot beside the passphrase, once that is enrolled."""
     allow_discards: bool
     """TRIM passes through."""
     dispensable: bool = False

@@ -21,6 +21,7 @@ from installer.handoff import Expectations, GrowRoot, Handoff
 from installer.medium import Medium
 from installer.plan.canonical import canonical_json
 from installer.plan.checks import BootProof
+from installer.plan.enrolment import enrolment, token_warnings
 from installer.plan.identity import identify, shared_names
 from installer.plan.initrd import controller_modules, root_modules
 from installer.plan.installation import (
@@ -68,6 +69,7 @@ from installer.plan.requirements import (
     require_hibernation,
     require_memory,
     require_sectors,
+    require_token,
 )
 from installer.plan.source import system_source
 from installer.plan.storage import luks
@@ -123,6 +125,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     require_architecture(facts, medium)
     firmware = firmware_to_use(facts, answers)
     require_hibernation(answers, firmware)
+    require_token(facts, answers)
     inputs = {
         # Without defaults: a field that a later release adds changes no plan that does not use it.
         "answers": answers.model_dump(mode="json", exclude_defaults=True),
@@ -183,6 +186,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         vms=handoff_vms(answers, images),
         phase=answers.security.phase.value,
         administrators=tuple(user.name for user in answers.users if user.admin),
+        enrolment=enrolment(answers, layout),
     )
     storage_steps = (
         taken_over(layout, on_disks, answers, 2 * source.size) if again else tuple(layout.steps())
@@ -203,6 +207,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
             mirrors=tuple(each.identity.key for each in chosen[1 : 1 + len(host.mirrors)]),
             initrd_modules=tuple(dict.fromkeys((*modules, *reached))),
         ),
+        enrolment=handoff.enrolment,
         unlock=host.unlock,
         loader=host.loader,
         administrators=handoff.administrators,
@@ -451,6 +456,7 @@ def _warnings(
             yield f"{each.title} has sectors of {each.disk.logical_sector} bytes, from which most BIOSes cannot boot."
     yield from _beside_warnings(facts, answers, chosen, layout)
     yield from _encryption_warnings(facts, answers, layout)
+    yield from token_warnings(facts, answers)
     yield from _joined_warnings(answers, chosen, for_pool, layout)
     yield from _room_warnings(answers, layout)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from installer.answers.catalogue import FEATURES, TIERS, enabled
 from installer.answers.login import lockout
-from installer.answers.model import Answers, BootLoader, Tier
+from installer.answers.model import Answers, BootLoader, Tier, TokenKind
 from installer.answers.sizes import GIB, MIB, format_size, parse_size
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
@@ -156,6 +156,22 @@ def require_hibernation(answers: Answers, firmware: str) -> None:
             "storage.swap.hibernate = true does not fit this machine",
             why="it was booted by BIOS, and where the image lies in a swap file is told to stage 1 by a UEFI variable",
             remedy='write storage.swap.kind = "partition", or start the live system by UEFI',
+            code=Exit.unsuitable,
+        )
+
+
+def require_token(facts: Facts, answers: Answers) -> None:
+    """HyperError (Exit.unsuitable) for a TPM that is not there."""
+    encryption = answers.storage.encryption
+    tpm = facts.firmware.tpm
+    if not encryption.enable or encryption.token not in (TokenKind.tpm2, TokenKind.tpm2_pin):
+        return
+    if tpm is None or tpm.version != 2:
+        raise HyperError(
+            f"storage.encryption.token = {encryption.token.value!r} does not fit this machine",
+            why="it has no TPM" if tpm is None else f"its TPM is of version {tpm.version}, and 2 is needed",
+            remedy="switch the TPM on in the firmware setup (fTPM, PTT), or leave the token out: the passphrase opens the "
+            "disks",
             code=Exit.unsuitable,
         )
 

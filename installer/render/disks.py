@@ -55,9 +55,14 @@ def disks(plan: Plan) -> dict[str, Nix]:
 
 def _luks(luks: HostLuks) -> dict[str, Nix]:
     options: dict[str, Nix] = {"device": luks.device, "allowDiscards": luks.allow_discards}
-    if luks.dispensable:
-        # Stage 1 goes on without it; what stands on it decides how long it is waited for.
-        options["crypttabExtraOpts"] = ["nofail"]
+    # Where the token is missing or says no, stage 1 asks for the passphrase; "nofail": it goes on without the device, and
+    # what stands on it decides how long it is waited for.
+    more = [
+        *([f"{luks.token}-device=auto"] if luks.token else []),
+        *(["nofail"] if luks.dispensable else []),
+    ]
+    if more:
+        options["crypttabExtraOpts"] = list(more)
     return options
 
 

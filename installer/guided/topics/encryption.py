@@ -8,6 +8,8 @@ from installer.plan.storage.luks import fitted_memory
 
 SHORTEST = 8
 """Characters; the installer takes no shorter one (installer.execute.secrets)."""
+SHORTEST_PIN = 6
+"""The same of a PIN."""
 
 
 def title() -> str:
@@ -16,7 +18,7 @@ def title() -> str:
 
 
 def dialogue(situation: Situation) -> Dialogue:
-    """Whether, the passphrase, the recovery key, and typing it over SSH."""
+    """Whether, the passphrase, the recovery key, and what else there is to open the disks."""
     memory = situation.facts.memory
     available = memory.available if isinstance(memory.available, int) else None
     argon = fitted_memory(memory.total, available)
@@ -39,9 +41,6 @@ def dialogue(situation: Situation) -> Dialogue:
             )
             if argon
             else "",
-            _("There is a TPM. It can open the disks at boot later; that is not part of the installer yet.")
-            if situation.facts.firmware.tpm
-            else _("There is no TPM: the passphrase is typed at every boot."),
         ),
         options=(
             Option(False, _("No: the host starts by itself, and so it does for a thief")),
@@ -99,12 +98,58 @@ def dialogue(situation: Situation) -> Dialogue:
         default=False,
         field=("storage", "encryption", "ssh", "enable"),
     )
+    token = yield One(
+        title=_("Beside the passphrase"),
+        prompt=_("What else opens the disks at boot?"),
+        lines=(
+            _("It is set up by the host itself at its first boot; the passphrase opens the disks always."),
+            _(
+                "The TPM gives the key to this machine alone, and only while its Secure Boot stays as it is. Without a PIN "
+                "it gives it to whoever switches the machine on."
+            ),
+        ),
+        options=(
+            Option("none", _("Nothing: the passphrase is typed at every boot")),
+            Option(
+                "tpm2-pin",
+                _("The TPM, once a PIN is typed: short, and guessing it locks the TPM"),
+                _no_tpm(situation),
+            ),
+            Option("tpm2", _("The TPM by itself: the host starts without anybody"), _no_tpm(situation)),
+            Option("fido2", _("A FIDO2 token that is plugged in and touched")),
+        ),
+        default="none",
+        field=("storage", "encryption", "token"),
+    )
     answers: dict[str, object] = {"enable": True, "passphrase": {"file": path}}
     if recovery == "off":
         answers["recovery_key"] = "off"
+    if token != "none":  # noqa: S105
+        answers["token"] = token
+    if token == "tpm2-pin":  # noqa: S105
+        pin = yield Secret(
+            title=_("PIN"),
+            prompt=_("PIN:"),
+            lines=(_("At least {count} characters, letters too if you like.").format(count=SHORTEST_PIN),),
+            check=_check_pin,
+            field=("storage", "encryption", "pin"),
+        )
+        kept = yield Work(title=_("keeping the PIN in memory"), task="keep_secret", arguments=("pin", pin))
+        answers["pin"] = {"file": kept}
     if remote:
         answers["ssh"] = {"enable": True}
     return {("storage", "encryption"): answers}
+
+
+def _no_tpm(situation: Situation) -> str | None:
+    tpm = situation.facts.firmware.tpm
+    return None if tpm and tpm.version == 2 else _("This machine has no TPM 2.0, or it is switched off.")
+
+
+def _check_pin(text: str) -> str | None:
+    if len(text) < SHORTEST_PIN:
+        return _("It is shorter than {count} characters.").format(count=SHORTEST_PIN)
+    return None
 
 
 def _no_cable(situation: Situation) -> str | None:

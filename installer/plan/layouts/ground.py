@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Literal
 
-from installer.answers.model import Answers, FilesystemKind, RecoveryKind, Redundancy
+from installer.answers.model import Answers, FilesystemKind, RecoveryKind, Redundancy, TokenKind
 from installer.answers.recovery import recovery_kind
 from installer.answers.sizes import MIB
 from installer.plan.actions import SecretReference
@@ -159,8 +160,18 @@ def encrypted(
         allow_discards=encryption.allow_discards,
         dispensable=dispensable,
         key_file=key_file,
+        token=None if key_file else TOKENS[encryption.token],
         recovery=recovery_kind(answers) is not RecoveryKind.off,
     )
+
+
+TOKENS: dict[TokenKind, Literal["tpm2", "fido2"] | None] = {
+    TokenKind.none: None,
+    TokenKind.tpm2: "tpm2",
+    TokenKind.tpm2_pin: "tpm2",
+    TokenKind.fido2: "fido2",
+}
+"""As crypttab(5) calls them."""
 
 
 def usable(size: int, devices: int, redundancy: Redundancy) -> int:

@@ -2,9 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from installer.answers.sizes import GIB, KIB, MIB
-from installer.plan.actions import Action, AddRecoveryKey, MakeDirectory, Run, SecretReference, WriteKey
+from installer.plan.actions import (
+    Action,
+    AddKeyFile,
+    AddRecoveryKey,
+    MakeDirectory,
+    Run,
+    SecretReference,
+    WriteKey,
+)
 from installer.plan.checks import KeyOpens, MapperIs, RecoveryKeyOpens, SignatureIs
 from installer.plan.model import TARGET, HostKeyLuks, HostLuks, Step
 from installer.plan.storage.disk import disk_title
@@ -16,7 +25,7 @@ LEAST_MEMORY = 128 * MIB
 """Below this argon2id protects little, and cryptsetup itself gets into trouble."""
 MOST_MEMORY = GIB
 """cryptsetup's own default limit."""
-RECOVERY_SLOT, KEY_FILE_SLOT = 1, 2
+RECOVERY_SLOT, KEY_FILE_SLOT, ENROLMENT_SLOT = 1, 2, 3
 """Key slots beside the passphrase's, which is 0: fixed, so that an interrupted try is found and replaced."""
 LIMITS = (32 * KIB, 4 * GIB)
 """What cryptsetup accepts for argon2id's memory."""
@@ -56,6 +65,8 @@ class Luks(Device):
     """The root can do without it."""
     key_file: str | None = None
     """Path on the host of a key that opens it in stage 2; none: the passphrase does, in stage 1."""
+    token: Literal["tpm2", "fido2"] | None = None
+    """What opens it in stage 1 beside the passphrase, once the host has enrolled it."""
     recovery: bool = False
     """Whether the installation's recovery key opens it too."""
 
@@ -148,6 +159,11 @@ class Luks(Device):
         if self.key_file:
             yield self._add_key(device, self.key_file)
 
+    def enrolment(self, layout: Layout, path: str) -> AddKeyFile:
+        """What lets the host itself enrol a token at its first boot; it takes this away again."""
+        device = layout.device(self.on).device(layout)
+        return AddKeyFile(device=device, slot=ENROLMENT_SLOT, path=path, passphrase=self.passphrase)
+
     @property
     def recovery_step(self) -> str:
         """Id of the step that adds the recovery key."""
@@ -163,18 +179,7 @@ class Luks(Device):
             actions=(
                 MakeDirectory(path=path.rpartition("/")[0], mode=0o700),
                 WriteKey(path=path),
-                # A key of 64 random bytes needs no slow derivation.
-                Run(
-                    argv=(
-                        *("cryptsetup", "luksAddKey", "--batch-mode"),
-                        *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
-                        *("--key-slot", str(KEY_FILE_SLOT)),
-                        *("--key-file", "-"),
-                        device,
-                        path,
-                    ),
-                    stdin=self.passphrase,
-                ),
+                AddKeyFile(device=device, slot=KEY_FILE_SLOT, path=path, passphrase=self.passphrase),
             ),
             checks=(KeyOpens(device=device, path=path),),
             weight=3,
@@ -204,6 +209,7 @@ class Luks(Device):
                     device=f"/dev/disk/by-uuid/{self.uuid}",
                     allow_discards=self.allow_discards,
                     dispensable=self.dispensable,
+                    token=self.token,
                 ),
             ),
             initrd_modules=("dm_crypt",),
