@@ -347,7 +347,7 @@ def hv(host: Path, *words: str) -> int:
 def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hv(host, "status") == Exit.step
     text = capsys.readouterr().out
-    assert [line.split()[0] for line in text.splitlines()[3:9]] == [
+    assert [line.split()[0] for line in text.splitlines()[3:10]] == [
         *("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "phase"),
     ]
     assert not (host / "var/lib/hyper-nixos/firstrun").exists(), "status writes nothing"
