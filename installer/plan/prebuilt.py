@@ -71,8 +71,6 @@ def obstacles(answers: Answers, host: HostStorage, modules: Iterable[str] = ()) 
         "boot.serial_console, boot.kernel_params: the kernel's arguments": bool(
             answers.boot.serial_console or answers.boot.kernel_params
         ),
-        "locale, keymap: data that only a build makes": (answers.locale, answers.keymap)
-        != (usual.locale, usual.keymap),
         "domain, network.dns, network.ntp: generated configuration": bool(
             answers.domain or answers.network.dns or answers.network.ntp
         ),
