@@ -149,7 +149,9 @@
           };
           try = {
             type = "app";
-            program = lib.getExe (pkgs.callPackage ./nix/packages/try.nix { iso = own.iso-minimal; });
+            program = lib.getExe (
+              pkgs.callPackage ./nix/packages/try.nix { iso = own.iso-minimal; }
+            );
             meta.description = "Start the live medium in QEMU, with an empty disk";
           };
         }

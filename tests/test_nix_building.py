@@ -15,8 +15,18 @@ from tests.nixeval.derivations import Inputs, build_with, instantiate, outputs_b
 from tests.nixeval.host import flakes, nixpkgs
 
 pytestmark = pytest.mark.nixpkgs
-PARTS = """let config = FLAKES.own.nixosConfigurations.installer-x86_64.config; in
-derivation { name = "parts"; system = "x86_64-linux"; builder = "/bin/sh"; parts = config.hypervisor.medium.building.inputs; }"""
+PARTS = """let
+  inherit (FLAKES.own.nixosConfigurations.installer-x86_64) config;
+  parts = config.hypervisor.medium.building.inputs;
+  paths = map (part: builtins.unsafeDiscardStringContext part.outPath);
+  carried = builtins.listToAttrs (
+    map (name: { inherit name; value = null; }) (paths config.system.extraDependencies)
+  );
+in
+assert config.hypervisor.medium.building.enable;
+assert builtins.all (path: carried ? ${path}) (paths parts);
+derivation { name = "parts"; system = "x86_64-linux"; builder = "/bin/sh"; inherit parts; }"""
+"""What the ISO image carries, as inputs of one derivation."""
 HOST = """((import NIXPKGS/nixos/lib/eval-config.nix) {
   system = null;
   modules = FLAKES.modulesOf DIRECTORY "NAME" ++ [ { nixpkgs.pkgs = FLAKES.nixpkgsFlake.legacyPackages.x86_64-linux; } ];
@@ -52,7 +62,9 @@ def test_a_host_s_own_system_is_built_from_what_is_on_the_medium(name: str) -> N
 
 def test_what_is_left_out_is_missed() -> None:
     """The strict count can fail: without the programs that check texts, and what they are made of."""
-    (goal,) = instantiate(filled(HOST, DIRECTORY=str(hosts.GOLDEN / "home-lab"), NAME=inputs("home-lab")[1].hostname))
+    (goal,) = instantiate(
+        filled(HOST, DIRECTORY=str(hosts.GOLDEN / "home-lab"), NAME=inputs("home-lab")[1].hostname)
+    )
     without = {
         path: outputs
         for path, outputs in there(on_the_medium()).items()

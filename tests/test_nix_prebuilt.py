@@ -255,7 +255,9 @@ def test_the_first_rebuild_keeps_the_language(name: str, places: dict[str, Path]
         assert ready.value[phase]["language"] is None
         init = ready.value[phase]["init"].replace(HOST_DATA, str(tmp_path))
         told = ["bash", "-euc", f"{init}\nenv"]
-        said = subprocess.run(told, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            told, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+        )
         assert f"LANG={own.value[phase]['language']}" in said.stdout.splitlines()
     assert own.value["setup"]["language"] == answers.locale
     assert data.files[f"{HOST_DATA}/vconsole.conf"].decode() == f"KEYMAP={answers.keymap}\n"

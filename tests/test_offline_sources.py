@@ -124,5 +124,7 @@ def test_a_source_that_is_not_in_the_store_is_missed(store: Store, field: str) -
     other = source.model_copy(update={"locked": source.locked | {"narHash": "sha256-" + "A" * 43 + "="}})
     files = written(medium.model_copy(update={field: other}), BUILT)
     directory = hosts.write(files, store.folder / "nixos")
-    said = store.nix("eval", f"path:{directory}#nixosConfigurations.both.config.system.build.toplevel.modules")
+    said = store.nix(
+        "eval", f"path:{directory}#nixosConfigurations.both.config.system.build.toplevel.modules"
+    )
     assert said.returncode != 0

@@ -45,13 +45,15 @@ let
         // boots;
       };
     };
+  whole = sample { };
   samples = [
-    (sample { })
+    whole
     (grub {
       device = "nodev";
       efiSupport = true;
     })
   ]
+  ++ map (child: child.configuration) (lib.attrValues whole.specialisation)
   ++ lib.optional isx86_64 (grub {
     device = "/dev/disk/by-id/sample";
     efiSupport = false;
@@ -101,7 +103,7 @@ let
     packages.efibootmgr
     packages.kmod
     packages.libredirect
-    packages.lkl
+    packages.lklWithFirewall
     packages.mypy
     packages.nftables
     packages.nixos-artwork.wallpapers.simple-dark-gray-bootloader
@@ -122,7 +124,6 @@ let
     XMLSAX
   ]);
   outputsOf = program: map (output: toString program.${output}) program.outputs;
-  systemsOf = sampled: [ sampled ] ++ map (child: child.configuration) (lib.attrValues sampled.specialisation);
 in
 {
   options.hypervisor.medium.building = {
@@ -140,11 +141,8 @@ in
       readOnly = true;
       internal = true;
       default =
-        let
-          systems = lib.concatMap systemsOf samples;
-        in
-        map (part: part.inputDerivation) (lib.concatMap partsOf systems)
-        ++ map referencesOf systems
+        map (part: part.inputDerivation) (lib.concatMap partsOf samples)
+        ++ map referencesOf samples
         ++ [
           (named (lib.concatMap outputsOf programs))
           # Made anew with the certificates of the answers, which is no compiling.

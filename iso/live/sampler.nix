@@ -2,9 +2,9 @@
 # installs it. What two loaders or two CPU vendors would need at once is in building.nix.
 { lib, pkgs, ... }:
 let
-  inherit (pkgs.stdenv.hostPlatform) isx86_64;
+  inherit (pkgs.stdenv.hostPlatform) isx86_64 system;
   inherit (lib.importJSON ../../installer/answers/features.json) features;
-  fits = feature: lib.elem pkgs.stdenv.hostPlatform.system (feature.systems or [ pkgs.stdenv.hostPlatform.system ]);
+  fits = feature: lib.elem system (feature.systems or [ system ]);
   id = "00000000-0000-4000-8000-000000000000";
 in
 {

@@ -5,6 +5,7 @@ arguments, environment)`, in lists, pairs and strings that Python reads as they 
 """
 
 import ast
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -68,9 +69,10 @@ def build_with(there: Inputs, goal: str) -> Build:
     """What is built for a derivation, and what only a network would give, when these outputs are there."""
     made: dict[str, str] = {}
     missing: dict[str, tuple[str, ...]] = {}
-    waiting: list[tuple[str, frozenset[str], tuple[str, ...]]] = [(goal, frozenset(("out",)), ())]
+    # By the shortest way first: it names what is wanted, and not what that is compiled with.
+    waiting: deque[tuple[str, frozenset[str], tuple[str, ...]]] = deque([(goal, frozenset(("out",)), ())])
     while waiting:
-        path, outputs, way = waiting.pop()
+        path, outputs, way = waiting.popleft()
         if path in made or outputs <= there.get(path, frozenset()):
             continue
         found = read(path)
@@ -78,5 +80,5 @@ def build_with(there: Inputs, goal: str) -> Build:
         if found.fetched:
             missing[found.name] = way
         else:
-            waiting += [(each, wanted, (*way, found.name)) for each, wanted in found.inputs.items()]
+            waiting.extend((each, wanted, (*way, found.name)) for each, wanted in found.inputs.items())
     return Build(frozenset(made.values()) - missing.keys(), missing)
