@@ -53,7 +53,7 @@ def test_each_layout_is_planned_as_it_says(name: str) -> None:
     assert root.kind == layout["root"]
     assert bool(host.luks) == layout["encrypted"]
     assert bool(host.mirrors) == layout["mirrored"] == (len(layout["disks"]) > 1)
-    assert host.firmware == name.split("-")[0]
+    assert host.firmware == name.split("-", maxsplit=1)[0]
 
 
 def test_the_layouts_between_them_have_everything() -> None:
