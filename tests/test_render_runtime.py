@@ -156,6 +156,15 @@ def test_what_needs_a_system_of_its_own(more: dict[str, Any], reason: str | None
     assert all(each.startswith(str(reason)) for each in found)
 
 
+@pytest.mark.parametrize("existing", ["keep", "reinstall"])
+def test_disks_that_keep_something_need_a_system_of_their_own(existing: str) -> None:
+    """Of two partitions of the root's type the wrong one could be started."""
+    _, plan = planned()
+    answers = Answers.model_validate(BASE | {"storage": DISK | {"existing": existing}})
+    (found,) = obstacles(answers, plan.host)
+    assert found.startswith("storage.existing")
+
+
 def test_encrypted_hosts_need_a_system_of_their_own() -> None:
     facts, answers = inputs("encrypted-server-unattended")
     assert any("encryption" in each for each in obstacles(answers, make_plan(facts, answers, MEDIUM).host))

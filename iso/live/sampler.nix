@@ -31,7 +31,22 @@ in
   specialisation.hardened.configuration.hypervisor.phase = "hardened";
 
   boot = {
-    initrd.luks.devices.root.device = "/dev/disk/by-uuid/${id}";
+    initrd = {
+      luks.devices.root.device = "/dev/disk/by-uuid/${id}";
+      # The passphrase is typed over SSH.
+      network = {
+        enable = true;
+        ssh = {
+          enable = true;
+          authorizedKeys = [ "ssh-ed25519 AAAA sample" ];
+          hostKeys = [ "/var/lib/hyper-nixos/secrets/sample" ];
+        };
+      };
+      systemd.network = {
+        enable = true;
+        networks."10-sample".matchConfig.Name = "en*";
+      };
+    };
     kernelParams = lib.optional isx86_64 "intel_iommu=on";
     loader = {
       efi.canTouchEfiVariables = true;
