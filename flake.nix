@@ -44,8 +44,7 @@
           modules = [
             self.nixosModules.default
             {
-              # Several of them are on one medium; they are evaluated with the same packages.
-              nixpkgs.pkgs = nixpkgs.legacyPackages.${system};
+              nixpkgs.hostPlatform = system;
               hypervisor = {
                 enable = true;
                 prebuilt.enable = true;
@@ -94,19 +93,10 @@
         in
         {
           default = own.hv;
-          hv = pkgs.callPackage ./nix/packages/hyper-nixos.nix { };
+          hv = pkgs.callPackage ./nix/packages/hyper-nixos.nix { flake = self; };
           hv-server = own.hv.override { withServer = true; };
           docs = pkgs.callPackage ./nix/packages/docs.nix { };
           iso = self.nixosConfigurations."installer-${processor system}".config.system.build.isoImage;
-          # Without hosts' systems, for those who have a network.
-          iso-minimal =
-            (build {
-              imports = [ ./iso/media/iso.nix ];
-              hypervisor.medium = {
-                building.enable = false;
-                tiers = [ ];
-              };
-            }).isoImage;
           kexec = inMemory.kexecTree;
           netboot = pkgs.symlinkJoin {
             name = "hyper-nixos-netboot";
@@ -149,9 +139,7 @@
           };
           try = {
             type = "app";
-            program = lib.getExe (
-              pkgs.callPackage ./nix/packages/try.nix { iso = own.iso-minimal; }
-            );
+            program = lib.getExe (pkgs.callPackage ./nix/packages/try.nix { inherit (own) iso; });
             meta.description = "Start the live medium in QEMU, with an empty disk";
           };
         }

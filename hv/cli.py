@@ -15,6 +15,8 @@ COMMANDS = {
     "answers": ("installer.commands.answers", "Check, describe or start an answer file"),
     "install": ("installer.commands.install", "Install as an answer file says, or show what would be done"),
     "media": ("iso.commands.media", "Customise, check, write and try install media"),
+    "migrate": ("installer.commands.migrate", "Make a running NixOS a host, in place, or take it back"),
+    "health": ("hv.commands.health", "Whether a migrated host may keep the system it booted"),
     "live": ("iso.commands.live", "What the live system does by itself, and its page"),
     "rescue": ("hv.commands.rescue", "Get into an installed host: logins, boot partitions, a shell"),
     "firstrun": ("hv.commands.firstrun", "See and steer what an installed host does at its first boot"),

@@ -20,6 +20,10 @@ BUDGETS: dict[str, tuple[float, str]] = {
         2.0,
         "root, by a timer: it reads boot partitions and partition tables",
     ),
+    "host/hyper-nixos-health.service": (
+        9.8,
+        "root, on a first boot, asked by nobody: it asks sshd and libvirt, and may write the boot menu",
+    ),
     "host/hyper-nixos-host-accounts.service": (
         3.5,
         "root, at boot, asked by nobody: systemd-sysusers writes accounts, systemd-tmpfiles their home folders",

@@ -50,7 +50,7 @@ def test_libvirt_is_closed() -> None:
     assert "namespaces = []" not in found["verbatimConfig"]
     assert found["flush"] is False
     assert "virbr0" not in found["trusted"]
-    assert "iifname virbr0 udp dport { 53, 67, 547 } accept" in found["rules"]
+    assert "iifname virbr0 udp dport { 53, 67 } accept" in found["rules"]
 
 
 LOCKED = """{ lib, ... }: {
@@ -110,4 +110,5 @@ def test_the_nix_package_lists_the_dependencies_of_the_project() -> None:
         (server, [*more["server"], *more["postgresql"]]),
     ):
         names = {requirement.split(">=")[0].removesuffix("-python") for requirement in wanted}
-        assert sorted(names) == listed
+        # nixpkgs has grammars in a set of their own.
+        assert sorted(names) == [name.rpartition(".")[2] for name in listed]

@@ -75,7 +75,7 @@ def test_a_question_is_seen(tmp_path: Path, text: str) -> None:
 def names() -> list[str]:
     """What the package depends on, as nixpkgs calls it."""
     text = (REPOSITORY / "nix/packages/hyper-nixos.nix").read_text()
-    return text.split("dependencies = with python3Packages; [")[1].split("]")[0].split()
+    return text.split("(with python3Packages; [")[1].split("]")[0].split()
 
 
 @pytest.mark.nixpkgs

@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media manifest' 'media sbom' 'media doctor' 'media adopt' 'media write' 'media try' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' vm 'vm create' 'vm list' 'vm show' 'vm start' 'vm stop' 'vm restart' 'vm pause' 'vm resume' 'vm delete' 'vm console' 'vm logs' 'vm stats' 'vm autostart' 'vm rename' 'vm tag' 'vm edit' 'vm resize' 'vm snapshot' 'vm clone' 'vm attach' 'vm detach' 'vm screen' 'vm export' 'vm disk-delete' 'vm disks' 'vm operations' 'vm cancel' auth 'auth whoami' 'auth can-i' 'auth log' completion
-set -g _shtab_hv_opts_with_value --answers --arch --as --ask --ca --certificate --config --confirm --connect --cpus --description --disk --expect --facter --facts --firmware --folder --forget --format --hook --host --hostname --identity --image --iso --kernel-argument --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --network --os --output --passphrase --password-hash-file --payload --pci --pool --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --size --source --ssh-key --start --state --tag --timeout --usb --user --wait --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media manifest' 'media sbom' 'media doctor' 'media adopt' 'media write' 'media try' migrate health 'health check' 'health status' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' vm 'vm create' 'vm list' 'vm show' 'vm start' 'vm stop' 'vm restart' 'vm pause' 'vm resume' 'vm delete' 'vm console' 'vm logs' 'vm stats' 'vm autostart' 'vm rename' 'vm tag' 'vm edit' 'vm resize' 'vm snapshot' 'vm clone' 'vm attach' 'vm detach' 'vm screen' 'vm export' 'vm disk-delete' 'vm disks' 'vm operations' 'vm cancel' auth 'auth whoami' 'auth can-i' 'auth log' completion
+set -g _shtab_hv_opts_with_value --answers --arch --as --ask --ca --certificate --config --confirm --connect --cpus --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --network --os --output --passphrase --password-hash-file --patience --payload --pci --pool --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --size --source --ssh-key --start --state --tag --target --timeout --usb --user --wait --when
 
 complete -c hv -e
 complete -c hv -f
@@ -109,6 +109,11 @@ complete -c hv -n '_shtab_hv_using install' -l plain -d 'line by line: for scree
 complete -c hv -n '_shtab_hv_using install' -l dry-run -d 'ask and plan, then end without writing to a disk'
 complete -c hv -n '_shtab_hv_using install' -l save -xka "(__fish_complete_path (commandline -ct))" -d 'where the answers go (default: in memory, and the plan tells)'
 complete -c hv -n '_shtab_hv_using install' -l attach -d 'look at the installation that is under way on this machine'
+complete -c hv -n '_shtab_hv_using install' -l apart -d 'with a confirmed plan: install apart from this terminal, and return at once; --attach shows it'
+complete -c hv -n '_shtab_hv_using install' -l target -x -d 'install that machine, which booted our medium, from here: answers and secrets are sent, all else is the same'
+complete -c hv -n '_shtab_hv_using install' -l host-key -x -d 'fingerprint of its SSH key, as its screen shows it (default: known, or asked)'
+complete -c hv -n '_shtab_hv_using install' -l identity -xka "(__fish_complete_path (commandline -ct))" -d 'private key to log in with'
+complete -c hv -n '_shtab_hv_using install' -l kexec -xka "(__fish_complete_directories)" -d 'where something else runs: end it, and start our live system from this kexec tree in its place'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a media -d 'Customise, check, write and try install media'
 complete -c hv -n '_shtab_hv_using media' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a show -d 'show what is embedded in a medium, without secrets'
@@ -206,6 +211,25 @@ complete -c hv -n '_shtab_hv_using media try' -l serial -x -d 'write what comes 
 complete -c hv -n '_shtab_hv_using media try' -l screenshot -x -d 'write a picture of the screen there'
 complete -c hv -n '_shtab_hv_using media try' -l json -d 'print the result for programs'
 complete -c hv -n '_shtab_hv_using media try; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ISO image, stick, raw disk image or initial RAM disk'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a migrate -d 'Make a running NixOS a host, in place, or take it back'
+complete -c hv -n '_shtab_hv_using migrate' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using migrate' -l check -d 'look and report, change nothing'
+complete -c hv -n '_shtab_hv_using migrate' -l json -d 'with --check: print everything that was found as JSON'
+complete -c hv -n '_shtab_hv_using migrate' -l flake -x -d 'the flake that this host is built from (default: /etc/nixos)'
+complete -c hv -n '_shtab_hv_using migrate' -l file -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration.nix that this host is built from, without a flake'
+complete -c hv -n '_shtab_hv_using migrate' -l source -x -d 'where the modules of Hyper-NixOS come from (default: the flake that this program was built from)'
+complete -c hv -n '_shtab_hv_using migrate' -l no-fallback -d 'go on although a first boot that fails would not go back by itself: somebody is at the console'
+complete -c hv -n '_shtab_hv_using migrate' -l yes -d 'do not ask before building'
+complete -c hv -n '_shtab_hv_using migrate' -l undo -d 'take a migration back: the files, the system profile and the boot menu as they were before'
+complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a health -d 'Whether a migrated host may keep the system it booted'
+complete -c hv -n '_shtab_hv_using health' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using health' -l connect -x -d 'libvirt to use (default: qemu:///system)'
+complete -c hv -n '_shtab_hv_using health; and test $_shtab_hv_npos -eq 0' -a check -d 'look, and settle the trial: well, and the system is kept; else the unit that runs this fails, and starts the machine anew'
+complete -c hv -n '_shtab_hv_using health check' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using health check' -l patience -x -d 'how long everything has (default: 60)'
+complete -c hv -n '_shtab_hv_using health; and test $_shtab_hv_npos -eq 0' -a status -d 'what the last check said; changes nothing'
+complete -c hv -n '_shtab_hv_using health status' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using health status' -l json -d 'for programs'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a live -d 'What the live system does by itself, and its page'
 complete -c hv -n '_shtab_hv_using live' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using live; and test $_shtab_hv_npos -eq 0' -a prepare -d 'take what was embedded into the medium, and open a way in over SSH'

@@ -96,6 +96,29 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--attach", action="store_true", help="look at the installation that is under way on this machine"
     )
+    top.add_argument(
+        "--apart",
+        action="store_true",
+        help="with a confirmed plan: install apart from this terminal, and return at once; --attach shows it",
+    )
+    there = top.add_argument_group("another machine")
+    there.add_argument(
+        "--target",
+        metavar="ssh://ROOT@HOST",
+        help="install that machine, which booted our medium, from here: answers and secrets are sent, all else is the same",
+    )
+    there.add_argument(
+        "--host-key",
+        metavar="SHA256:…",
+        help="fingerprint of its SSH key, as its screen shows it (default: known, or asked)",
+    )
+    there.add_argument("--identity", metavar="FILE", help="private key to log in with")
+    there.add_argument(
+        "--kexec",
+        metavar="DIR",
+        type=Path,
+        help="where something else runs: end it, and start our live system from this kexec tree in its place",
+    )
     return top
 
 
@@ -110,6 +133,10 @@ def main(argv: list[str]) -> int:
             top.error("with --abort goes --confirm TOKEN, and nothing else")
         return _abort(options.confirm)
     record = options.facts or options.machine
+    if options.target:
+        return _there(options, top)
+    if options.host_key or options.identity or options.kexec:
+        top.error("--host-key, --identity and --kexec go with --target")
     if options.attach:
         return _attach(options)
     if options.unattended:
@@ -279,6 +306,8 @@ def _install(options: argparse.Namespace, answers: "Answers", medium: "Medium") 
     from installer.webhooks import WebhookWatcher, make_client
 
     require_root()
+    if options.apart:
+        return _apart(options, answers)
     hooks = WebhookWatcher(answers, make_client(answers))
     try:
         return install(
@@ -297,6 +326,69 @@ def _install(options: argparse.Namespace, answers: "Answers", medium: "Medium") 
     except HyperError as error:
         hooks.failed(error, None)
         raise
+
+
+def _apart(options: argparse.Namespace, answers: "Answers") -> int:
+    from installer.execute import apart
+    from installer.execute.live import LiveSystem
+
+    if options.confirm is None and answers.storage.destroy != "matched":
+        raise HyperError(
+            "nothing was started",
+            why="nobody confirmed the plan",
+            remedy="read it with --plan, then add --confirm TOKEN",
+            code=Exit.consent,
+        )
+    words = ["--answers", str(Path(options.answers).absolute())]
+    words += ["--confirm", options.confirm] if options.confirm else []
+    words += ["--medium", str(options.medium.absolute())] if options.medium else []
+    apart.start(LiveSystem(), [*words, *(["--fresh"] if options.fresh else [])])
+    return Exit.ok
+
+
+def _there(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
+    import os
+
+    from installer.execute.log import NoLog
+    from installer.execute.runner import Runner
+    from installer.remote.installation import Remote, install_there
+
+    goes = {
+        "target",
+        "host_key",
+        "identity",
+        "kexec",
+        "answers",
+        "plan",
+        "json",
+        "confirm",
+        "fresh",
+        "attach",
+    }
+    if more := _given(options) - goes:
+        top.error(f"with --target does not go --{sorted(more)[0].replace('_', '-')}")
+    if options.answers in (None, "-") and not options.attach and not options.kexec:
+        top.error("--target wants --answers FILE, or --attach")
+    answers = Path(options.answers) if options.answers else None
+    if answers is not None and not options.attach:
+        from installer.commands.answers import read_answers
+
+        read_answers(str(answers))  # what is wrong with them is told before anybody is called
+    return install_there(
+        Remote(
+            target=options.target,
+            answers=answers,
+            runner=Runner(NoLog(), os.environ.get("PATH", "")),
+            host_key=options.host_key,
+            identity=options.identity,
+            plan=options.plan,
+            json=options.json,
+            confirm=options.confirm,
+            fresh=options.fresh,
+            attach=options.attach,
+            kexec=options.kexec,
+        )
+    )
 
 
 def _disclosure() -> "Disclosure":

@@ -4,6 +4,7 @@ A supervisor of its own session (and, where systemd runs, of its own unit) start
 file, and adds how it ended. Any number of screens can follow that file.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -78,13 +79,15 @@ def start(live: LiveSystem, arguments: Sequence[str]) -> None:
 
 
 def running(live: LiveSystem) -> bool:
-    """Whether a supervisor is at work."""
+    """Whether a supervisor is at work: it holds a lock, which the kernel drops when it ends, however it ends."""
     try:
-        number = int(_mine(live).read_text())
-        command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
+        with _mine(live).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
         return False
-    return __name__.encode() in command
+    return False
 
 
 def supervised(live: LiveSystem) -> bool:
@@ -206,16 +209,20 @@ def _events(live: LiveSystem, patience: float) -> Iterator[dict[str, Any]]:
 
 def supervise(live: LiveSystem, command: Sequence[str]) -> int:
     """Run the installer to its end, and write down how it ended."""
-    _mine(live).write_text(str(os.getpid()))
-    with said(live).open("ab", buffering=0) as output:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, check=False
-        )
-        error = done.stderr.decode("utf-8", "replace").strip()
-        output.write(
-            json.dumps({"event": "ended", "code": done.returncode, "error": error}).encode() + b"\n"
-        )
-    _mine(live).unlink(missing_ok=True)
+    with _mine(live).open("a+") as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        mine.truncate(0)
+        mine.write(str(os.getpid()))
+        mine.flush()
+        with said(live).open("ab", buffering=0) as output:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, check=False
+            )
+            error = done.stderr.decode("utf-8", "replace").strip()
+            output.write(
+                json.dumps({"event": "ended", "code": done.returncode, "error": error}).encode() + b"\n"
+            )
+        _mine(live).unlink(missing_ok=True)
     return done.returncode
 
 

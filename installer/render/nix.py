@@ -69,6 +69,14 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Let:
+    """Names for values: `let … in body`."""
+
+    names: "Mapping[str, Nix]"
+    body: "Nix"
+
+
+@dataclass(frozen=True)
 class Commented:
     """A value with a comment above it: the whole text, or a value in a set or list."""
 
@@ -76,7 +84,7 @@ class Commented:
     value: "Nix"
 
 
-Nix: TypeAlias = "str | int | bool | Path | Reference | Call | Function | Commented | Sequence[Nix] | Mapping[str, Nix] | None"
+Nix: TypeAlias = "str | int | bool | Path | Reference | Call | Function | Let | Commented | Sequence[Nix] | Mapping[str, Nix] | None"
 """Everything that has a Nix text. Sets keep the order of their keys."""
 
 LIB = {name: Reference("lib", name) for name in ("mkDefault", "mkForce", "mkMerge")}
@@ -105,6 +113,8 @@ def uses(value: Nix, variable: str) -> bool:
             return uses(value.value, variable)
         case Function():
             return uses(value.body, variable)
+        case Let():
+            return uses(value.names, variable) or uses(value.body, variable)
         case Mapping():
             return any(uses(inner, variable) for inner in value.values())
         case None | str() | int() | Path():
@@ -173,6 +183,9 @@ def _expression(value: Nix, indent: str) -> str:
             names = [*value.arguments, *(["..."] if value.open else [])]
             name = f"{value.name}@" if value.name else ""
             return f"{name}{{ {', '.join(names)} }}:\n{indent}{_expression(value.body, indent)}"
+        case Let():
+            bindings = "\n".join(_bindings(value.names, indent + "  "))
+            return f"let\n{bindings}\n{indent}in\n{indent}{_expression(value.body, indent)}"
         case Commented():
             return f"{_comment(value.comment, indent)}\n{indent}{_expression(value.value, indent)}"
         case Mapping():
@@ -185,7 +198,7 @@ def _operand(value: Nix, indent: str) -> str:
     """Text of a value as an argument or a list element, in parentheses where Nix needs them."""
     text = _expression(value, indent)
     negative = isinstance(value, int) and not isinstance(value, bool) and value < 0
-    return f"({text})" if negative or isinstance(value, Call | Function | Commented) else text
+    return f"({text})" if negative or isinstance(value, Call | Function | Let | Commented) else text
 
 
 def _set(values: Mapping[str, Nix], indent: str) -> str:

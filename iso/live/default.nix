@@ -6,7 +6,6 @@
     (modulesPath + "/profiles/installation-device.nix")
     (modulesPath + "/profiles/minimal.nix")
     ./boot.nix
-    ./building.nix
     ./console.nix
     ./embed.nix
     ./login.nix

@@ -22,6 +22,16 @@
       (lib.optionalAttrs (options.hardware ? facter && options.hardware.facter.detected ? dhcp) {
         hardware.facter.detected.dhcp.enable = lib.mkDefault false;
       })
+      # Releases without it start a migrated system once, and keep the old one the default until it has proved itself.
+      (lib.optionalAttrs (options.boot.loader.systemd-boot ? bootCounting) {
+        boot.loader.systemd-boot.bootCounting =
+          lib.mkIf (config.hypervisor.migration.enable && config.hypervisor.migration.fallback == "counted")
+            {
+              enable = true;
+              # Two: a first boot may end for reasons of its own.
+              tries = lib.mkDefault 2;
+            };
+      })
     ]
   );
 }

@@ -5,6 +5,7 @@
     ./console
     ./core
     ./degraded
+    ./migration
     ./network
     ./passthrough
     ./prebuilt

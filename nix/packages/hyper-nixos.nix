@@ -23,6 +23,8 @@
   zstd,
   # Whether `hv answers serve` works: an administrator's machine serves, a host and the live system do not.
   withServer ? false,
+  # The flake that it is built from, which `hv migrate` has other hosts import. Their own package names it by itself.
+  flake ? null,
 }:
 let
   project = (lib.importTOML ../../pyproject.toml).project;
@@ -66,6 +68,8 @@ python3Packages.buildPythonApplication {
       segno
       sqlalchemy
       tomli-w
+      tree-sitter
+      tree-sitter-grammars.tree-sitter-nix
       urllib3
       uvicorn
     ])
@@ -103,6 +107,11 @@ python3Packages.buildPythonApplication {
       xfsprogs
       zstd
     ])
+  ]
+  ++ lib.optionals (flake != null) [
+    "--set-default"
+    "HYPER_NIXOS_SOURCE"
+    "path:${flake}"
   ];
 
   postInstall = ''

@@ -17,7 +17,13 @@ from tests.nixeval.phases import BROKER, HELPERS
 from tests.nixeval.units import EXAMPLE, PASSTHROUGH, name_store_paths
 
 GOLDEN = REPOSITORY / "tests/golden/services"
-EVERYTHING = (BROKER, HELPERS, PASSTHROUGH, "{ hypervisor.storage.degraded.enable = true; }")
+EVERYTHING = (
+    BROKER,
+    HELPERS,
+    PASSTHROUGH,
+    "{ hypervisor.storage.degraded.enable = true; }",
+    '{ hypervisor.migration = { enable = true; fallback = "counted"; }; }',
+)
 """What switches on the services that the example host has not: one more module for each."""
 PREBUILT = "{ hypervisor = { enable = true; prebuilt.enable = true; }; }"
 OURS = "(hv|hyper-nixos)[a-z0-9@-]*[.]service"

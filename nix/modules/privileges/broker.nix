@@ -17,7 +17,6 @@ in
     enable = lib.mkOption {
       type = lib.types.bool;
       default = false;
-      example = true;
       description = ''
         Whether the broker runs. Off: its program is not part of this release. Its account, its socket and its sandbox are
         settled here, so that nothing of the host's privileges changes when it comes.

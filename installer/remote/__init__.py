@@ -1,0 +1,1 @@
+"""Installs another machine over SSH, from the operator's own computer."""

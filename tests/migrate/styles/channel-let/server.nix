@@ -1,0 +1,1 @@
+{ services.openssh.enable = true; networking.firewall.allowedTCPPorts = [ 80 443 ]; }

@@ -1,0 +1,6 @@
+{ pkgs, ... }:
+{
+  home.stateVersion = "25.11";
+  imports = [ ];
+  programs.git.enable = true;
+}

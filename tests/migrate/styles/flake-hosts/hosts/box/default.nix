@@ -1,0 +1,9 @@
+{ ... }:
+{
+  imports = [
+    ./hardware.nix
+    ../../common
+  ];
+  networking.hostName = "box";
+  system.stateVersion = "25.11";
+}

@@ -1,0 +1,23 @@
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+  outputs = { nixpkgs, ... }: {
+    nixosConfigurations."box" = nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [
+        ({ pkgs, ... }: {
+          boot.loader.systemd-boot.enable = true;
+          fileSystems."/" = { device = "/dev/disk/by-label/root"; fsType = "ext4"; };
+          fileSystems."/boot" = { device = "/dev/disk/by-label/ESP"; fsType = "vfat"; };
+          networking.hostName = "box";
+          services.openssh.enable = true;
+          users.users.alice = {
+            isNormalUser = true;
+            extraGroups = [ "wheel" ];
+            openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDZGMF1Vc1hV0M0d0Jm9kVyBqJd2oW4kHcA1qXW0s3bT alice" ];
+          };
+          system.stateVersion = "25.11";
+        })
+      ];
+    };
+  };
+}
