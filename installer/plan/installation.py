@@ -237,7 +237,12 @@ class Installation:
             id="unmount",
             summary="Unmount the target and close what was opened",
             requires=("save-log",),
-            actions=(Run(argv=("umount", "--recursive", TARGET)), *self.layout.release()),
+            actions=(
+                # A write that failed on its way to the disk is told by syncfs(2), and by nothing that comes after it.
+                *(Run(argv=("sync", "--file-system", mount.target)) for mount in all_mounts(self.layout)),
+                Run(argv=("umount", "--recursive", TARGET)),
+                *self.layout.release(),
+            ),
             checks=(
                 NotMounted(
                     target=TARGET,

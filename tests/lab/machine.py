@@ -331,6 +331,27 @@ class Running:
                 id=f"device{number}",
             )
 
+    def copy(self, serial: str, name: str) -> Path:
+        """What is on a disk at this moment, as an image beside it."""
+        number = [disk.serial for disk in self.machine.hardware.disks].index(serial)
+        target = self.machine.folder / f"{serial}-{name}.qcow2"
+        self.monitor.run(
+            "drive-backup",
+            **{
+                "device": f"disk{number}",
+                "target": str(target),
+                "format": "qcow2",
+                "sync": "full",
+                "job-id": "copy",
+            },
+        )
+        deadline, pause = time.monotonic() + patience(20), threading.Event()
+        while jobs := self.monitor.run("query-block-jobs"):
+            if time.monotonic() > deadline:
+                raise HyperError(f"{serial} is not copied", why=str(jobs), remedy="look at QEMU")
+            pause.wait(0.1)
+        return target
+
     def pull(self, serial: str) -> None:
         """Pull a disk out of the running machine."""
         number = [disk.serial for disk in self.machine.hardware.disks].index(serial)

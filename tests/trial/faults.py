@@ -20,7 +20,7 @@ SWAP = 'dmsetup suspend --noflush --nolockfs "$root"; printf "%s\\n" "$new" | dm
 
 def below(new: str) -> str:
     """Shell: the root's table becomes this one; `$dev` and `$start` are where it lay."""
-    return f'{ROOT}; set -- $table; dev=$4; start=$5; printf "%s" "$table" >/run/trial/table; new="{new}"; {SWAP}'
+    return f'{ROOT}; read -r _ _ _ dev start <<<"$table"; printf "%s" "$table" >/run/trial/table; new="{new}"; {SWAP}'
 
 
 MEND = "root=$(ls /dev/mapper/*-root); new=$(cat /run/trial/table); " + SWAP
@@ -54,14 +54,14 @@ FAULTS = (
         "dm-error below the root while its file system is made",
         "mkfs.ext4",
         below("0 $size error") + '; real "$@"',
-        ("the step `format-root` failed", "written and verified"),
+        ("the step `format-root` failed", "Input/output error", "written and verified"),
         mend=MEND,
     ),
     Fault(
         "dm-flakey: writes fail while the system is copied",
         "nix",
         below(FLAKEY.format("error_writes")) + '; real "$@"',
-        ("the step `", "written and verified"),
+        ("the step `", "failed", "written and verified"),
         mend=MEND,
         only='[ "$1" = copy ]',
     ),

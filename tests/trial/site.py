@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +84,14 @@ class Site:
     def image(self, serial: str) -> Path:
         """The file behind a disk."""
         return self.folder / f"{serial}.qcow2"
+
+    def same(self, one: Path, other: Path) -> bool:
+        """Whether two images hold the same, byte for byte."""
+        argv = ["qemu-img", "compare", str(one), str(other)]
+        words = entered(userland.build() / "root", argv, keep_user=True)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stdout + done.stderr
+        return done.returncode == 0
 
     def digest(self, serial: str) -> str:
         """Of the image file, which changes with every write; only while the machine is off."""
