@@ -13,7 +13,15 @@ from installer.errors import Exit, HyperError
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any, BinaryIO
+    from typing import Any, Protocol
+
+    class Readable(Protocol):
+        """What can be sent."""
+
+        def read(self, count: int, /) -> bytes:
+            """The next bytes."""
+            ...
+
 
 SOCKET = "/run/hvd/hvd.sock"
 VARIABLE = "HV_SOCKET"
@@ -97,7 +105,7 @@ class Client:
         data: "bytes | None" = None,
         headers: "dict[str, str] | None" = None,
         *,
-        stream: "tuple[BinaryIO, int] | None" = None,
+        stream: "tuple[Readable, int] | None" = None,
         patience: "float | None" = PATIENCE,
     ) -> Answer:
         """Ask; the answer, also a refusal. `stream`: a file to send, and its size."""

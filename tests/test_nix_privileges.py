@@ -435,7 +435,7 @@ def test_each_assertion_fires_and_only_then() -> None:
         ),
         "in kvm": ([grouped("kvm")], ""),
         "a broker without a program": (
-            ["{ hypervisor.privileges.broker.enable = true; }"],
+            ["{ hypervisor.privileges.broker = { enable = true; program = null; }; }"],
             "there is no program to run",
         ),
         "a broker with one": ([BROKER], ""),

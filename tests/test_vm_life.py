@@ -635,3 +635,57 @@ def test_the_trail_is_whole_and_has_one_row_for_each_operation(host: BrokerHost)
         ended = {row[0] for row in there.execute("SELECT id FROM operations WHERE ended IS NOT NULL")}
     written = [row["operation"] for row in found["rows"] if row["operation"]]
     assert sorted(written) == sorted(ended) and len(written) > 10
+
+
+def test_declared_vms_are_made_changed_and_else_left_alone(host: BrokerHost, tiny: str) -> None:
+    file = host.folder / "vms.toml"
+    text = """version = 1
+[[vms]]
+name = "declared"
+memory = "48MiB"
+vcpus = 1
+firmware = "bios"
+tags = ["web"]
+start = true
+disks = [{ image = "tiny", size = "2MiB" }]
+[[vms]]
+name = "tiny 1"
+memory = "1GiB"
+disks = [{ size = "1GiB" }]
+"""
+    file.write_text(text)
+    plan = host.hv("ada", "vm", "apply", str(file), "--dry-run").out
+    assert (
+        "create declared: 1 processors, 48 MiB, 1 disks" in plan
+        and "leave  tiny 1: was made by hand" in plan
+    )
+    assert "declared" not in host.hv("ada", "vm", "list").out
+    host.hv("ada", "vm", "apply", str(file))
+    uuid = shown(host, "declared")["uuid"]
+    wait_for("its marker", lambda: "MARK-tiny" in host.console(uuid))
+    assert shown(host, tiny)["memory"] == 32 * MIB
+
+    # Again: nothing to do, and nothing is done.
+    before = len(host.hv("ada", "vm", "operations", "--json").json["operations"])
+    assert "leave  declared: is as declared" in host.hv("ada", "vm", "apply", str(file)).out
+    assert len(host.hv("ada", "vm", "operations", "--json").json["operations"]) == before
+
+    file.write_text(
+        text.replace("vcpus = 1", "vcpus = 2")
+        .replace("48MiB", "64MiB")
+        .replace('["web"]', '["db"]')
+        .replace("2MiB", "4MiB")
+        .replace('"bios"', '"uefi"')
+    )
+    said = host.hv("ada", "vm", "apply", str(file)).out
+    assert "processors 1 → 2, from the next start on" in said and "firmware differs, and is left" in said
+    row = shown(host, "declared")
+    assert (row["vcpus"], row["memory"], row["tags"], row["state"]) == (2, 64 * MIB, ["db"], "running"), (
+        "it was not restarted"
+    )
+    assert row["disks"][0]["volume"]["size"] == 4 * MIB
+    file.write_text("version = 1\n")
+    assert "declared: no longer declared, and left as it is" in host.hv("ada", "vm", "apply", str(file)).out
+    assert shown(host, "declared")["state"] == "running"
+    file.write_text('version = 1\n[[vms]]\nname = "x"\nmemry = 5\n')
+    assert "vms.0.memry" in host.hv("ada", "vm", "apply", str(file), status=2).err

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from installer.errors import Exit
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from hv.client import Client
     from hv.firstrun.world import Programs
     from hv.images.download import Progress
     from hv.images.template import Template
@@ -50,6 +53,30 @@ def parser() -> argparse.ArgumentParser:
     read = verbs.add_parser("describe", help="what a guest of another hypervisor would become here")
     read.add_argument("file", type=Path, metavar="FILE", help=".ova, .ovf, .vmx, or Proxmox's .conf")
     read.add_argument("--json", action="store_true", help="for programs")
+    kept = verbs.add_parser("list", help="images that the broker has, for `hv vm create --image`")
+    kept.add_argument("--json", action="store_true", help="for programs")
+    brought = verbs.add_parser(
+        "import", help="bring a disk or an ISO to the broker, converted under your account"
+    )
+    brought.add_argument("file", type=Path, metavar="FILE", help="the disk or medium; it stays as it is")
+    brought.add_argument("--name", help="what it is called there (default: the file's name)")
+    brought.add_argument("--format", metavar="FORMAT", help="when the file's name does not tell")
+    brought.add_argument("--os", default="generic", metavar="ID", help="its system, as libosinfo names it")
+    pulled = verbs.add_parser("pull", help="fetch and verify a template's image, and bring it to the broker")
+    pulled.add_argument("template", metavar="TEMPLATE", help="as `hv image templates` lists it")
+    pulled.add_argument("--name", help="what it is called there (default: the template's name)")
+    pulled.add_argument(
+        "--unsigned", action="store_true", help="checksums that nobody signed will do, fetched by https"
+    )
+    for each in (brought, pulled):
+        each.add_argument("--public", action="store_true", help="for everybody (administrators)")
+        each.add_argument("--json", action="store_true", help="for programs")
+    published = verbs.add_parser("publish", help="let everybody use an image (administrators)")
+    deleted = verbs.add_parser("delete", help="delete an image that no disk stands on")
+    deleted.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    for each in (published, deleted):
+        each.add_argument("name", metavar="IMAGE", help="as `hv image list` lists it")
+        each.add_argument("--json", action="store_true", help="for programs")
     return top
 
 
@@ -65,6 +92,14 @@ def main(argv: list[str]) -> int:
             return _fetch(options)
         case "convert":
             return _convert(options.file, options.into, options.format)
+        case "list":
+            return _list(json_wanted=options.json)
+        case "import":
+            return _import(options)
+        case "pull":
+            return _pull(options)
+        case "publish" | "delete":
+            return _settle(options)
         case _:
             return _describe(options.file, json_wanted=options.json)
 
@@ -202,6 +237,107 @@ def _describe(file: Path, *, json_wanted: bool) -> int:
         print(f"  disk: {disk.path.name} ({disk.format})")
     for left in found.left:
         print(f"  not taken over: {left}")
+    return Exit.ok
+
+
+def _list(*, json_wanted: bool) -> int:
+    from hv.client import Client
+    from hv.table import sized, table
+
+    found = Client().ask("GET", "/1/images")
+    if json_wanted:
+        print(json.dumps(found, indent=2))
+    elif not found["images"]:
+        print("no images: get one with `hv image pull TEMPLATE` or `hv image import FILE`")
+    else:
+        table(
+            ("IMAGE", "KIND", "SIZE", "SYSTEM", "OWNER", "FOR"),
+            [
+                (
+                    row["name"],
+                    "iso" if row["kind"] == "iso" else "disk",
+                    sized(row["size"]),
+                    row["os"],
+                    row["owner"],
+                    "everybody" if row["public"] else "its owner",
+                )
+                for row in found["images"]
+            ],
+        )
+    return Exit.ok
+
+
+def _import(options: argparse.Namespace) -> int:
+    import re
+
+    from hv.client import Client
+    from hv.images.shelf import Label, bring, kind_of, require_free
+
+    if not options.file.is_file():
+        raise _no_file(options.file)
+    client = Client()
+    name = options.name or re.sub(r"[^A-Za-z0-9_.+-]+", "-", options.file.stem).strip("-._+")
+    require_free(client, name)
+    label = Label(name, options.os, options.file.name, options.public)
+    kind = options.format or kind_of(options.file)
+    return _brought(bring(client, (options.file, kind), label, _programs(), _progress()), options)
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from hv.client import Client
+    from hv.images.shelf import require_free
+
+    client = Client()
+    require_free(client, options.name or options.template)
+    return _brought(pull(client, options.template, options), options)
+
+
+def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str, Any]":
+    """Fetch, verify, convert and send a template's image; what the broker made of it. Raises HyperError."""
+    from hv.images.download import Cache, cache_folder
+    from hv.images.fetching import fetch
+    from hv.images.shelf import Label, bring
+    from hv.images.template import template
+
+    wanted = template(name)
+    image = fetch(
+        wanted,
+        platform.machine(),
+        Cache(cache_folder()),
+        _programs(),
+        unsigned=options.unsigned,
+        say=lambda text: print(text, file=sys.stderr),
+        progress=_progress(),
+    )
+    label = Label(
+        options.name or name,
+        wanted.os,
+        f"{image.url}, {image.vouched}",
+        options.public,
+    )
+    return bring(client, (image.path, image.format), label, _programs(), _progress())
+
+
+def _brought(made: "dict[str, Any]", options: argparse.Namespace) -> int:
+    if options.json:
+        print(json.dumps(made, indent=2))
+    else:
+        print(f"{made['name']}: there; `hv vm create NAME --image {made['name']}` makes a VM of it")
+    return Exit.ok
+
+
+def _settle(options: argparse.Namespace) -> int:
+    from hv.client import Client, quoted
+
+    client = Client()
+    if options.verb == "publish":
+        made = client.ask("POST", f"/1/images/{quoted(options.name)}/publish")
+        said = "everybody may use it"
+    else:
+        dry = options.dry_run
+        made = client.ask("DELETE", f"/1/images/{quoted(options.name)}{'?dry_run=1' if dry else ''}")
+        said = "would be deleted" if dry else "deleted"
+    print(json.dumps(made, indent=2) if options.json else f"{options.name}: {said}")
     return Exit.ok
 
 

@@ -6,6 +6,7 @@ import re
 import sys
 
 from hv.client import Client, checked, quoted
+from hv.table import sized, table
 from installer.errors import Exit, HyperError
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -22,17 +23,6 @@ def amount(text: str) -> int:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: write 512M, 2G or 1.5T")
     return int(float(found[1]) * UNITS[found[2].lower()])
-
-
-def sized(count: "int | None") -> str:
-    """Bytes for people."""
-    if count is None:
-        return "-"
-    value, units = float(count), ["B", "K", "M", "G", "T"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{value:.4g}{units[0]}"
 
 
 class _Verbs:
@@ -84,13 +74,21 @@ def parser() -> argparse.ArgumentParser:
     create = verbs.add(
         "create",
         "make a VM",
-        "create web --image debian-13 --start",
-        "create win --iso win11 --size 64G --memory 8G --tpm --secure-boot",
-        "create db --image debian-13 --size 40G --key ~/.ssh/id_ed25519.pub",
+        "create web --template ubuntu --key ~/.ssh/id_ed25519.pub --start",
+        "create db --image ubuntu --size 40G --memory 4G",
+        "create win --template windows --iso win11",
         changes=True,
         named=False,
     )
     create.add_argument("name", metavar="NAME", help="its name: letters, digits, spaces and -_.+@()")
+    create.add_argument(
+        "--template",
+        metavar="TEMPLATE",
+        help="what this system needs, and its image, fetched if it is not there (`hv image templates`)",
+    )
+    create.add_argument(
+        "--unsigned", action="store_true", help="with --template: checksums that nobody signed will do"
+    )
     create.add_argument("--image", metavar="IMAGE", help="start from this image (`hv image list`)")
     create.add_argument("--iso", metavar="IMAGE", help="boot from this medium first")
     create.add_argument(
@@ -234,6 +232,34 @@ def parser() -> argparse.ArgumentParser:
     )
     remove.add_argument("disk", metavar="DISK", help="the disk (`hv vm disks`)")
     remove.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    imported = verbs.add(
+        "import",
+        "take over a VM of another hypervisor: .ova, .ovf, .vmx, Proxmox's .conf",
+        "import mail.ova",
+        "import 101.conf --as mail --dry-run",
+        named=False,
+    )
+    imported.add_argument("file", metavar="FILE", help="its description; disks are looked for beside it")
+    imported.add_argument(
+        "--as", dest="new", metavar="NAME", help="the VM's name (default: as it was called)"
+    )
+    imported.add_argument(
+        "--network",
+        default="default",
+        metavar="NETWORK",
+        help="where its cards are plugged in (default: %(default)s)",
+    )
+    imported.add_argument("--dry-run", action="store_true", help="only say what it would become")
+    apply = verbs.add(
+        "apply",
+        "make VMs what a file declares; the plan comes first",
+        "apply vms.toml --dry-run",
+        "apply vms.toml",
+        named=False,
+    )
+    apply.add_argument("file", metavar="FILE", help="TOML or JSON: see docs, Virtual machines")
+    apply.add_argument("--dry-run", action="store_true", help="only show the plan")
+    apply.add_argument("--yes", action="store_true", help="do not ask")
     verbs.add("disks", "list disks that hvd made", "disks", named=False)
     verbs.add("operations", "list what was done lately", "operations", named=False)
     cancel = verbs.add("cancel", "cancel an operation", "cancel ID", named=False)
@@ -291,7 +317,44 @@ def _act(
     return 0
 
 
+def _from_template(client: Client, options: argparse.Namespace) -> None:
+    """Fills in what the template says and the command line does not; brings its image if it is not there."""
+    from hv.images.shelf import known
+    from hv.images.template import template
+
+    wanted = template(options.template)
+    guest = wanted.guest
+    for field, value in (
+        ("cpus", guest.cpus),
+        ("memory", guest.memory),
+        ("firmware", guest.firmware),
+        ("os", wanted.os),
+        ("size", guest.disk),
+    ):
+        if getattr(options, field) is None:
+            setattr(options, field, value)
+    options.tpm = options.tpm or guest.tpm
+    options.secure_boot = options.secure_boot or guest.secure_boot
+    if options.image or options.iso:
+        return
+    images = known(client)
+    if wanted.name not in images and not options.dry_run:
+        from hv.commands.image import pull
+
+        pull(
+            client,
+            wanted.name,
+            argparse.Namespace(name=wanted.name, unsigned=options.unsigned, public=False),
+        )
+    if wanted.kind == "iso":
+        options.iso = wanted.name
+    else:
+        options.image = wanted.name
+
+
 def _create(client: Client, options: argparse.Namespace) -> int:
+    if options.template:
+        _from_template(client, options)
     disks: list[dict[str, Any]] = []
     if options.image or options.size:
         disk: dict[str, Any] = {"pool": options.pool}
@@ -358,27 +421,6 @@ def _keys(file: str) -> list[str]:
                 code=Exit.usage,
             )
     return keys
-
-
-def table(head: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
-    """Columns as wide as they must be."""
-    import unicodedata
-
-    def width(text: str) -> int:
-        return sum(
-            0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-            for char in text
-        )
-
-    cells = [head, *rows]
-    plain = all(text.isascii() for row in rows for text in row)
-    measure = len if plain else width
-    widths = [max(map(measure, column)) for column in zip(*cells, strict=True)]
-    out = []
-    for row in cells:
-        line = [text + " " * (wide - measure(text)) for text, wide in zip(row, widths, strict=True)]
-        out.append("  ".join(line).rstrip())
-    print("\n".join(out))
 
 
 def _list(client: Client, options: argparse.Namespace) -> int:
@@ -836,3 +878,97 @@ def _disk_delete(client: Client, options: argparse.Namespace) -> int:
     else:
         print("\n".join(found["plan"]) if options.dry_run else f"{found['name']}: deleted")
     return 0
+
+
+def _import(client: Client, options: argparse.Namespace) -> int:
+    import tempfile
+    from pathlib import Path
+
+    from hv.commands.image import _programs, _progress
+    from hv.images.foreign import read
+    from hv.images.shelf import Label, bring
+
+    file = Path(options.file)
+    if not file.is_file():
+        raise HyperError(
+            f"{file} cannot be read.",
+            why="there is no such file",
+            remedy="Name an existing file.",
+            code=Exit.usage,
+        )
+    with tempfile.TemporaryDirectory(prefix="hv-import-") as folder:
+        found = read(file, Path(folder))
+        name = options.new or found.name
+        if not options.json:
+            print(
+                f"{name}: {found.cpus} processors, {sized(found.memory)}, {found.firmware}, {len(found.disks)} disks, {found.nics} cards with new addresses"
+            )
+            for left in found.left:
+                print(f"  not taken over: {left}")
+        given: dict[str, Any] = {
+            "name": name,
+            "vcpus": found.cpus,
+            "memory": found.memory,
+            "firmware": found.firmware,
+            "nics": [{"network": options.network}] * found.nics,
+        }
+        if options.dry_run:
+            if options.json:
+                show_json({"version": 1, "spec": given, "disks": len(found.disks), "left": list(found.left)})
+            return 0
+        images = []
+        try:
+            for number, disk in enumerate(found.disks):
+                label = Label(
+                    f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name).strip('-._+') or 'vm'}-disk{number}",
+                    source=file.name,
+                )
+                images.append(label.name)
+                bring(client, (disk.path, disk.format), label, _programs(), _progress())
+            # Buses as a system without virtio drivers has them: what was installed elsewhere must find its disk.
+            given["disks"] = [{"image": image, "bus": "sata"} for image in images]
+            result = client.wait(client.ask("POST", "/1/vms", given)["operation"], quiet=options.json)
+        except HyperError:
+            for image in images:
+                try:
+                    client.ask("DELETE", f"/1/images/{quoted(image)}")
+                except HyperError:
+                    continue
+            raise
+    if options.json:
+        show_json({"version": 1, **result, "left": list(found.left)})
+    else:
+        print(f"{result['name']}: made, {result['state']}")
+    return 0
+
+
+def _apply(client: Client, options: argparse.Namespace) -> int:
+    from hv.declared import carry_out, plan, read
+
+    wanted = read(options.file)
+    steps = plan(wanted, client)
+    if options.json and options.dry_run:
+        show_json({"version": 1, "steps": [step.told() for step in steps]})
+        return 0
+    if not options.json:
+        print("\n".join(step.line for step in steps) or "no VMs are declared")
+    if options.dry_run:
+        return 0
+    due = [step for step in steps if step.requests]
+    asks = due and not options.yes and not options.json and sys.stdin.isatty()
+    if asks and input("Do it? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("nothing was done")
+        return int(Exit.consent)
+    failed = 0
+    for step in due:
+        try:
+            carry_out(step, client)
+        except HyperError as error:
+            failed = failed or int(error.code)
+            print(error, file=sys.stderr)
+        else:
+            if not options.json:
+                print(f"{step.name}: done")
+    if options.json:
+        show_json({"version": 1, "steps": [step.told() for step in steps], "failed": bool(failed)})
+    return failed

@@ -50,8 +50,8 @@ function _shtab_hv_using
   test "$_shtab_hv_cmdpath" = "$argv"
 end
 
-set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media manifest' 'media sbom' 'media doctor' 'media adopt' 'media write' 'media try' migrate health 'health check' 'health status' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' vm 'vm create' 'vm list' 'vm show' 'vm start' 'vm stop' 'vm restart' 'vm pause' 'vm resume' 'vm delete' 'vm console' 'vm logs' 'vm stats' 'vm autostart' 'vm rename' 'vm tag' 'vm edit' 'vm resize' 'vm snapshot' 'vm clone' 'vm attach' 'vm detach' 'vm screen' 'vm export' 'vm disk-delete' 'vm disks' 'vm operations' 'vm cancel' auth 'auth whoami' 'auth can-i' 'auth log' completion
-set -g _shtab_hv_opts_with_value --answers --arch --as --ask --ca --certificate --config --confirm --connect --cpus --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --network --os --output --passphrase --password-hash-file --patience --payload --pci --pool --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --size --source --ssh-key --start --state --tag --target --timeout --usb --user --wait --when
+set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers serve' install media 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media manifest' 'media sbom' 'media doctor' 'media adopt' 'media write' 'media try' migrate health 'health check' 'health status' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' 'image list' 'image import' 'image pull' 'image publish' 'image delete' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' vm 'vm create' 'vm list' 'vm show' 'vm start' 'vm stop' 'vm restart' 'vm pause' 'vm resume' 'vm delete' 'vm console' 'vm logs' 'vm stats' 'vm autostart' 'vm rename' 'vm tag' 'vm edit' 'vm resize' 'vm snapshot' 'vm clone' 'vm attach' 'vm detach' 'vm screen' 'vm export' 'vm disk-delete' 'vm import' 'vm apply' 'vm disks' 'vm operations' 'vm cancel' auth 'auth whoami' 'auth can-i' 'auth log' completion
+set -g _shtab_hv_opts_with_value --answers --arch --as --ask --ca --certificate --config --confirm --connect --cpus --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --name --network --os --output --passphrase --password-hash-file --patience --payload --pci --pool --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --signers --size --source --ssh-key --start --state --tag --target --template --timeout --usb --user --wait --when
 
 complete -c hv -e
 complete -c hv -f
@@ -368,6 +368,30 @@ complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a des
 complete -c hv -n '_shtab_hv_using image describe' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using image describe' -l json -d 'for programs'
 complete -c hv -n '_shtab_hv_using image describe; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d '.ova, .ovf, .vmx, or Proxmox'"'"'s .conf'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a list -d 'images that the broker has, for `hv vm create --image`'
+complete -c hv -n '_shtab_hv_using image list' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image list' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a import -d 'bring a disk or an ISO to the broker, converted under your account'
+complete -c hv -n '_shtab_hv_using image import' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image import' -l name -x -d 'what it is called there (default: the file'"'"'s name)'
+complete -c hv -n '_shtab_hv_using image import' -l format -x -d 'when the file'"'"'s name does not tell'
+complete -c hv -n '_shtab_hv_using image import' -l os -x -d 'its system, as libosinfo names it'
+complete -c hv -n '_shtab_hv_using image import' -l public -d 'for everybody (administrators)'
+complete -c hv -n '_shtab_hv_using image import' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image import; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the disk or medium; it stays as it is'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a pull -d 'fetch and verify a template'"'"'s image, and bring it to the broker'
+complete -c hv -n '_shtab_hv_using image pull' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image pull' -l name -x -d 'what it is called there (default: the template'"'"'s name)'
+complete -c hv -n '_shtab_hv_using image pull' -l unsigned -d 'checksums that nobody signed will do, fetched by https'
+complete -c hv -n '_shtab_hv_using image pull' -l public -d 'for everybody (administrators)'
+complete -c hv -n '_shtab_hv_using image pull' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a publish -d 'let everybody use an image (administrators)'
+complete -c hv -n '_shtab_hv_using image publish' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image publish' -l json -d 'for programs'
+complete -c hv -n '_shtab_hv_using image; and test $_shtab_hv_npos -eq 0' -a delete -d 'delete an image that no disk stands on'
+complete -c hv -n '_shtab_hv_using image delete' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using image delete' -l dry-run -d 'only say what would be done'
+complete -c hv -n '_shtab_hv_using image delete' -l json -d 'for programs'
 complete -c hv -n '_shtab_hv_using; and test $_shtab_hv_npos -eq 0' -a passthrough -d 'Take devices from the host for guests, and give them back'
 complete -c hv -n '_shtab_hv_using passthrough' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using passthrough' -l machine -xka "(__fish_complete_directories)" -d 'a recorded machine instead of this one; to look only'
@@ -401,6 +425,8 @@ complete -c hv -n '_shtab_hv_using vm create' -s h -l help -d 'show this help me
 complete -c hv -n '_shtab_hv_using vm create' -l json -d 'print JSON'
 complete -c hv -n '_shtab_hv_using vm create' -l dry-run -d 'only say what would be done'
 complete -c hv -n '_shtab_hv_using vm create' -l no-wait -d 'print the operation'"'"'s id and do not wait for it'
+complete -c hv -n '_shtab_hv_using vm create' -l template -x -d 'what this system needs, and its image, fetched if it is not there (`hv image templates`)'
+complete -c hv -n '_shtab_hv_using vm create' -l unsigned -d 'with --template: checksums that nobody signed will do'
 complete -c hv -n '_shtab_hv_using vm create' -l image -x -d 'start from this image (`hv image list`)'
 complete -c hv -n '_shtab_hv_using vm create' -l iso -x -d 'boot from this medium first'
 complete -c hv -n '_shtab_hv_using vm create' -l disk -x -d 'a disk that is there already (`hv vm disks`); may be given again'
@@ -556,6 +582,19 @@ complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a disk-d
 complete -c hv -n '_shtab_hv_using vm disk-delete' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using vm disk-delete' -l json -d 'print JSON'
 complete -c hv -n '_shtab_hv_using vm disk-delete' -l dry-run -d 'only say what would be done'
+complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a import -d 'Take over a VM of another hypervisor: .ova, .ovf, .vmx, Proxmox'"'"'s .conf.'
+complete -c hv -n '_shtab_hv_using vm import' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using vm import' -l json -d 'print JSON'
+complete -c hv -n '_shtab_hv_using vm import' -l as -x -d 'the VM'"'"'s name (default: as it was called)'
+complete -c hv -n '_shtab_hv_using vm import' -l network -x -d 'where its cards are plugged in (default: default)'
+complete -c hv -n '_shtab_hv_using vm import' -l dry-run -d 'only say what it would become'
+complete -c hv -n '_shtab_hv_using vm import; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'its description; disks are looked for beside it'
+complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a apply -d 'Make VMs what a file declares; the plan comes first.'
+complete -c hv -n '_shtab_hv_using vm apply' -s h -l help -d 'show this help message and exit'
+complete -c hv -n '_shtab_hv_using vm apply' -l json -d 'print JSON'
+complete -c hv -n '_shtab_hv_using vm apply' -l dry-run -d 'only show the plan'
+complete -c hv -n '_shtab_hv_using vm apply' -l yes -d 'do not ask'
+complete -c hv -n '_shtab_hv_using vm apply; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'TOML or JSON: see docs, Virtual machines'
 complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a disks -d 'List disks that hvd made.'
 complete -c hv -n '_shtab_hv_using vm disks' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using vm disks' -l json -d 'print JSON'

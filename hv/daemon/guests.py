@@ -113,6 +113,7 @@ def listing(connection: Any, store: Store) -> list[dict[str, Any]]:
                 "memory": row["memory"] if row else None,
                 "tags": row["tags"] if row else [],
                 "os": row["os"] if row else None,
+                "declared": bool(row and row["declared"]),
             }
         )
     return sorted(rows, key=lambda row: row["name"])
@@ -173,6 +174,7 @@ def details(connection: Any, store: Store, ref: Ref) -> dict[str, Any]:
         "state": state_of(domain),
         "owner": ref.owner,
         "managed": row is not None,
+        "declared": bool(row and row["declared"]),
         "os": row["os"] if row else None,
         "tags": row["tags"] if row else [],
         "description": root.findtext("description", ""),

@@ -200,7 +200,7 @@ def kept_with(
         "memory": spec.memory,
         "tags": list(spec.tags),
         "os": spec.os,
-        "declared": False,
+        "declared": spec.declared,
         "created": row["created"],
     }
     statements: list[Any] = [sql.insert(VMS).values(**guest)]

@@ -1,9 +1,10 @@
 """What the host decides for the broker: /etc/hyper-nixos/hvd.json, written by nix/modules/privileges/broker.nix."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from installer.errors import HyperError
 
@@ -29,14 +30,18 @@ class Limits(_Frozen):
     """Of one guest."""
 
 
+PERSON = Limits(vms=20, vcpus=32, memory=64 * GIB, disk=1024 * GIB, snapshots=20)
+"""What one person may have where the host says nothing."""
+
+
 class Settings(_Frozen):
     """The file."""
 
     accelerator: Literal["auto", "kvm", "emulated"] = "auto"
     cpu_model: str = "host-model"
     """With KVM: the processor of guests."""
-    user: Limits = Limits(vms=20, vcpus=32, memory=64 * GIB, disk=1024 * GIB, snapshots=20)
-    """Each person without the role admin."""
+    user: Limits = PERSON
+    """Each person without the role admin; what the file does not name is as in PERSON."""
     host: Limits = Limits()
     """All together."""
 
@@ -44,10 +49,13 @@ class Settings(_Frozen):
 def read_settings(path: Path) -> Settings:
     """The file's content; what it says by default where there is none. Raises HyperError."""
     try:
-        return Settings.model_validate_json(path.read_bytes())
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict) and isinstance(found.get("user"), dict):
+            found["user"] = PERSON.model_dump() | found["user"]
+        return Settings.model_validate(found)
     except FileNotFoundError:
         return Settings()
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise HyperError(
             f"{path} cannot be read.",
             why=str(error),

@@ -92,6 +92,8 @@ class VmSpec(Typed):
     placement: Placement | None = None
     autostart: bool = False
     start: bool = False
+    declared: bool = False
+    """Made by `hv vm apply`, which changes no others."""
     tags: Annotated[tuple[SimpleName, ...], Field(max_length=32, strict=False)] = ()
     description: Line = ""
 

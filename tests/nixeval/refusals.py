@@ -151,7 +151,10 @@ REFUSALS = (
         "QEMU would run as root",
         "{ lib, ... }: { virtualisation.libvirtd.qemu.runAsRoot = lib.mkForce true; }",
     ),
-    Refusal("but there is no program to run", "{ hypervisor.privileges.broker.enable = true; }"),
+    Refusal(
+        "but there is no program to run",
+        "{ hypervisor.privileges.broker = { enable = true; program = null; }; }",
+    ),
     # security
     Refusal(
         "keeps accounts as they are declared",

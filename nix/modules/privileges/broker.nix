@@ -18,19 +18,45 @@ in
       type = lib.types.bool;
       default = false;
       description = ''
-        Whether the broker runs. Off: its program is not part of this release. Its account, its socket and its sandbox are
-        settled here, so that nothing of the host's privileges changes when it comes.
+        Whether the broker runs, and with it `hv vm` without sudo. Its account is there in any case, so that nothing of the
+        host's privileges changes when it is switched on.
       '';
     };
     program = lib.mkOption {
       type = lib.types.nullOr lib.types.str;
-      default = null;
-      example = lib.literalExpression ''"''${config.hypervisor.package}/bin/hvd"'';
+      default = "${config.hypervisor.package}/bin/hvd";
+      defaultText = lib.literalExpression ''"''${config.hypervisor.package}/bin/hvd"'';
       description = ''
         The broker's program, with its arguments. It takes its socket from systemd (`LISTEN_FDS`,
         {manpage}`sd_listen_fds(3)`) and says when it is ready ({manpage}`sd_notify(3)`).
       '';
     };
+    accelerator = lib.mkOption {
+      type = lib.types.enum [
+        "auto"
+        "kvm"
+        "emulated"
+      ];
+      default = "auto";
+      description = "What new guests run on; `auto` is KVM where libvirt says that it is there.";
+    };
+    limits = lib.genAttrs [ "user" "host" ] (
+      whose:
+      lib.mkOption {
+        type = lib.types.attrsOf (lib.types.nullOr lib.types.ints.unsigned);
+        default = { };
+        example = {
+          vms = 10;
+          memory = 34359738368;
+        };
+        description = ''
+          The most that ${
+            if whose == "user" then "one person may have; administrators are not bound" else "all may have together"
+          }: `vms`, `vcpus`, `memory` and `disk` in bytes, and `snapshots` of one guest. What is not named
+          ${if whose == "user" then "has the broker's own default" else "is not limited"}; null: no limit.
+        '';
+      }
+    );
   };
 
   config = lib.mkMerge [
@@ -46,13 +72,79 @@ in
         {
           assertion = broker.enable -> broker.program != null;
           message = ''
-            hypervisor.privileges.broker.enable is true, but there is no program to run: this release has none. Leave the
-            broker off, or name one in hypervisor.privileges.broker.program.
+            hypervisor.privileges.broker.enable is true, but there is no program to run:
+            hypervisor.privileges.broker.program is null. Take that line out, or leave the broker off.
           '';
         }
       ];
     })
     (lib.mkIf (cfg.enable && broker.enable && broker.program != null) {
+      environment.etc."hyper-nixos/hvd.json".text = builtins.toJSON (
+        {
+          inherit (broker) accelerator;
+          cpu_model = config.hypervisor.virtualization.cpuModel;
+        }
+        // lib.filterAttrs (_: limits: limits != { }) broker.limits
+      );
+      # virtlogd makes the files in it, and nobody the folder before the first guest starts.
+      systemd.tmpfiles.settings.hvd."/var/log/libvirt/qemu".d = {
+        mode = "0700";
+        user = "root";
+        group = "root";
+      };
+
+      systemd.sockets.hv-hostd = {
+        description = "Socket of the broker's helper";
+        wantedBy = [ "sockets.target" ];
+        listenStreams = [ "/run/hv-hostd/hv-hostd.sock" ];
+        socketConfig = {
+          DirectoryMode = "0755";
+          SocketUser = "hvd";
+          SocketMode = "0600";
+        };
+      };
+      systemd.services.hv-hostd = {
+        description = "What the broker needs root for";
+        requires = [ "hv-hostd.socket" ];
+        after = [ "hv-hostd.socket" ];
+        serviceConfig = {
+          ExecStart = "${config.hypervisor.package}/bin/hv-hostd";
+          Restart = "on-failure";
+
+          # It reads guests' logs, which are root's, and sysfs. It is root without capabilities, without a network.
+          CapabilityBoundingSet = "";
+          DevicePolicy = "closed";
+          IPAddressDeny = "any";
+          KeyringMode = "private";
+          LockPersonality = true;
+          MemoryDenyWriteExecute = true;
+          NoNewPrivileges = true;
+          PrivateNetwork = true;
+          PrivateTmp = true;
+          ProtectClock = true;
+          ProtectControlGroups = true;
+          # The verdict on a disk's controller needs to see what is mounted.
+          ProtectHome = "read-only";
+          ProtectHostname = true;
+          ProtectKernelLogs = true;
+          ProtectKernelModules = true;
+          ProtectKernelTunables = true;
+          ProtectSystem = "strict";
+          RemoveIPC = true;
+          RestrictAddressFamilies = "AF_UNIX";
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictSUIDSGID = true;
+          SystemCallArchitectures = "native";
+          SystemCallErrorNumber = "EPERM";
+          SystemCallFilter = [
+            "@system-service"
+            "~@privileged @resources"
+          ];
+          UMask = "0077";
+        };
+      };
+
       systemd.sockets.hvd = {
         description = "Socket of the broker between people and libvirt";
         wantedBy = [ "sockets.target" ];
@@ -67,7 +159,10 @@ in
       systemd.services.hvd = {
         description = "Broker between people and libvirt";
         requires = [ "hvd.socket" ];
-        wants = [ "libvirtd.socket" ];
+        wants = [
+          "hv-hostd.socket"
+          "libvirtd.socket"
+        ];
         after = [
           "hvd.socket"
           "libvirtd.socket"
