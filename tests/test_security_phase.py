@@ -255,3 +255,55 @@ def test_a_rebuild_does_not_get_in_between(machine: PhaseMachine) -> None:
     assert between.returncode != 0 and "A change of the phase waits to be confirmed" in between.stderr
     assert machine.ssh("sudo hv security revert").returncode == 0
     assert running(machine) == "setup"
+
+
+def test_the_audit_finds_what_is_planted_on_a_running_machine(machine: PhaseMachine) -> None:
+    """The kernel's, systemd's and sshd's own words: what is found after planting was not there before."""
+
+    def failed() -> set[str]:
+        said = json.loads(machine.at_console("hv security audit --json").stdout)
+        return {
+            f"{each['id']}: {line}"
+            for each in said["checks"]
+            if each["verdict"] == "failed"
+            for line in each["evidence"]
+        }
+
+    machine.at_console(f"HV_NET_GUARD=off {SYSTEMS}/hardened/bin/switch-to-configuration switch")
+    before = failed()
+    assert not any(
+        line.startswith(("phase:", "ssh-root", "ssh-ports", "users-root", "ports: tcp 8080"))
+        for line in before
+    )
+    saved = {name: machine.read(name) for name in ("/etc/passwd", "/etc/group")}
+    config = f"{SYSTEMS}/hardened/etc/ssh/sshd_config"
+    plain = machine.read(config)
+    planted = (
+        "echo toor:x:0:0::/:/bin/sh >>/etc/passwd; chmod 666 /etc/group; chmod 644 /etc/shadow; chmod 644 /etc/ssh/host_key;"
+        f"sed -i '1i PermitRootLogin yes' {config};"
+        "systemd-run --unit=strange python3 -m http.server 8080; systemd-run --unit=broken false;"
+        "mount -o remount,suid /dev/shm"
+    )
+    machine.at_console("cp /etc/ssh/host /etc/ssh/host_key; chmod 600 /etc/ssh/host_key")
+    try:
+        machine.at_console(planted)
+        machine.wait("ss -Hltn sport = :8080 | wc -l", "1")
+        machine.wait("systemctl is-failed broken", "failed")
+        fresh = {line.partition(":")[0] for line in failed() - before}
+    finally:
+        machine.write(config, plain)
+        for name, text in saved.items():
+            machine.write(name, text)
+        machine.at_console(
+            "systemctl stop strange; systemctl reset-failed; chmod 640 /etc/shadow; rm /etc/ssh/host_key"
+        )
+    wanted = {
+        "users-root",
+        "files-accounts",
+        "files-secrets",
+        "ssh-host-keys",
+        "ssh-root",
+        "ports",
+        "services-failed",
+    }
+    assert wanted <= fresh

@@ -53,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs.add_parser("revert", help="go back at once to what ran before harden")
     verbs.add_parser("relax", help="go back to phase setup, at once and for good; it is recorded")
+    audit = verbs.add_parser(
+        "audit", help="check how well the running host is protected; exit code 1 for faults"
+    )
+    audit.add_argument("--all", action="store_true", help="what passed too")
+    forms = audit.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="for programs")
+    forms.add_argument("--sarif", action="store_true", help="as SARIF 2.1.0, for what gathers findings")
     for below in verbs.choices.values():
         below.set_defaults(program=sys.argv[0])
     return top
@@ -66,6 +73,10 @@ def main(argv: list[str]) -> int:
         # Nothing is run and nothing kept: no log either.
         quiet = World(programs=Runner(NoLog(), PATH), root=root, journal=Journal())
         return _phase(quiet, everything=options.all, as_json=options.json)
+    if options.verb == "audit":
+        require_root("Looking everywhere")
+        quiet = World(programs=Runner(NoLog(), os.environ.get("PATH", PATH)), root=root, journal=Journal())
+        return _audit(quiet, everything=options.all, as_json=options.json, as_sarif=options.sarif)
     require_root("Changing the host's phase", "Run it with sudo; `hv security phase` needs no privilege.")
     world = changing(root, LOG_FILE)
     guard = Guard(world, program=options.program)
@@ -89,6 +100,23 @@ def main(argv: list[str]) -> int:
                     "Phase setup runs, and boots next. What the kernel keeps until then: hv security phase"
                 )
     return Exit.ok
+
+
+def _audit(world: World, *, everything: bool, as_json: bool, as_sarif: bool) -> int:
+    from hv.security.audit import report
+    from hv.security.audit.view import View
+    from installer import VERSION
+
+    name = world.path("/proc/sys/kernel/hostname")
+    hostname = name.read_text(encoding="utf-8").strip() if name.is_file() else "host"
+    results = report.audit(View(world))
+    if as_json:
+        print(to_json(report.document(results, hostname)), end="")
+    elif as_sarif:
+        print(to_json(report.sarif(results, hostname, VERSION)), end="")
+    else:
+        print(report.text(results, hostname, everything=everything), end="")
+    return Exit.failed if any(each.verdict is report.Verdict.failed for each in results) else Exit.ok
 
 
 def changing(root: Path, log_file: str) -> World:

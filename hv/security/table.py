@@ -59,6 +59,8 @@ class Description(Frozen):
     """`setup` or `hardened`."""
     profile: str
     """What `hardened` is, or would be."""
+    administrators: tuple[str, ...] = ()
+    """Who is declared to be one; nobody on a system for any host."""
     ports: AllPorts = AllPorts()
     """What is reachable."""
     table: dict[str, dict[str, Any]]

@@ -24,6 +24,11 @@ in
       version = 1;
       inherit (cfg) phase;
       inherit (cfg.security) profile;
+      administrators = lib.attrNames (
+        lib.filterAttrs (
+          _: user: user.isNormalUser && lib.elem "wheel" user.extraGroups
+        ) config.users.users
+      );
       ports = ports config.networking.firewall // {
         ssh = lib.optionals config.services.openssh.enable config.services.openssh.ports;
         interfaces = lib.mapAttrs (_: ports) config.networking.firewall.interfaces;
