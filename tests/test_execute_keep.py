@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from installer.facts.disks import Partition
 from installer.facts.firmware import FirmwareKind
 from installer.plan.planner import make_plan
 from installer.plan.storage import filesystem
+from installer.plan.storage.gpt import PartitionType
 from tests import gpt
 from tests.execute.ready import Ready, answers_for, ready_rig
 from tests.execute.rig import LoopDisk, add_fat, prepare, run, tiny_system, with_closure
@@ -116,6 +118,7 @@ def arrange(ready: Ready, storage: dict[str, Any], **system: Any) -> None:
     """Answers, system and plan for a host beside what is there."""
     given = answers_for(ready.disk)
     given["storage"] |= {"existing": "keep"} | storage
+    given["boot"] = given.get("boot", {}) | system.pop("boot", {})
     draft = make_plan(
         ready.facts, Answers.model_validate(given), with_closure("/nix/store/" + "0" * 32 + "-x")
     )
@@ -168,6 +171,23 @@ def test_windows_and_its_esp_stay(windows: Ready) -> None:
     assert len(ours) == 2
     log = windows.file("/var/log/hyper-nixos/install.log", 5)
     assert "all 3 files of other systems are what they were" in log
+
+
+def test_kernels_lie_apart_from_an_esp_that_is_windows(windows: Ready) -> None:
+    arrange(windows, SHARED, uefi=True, esp="/efi", boot={"kernels": "xbootldr"})
+    foreign = read(windows, [*FOREIGN], 1)
+    done = windows.space.install(windows.rig, "--fusefat")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert read(windows, [*FOREIGN], 1) == foreign
+    types = {
+        number: entry[:16] for number, entry in read_copies(windows.disk.device, 512)[0].entries.items()
+    }
+    assert types[5] == uuid.UUID(PartitionType.xbootldr.value).bytes_le
+    assert len(read(windows, ["EFI/systemd/systemd-bootx64.efi", "loader/loader.conf"], 1)) == 2
+    assert len(read(windows, ["EFI/nixos/kernel", "loader/entries/nixos-generation-1.conf"], 5)) == 2
+    listed = run("mdir", "-b", "-i", f"{windows.disk.device}p1", "::EFI")
+    assert "nixos" not in listed, "no kernel on the shared one"
+    assert "hostname" in windows.file("/var/lib/hyper-nixos/handoff.json", 7)
 
 
 def test_our_loader_would_have_taken_the_fallback(windows: Ready) -> None:

@@ -71,7 +71,6 @@ REFUSED: dict[str, tuple[Facts, dict[str, Any], Exit, str]] = {
         "two entries",
     ),
     "ntfs mounted": (machine(*WINDOWS), one(3, "keep", mount="/srv/c"), Exit.unsuitable, "holds ntfs"),
-    "small esp shared": (machine(*WINDOWS), {"esp": "share"}, Exit.unsuitable, 'storage.esp = "own"'),
     "bios beside a system": (
         machine(*WINDOWS, firmware=FirmwareKind.bios),
         {},

@@ -199,13 +199,15 @@ def kernel_settings(world: World, file: Path) -> list[str]:
 
 def boot_default(world: World) -> str | None:
     """The `init=` that the boot loader starts by default; none where neither loader's files tell."""
-    loader = world.path("/boot/loader/loader.conf")
-    if loader.is_file():
+    # The loader's settings are on the EFI system partition, its entries beside the kernels.
+    places = [world.path(f"{place}/loader/loader.conf") for place in ("/efi", "/boot")]
+    loader = next((place for place in places if place.is_file()), None)
+    if loader:
         settings = dict(
             line.split(maxsplit=1) for line in loader.read_text(encoding="utf-8").splitlines() if " " in line
         )
         wanted = settings.get("preferred") or settings.get("default", "")
-        for entry in sorted((loader.parent / "entries").glob("*.conf")):
+        for entry in sorted(world.path("/boot/loader/entries").glob("*.conf")):
             # Boot counting puts `+LEFT-DONE` before the ending (UAPI boot loader specification).
             plain = re.sub(r"\+[0-9]+(-[0-9]+)?(?=\.conf$)", "", entry.name)
             if fnmatchcase(plain, wanted) or fnmatchcase(plain, f"{wanted}.conf"):

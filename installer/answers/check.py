@@ -11,7 +11,17 @@ from pydantic import BaseModel
 
 from installer.answers.feature_check import check_features
 from installer.answers.hibernation_check import check_hibernation
-from installer.answers.model import Answers, ExistingKind, FilesystemKind, RecoveryKind, TokenKind, User
+from installer.answers.model import (
+    Answers,
+    BootLoader,
+    ExistingKind,
+    FilesystemKind,
+    KernelsPlace,
+    LayoutKind,
+    RecoveryKind,
+    TokenKind,
+    User,
+)
 from installer.answers.network_check import check_network
 from installer.answers.password_hash import hash_fault
 from installer.answers.problems import Path, Problem, shown
@@ -314,11 +324,31 @@ def _boot(answers: Answers) -> Iterator[Problem]:
             "systemd-boot starts under UEFI only, and firmware is `bios`",
             'write `loader = "auto"` or `"grub"`',
         )
+    if boot.kernels is KernelsPlace.xbootldr:
+        yield from _xbootldr(answers)
     if boot.esp_size is not None and parse_size(boot.esp_size) < _ESP_LEAST:
         yield Problem(
             ("boot", "esp_size"),
             "is less than 1 GiB; kernel and initrd of every generation go there",
             "write `2GiB`",
+        )
+
+
+def _xbootldr(answers: Answers) -> Iterator[Problem]:
+    path: Path = ("boot", "kernels")
+    if answers.boot.firmware == "bios":
+        yield Problem(path, "is UEFI's, and firmware is `bios`", "remove it")
+    if answers.boot.loader is BootLoader.grub:
+        yield Problem(
+            path,
+            "is systemd-boot's own; GRUB has its kernels where it is told",
+            'remove it, or write `loader = "auto"`',
+        )
+    if answers.storage.layout is not LayoutKind.one_disk:
+        yield Problem(
+            path,
+            "is for one disk: each disk of a mirror has its kernels on its own EFI system partition, so that it boots alone",
+            "remove it",
         )
 
 

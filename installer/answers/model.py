@@ -399,6 +399,17 @@ class BootLoader(StrEnum):
     grub = "grub"
 
 
+class KernelsPlace(StrEnum):
+    """Under UEFI: where kernels and initrds of the generations lie."""
+
+    auto = "auto"
+    """On the EFI system partition; beside a shared one that is too small on a partition of their own."""
+    esp = "esp"
+    """On the EFI system partition."""
+    xbootldr = "xbootldr"
+    """On a partition of their own (XBOOTLDR), which systemd-boot reads too; one disk."""
+
+
 class BootAnswers(Frozen):
     """Booting."""
 
@@ -407,8 +418,10 @@ class BootAnswers(Frozen):
     firmware: Literal["auto", "uefi", "bios"] = "auto"
     """What to install for; `auto` is what the live system was booted with. A mismatch is refused."""
     esp_size: SizeText | None = Field(default=None, examples=["2GiB"])
-    """Size of the EFI system partition; at least 1 GiB, since every generation's kernel and initrd go there. Without it
-    what the kept generations and the one being written take, at least 2 GiB."""
+    """Size of the EFI system partition, or of the one that `kernels` names; at least 1 GiB, since every generation's kernel
+    and initrd go there. Without it what the kept generations and the one being written take, at least 2 GiB."""
+    kernels: KernelsPlace = KernelsPlace.auto
+    """Under UEFI: where kernels and initrds lie."""
     generations: int = Field(default=10, ge=2, le=50)
     """How many generations the boot menu keeps."""
     serial_console: (

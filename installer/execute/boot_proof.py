@@ -109,7 +109,8 @@ def prove_boot(
     for disk, place in zip(disks, places, strict=True):
         boot = within(root, place)
         if host.loader == "systemd-boot":
-            entries = tuple(_boot_loader_entries(boot))
+            kernels = within(root, host.xbootldr_mountpoint) if host.xbootldr_mountpoint else boot
+            entries = tuple(_boot_loader_entries(kernels))
             found += _check_systemd_boot(boot, entries, specs)
         else:
             entries = tuple(_grub_entries(root, boot))

@@ -88,6 +88,7 @@ WIDTH = 80
 """Columns."""
 TYPE_NAMES = {
     PartitionType.esp: "EFI system",
+    PartitionType.xbootldr: "boot loader's kernels",
     PartitionType.bios_boot: "BIOS boot",
     PartitionType.linux: "Linux",
     PartitionType.root_arm64: "Linux root",

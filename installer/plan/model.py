@@ -250,6 +250,7 @@ class HostStorage(Sparse):
             "degraded",
             "unlock",
             "resume_device",
+            "xbootldr_mountpoint",
         )
     )
 
@@ -269,6 +270,8 @@ class HostStorage(Sparse):
     """Which loader."""
     esp_mountpoint: str | None = None
     """Where the ESP is, `/boot`."""
+    xbootldr_mountpoint: str | None = None
+    """Where kernels lie apart from the ESP; none: on it."""
     grub_device: str | None = None
     """Whole disk for GRUB's BIOS code, by id."""
     generations: int

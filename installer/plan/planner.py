@@ -358,6 +358,7 @@ def _host(
         firmware=firmware,
         loader=loader_to_use(firmware, answers),
         esp_mountpoint=next(iter(part.esp_mountpoints), None),
+        xbootldr_mountpoint=next(iter(part.xbootldr_mountpoints), None),
         grub_device=next(iter(part.grub_devices), None),
         generations=answers.boot.generations,
         initrd_modules=_modules(tuple(sorted({*reaching})), layout),

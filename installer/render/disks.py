@@ -111,10 +111,10 @@ def _loader(host: HostStorage) -> dict[str, Nix]:
     if host.firmware == "uefi":
         efi["efi"] = {"canTouchEfiVariables": True, "efiSysMountPoint": host.esp_mountpoint}
     if host.loader == "systemd-boot":
-        return {
-            "systemd-boot": {"enable": True, "configurationLimit": host.generations, "editor": False},
-            **efi,
-        }
+        loader: dict[str, Nix] = {"enable": True, "configurationLimit": host.generations, "editor": False}
+        if host.xbootldr_mountpoint:
+            loader["xbootldrMountPoint"] = host.xbootldr_mountpoint
+        return {"systemd-boot": loader, **efi}
     # Under UEFI, GRUB lives on the ESP alone: "nodev" keeps it off the disk's first sectors.
     grub: dict[str, Nix] = {"enable": True, "configurationLimit": host.generations}
     if not host.mirrors:

@@ -260,7 +260,7 @@ def tiny_system(made: Rig, disk: Named, root_uuid: str, *, size: int = 4 * MIB, 
         spoil: `modules`: what the initrd has instead; `fstab`: another one; `mirrors`: further disks that boot;
             `prebuilt`: it is for many hosts, and finds its fstab and people where the installer writes them; `core`:
             number of the partition for GRUB's code; `uefi`: its loader is systemd-boot, on a FAT at
-            /boot; `esps`: the same for several, by their places.
+            `esp`, else /boot, and its kernels on a FAT at /boot; `esps`: the same for several, by their places.
     """
     build = made.folder / f"system-{secrets.token_hex(2)}"
     (build / "bin").mkdir(parents=True)
@@ -275,6 +275,7 @@ def tiny_system(made: Rig, disk: Named, root_uuid: str, *, size: int = 4 * MIB, 
     disks = ", ".join(f'"{each.link}"' for each in (disk, *spoil.get("mirrors", ())))
     more: list[str] = ["-DPREBUILT"] if spoil.get("prebuilt") else []
     more.append("-DUEFI" if spoil.get("uefi") else f'-DCORE="{spoil.get("core", 1)}"')
+    more.append(f'-DESP="{spoil.get("esp", "/boot")}"')
     if "esps" in spoil:
         more.append("-DESPS=" + ", ".join(f'"{place}"' for place in spoil["esps"]))
     run("cc", "-static", "-O1", f"-DDISKS={disks}", *more, "-o", program, HERE / "tiny_system.c")

@@ -73,11 +73,11 @@ static int install_esp(const char *esp) {
 /* What one disk boots from: its own folder of kernels, and marks where GRUB's code goes. */
 static int install(const char *disk, size_t number) {
 #ifdef UEFI
-    const char *efi[] = {"/boot/EFI", "/boot/EFI/BOOT", "/boot/EFI/systemd", "/boot/EFI/nixos", "/boot/loader", "/boot/loader/entries"};
+    const char *efi[] = {ESP "/EFI", ESP "/EFI/BOOT", ESP "/EFI/systemd", ESP "/loader", "/boot/EFI", "/boot/EFI/nixos", "/boot/loader", "/boot/loader/entries"};
     for (size_t each = 0; each < sizeof efi / sizeof *efi; each++) mkdir(efi[each], 0755);
-    put("/boot/EFI/systemd/systemd-bootx64.efi", "MZ systemd-boot", 0755);
-    put("/boot/EFI/BOOT/BOOTX64.EFI", "MZ systemd-boot", 0755);
-    put("/boot/loader/loader.conf", "default nixos-generation-1.conf\n", 0644);
+    put(ESP "/EFI/systemd/systemd-bootx64.efi", "MZ systemd-boot", 0755);
+    put(ESP "/EFI/BOOT/BOOTX64.EFI", "MZ systemd-boot", 0755);
+    put(ESP "/loader/loader.conf", "default nixos-generation-1.conf\n", 0644);
     put("/boot/loader/entries/nixos-generation-1.conf", "title tiny\nlinux /EFI/nixos/kernel\ninitrd /EFI/nixos/initrd\noptions init=" PROFILE "/init quiet\n", 0644);
     copy(PROFILE "/kernel", "/boot/EFI/nixos/kernel");
     copy(PROFILE "/initrd", "/boot/EFI/nixos/initrd");

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from installer.answers.model import Answers, EspKind, PartitionAnswers
+from installer.answers.model import Answers, BootLoader, EspKind, KernelsPlace, PartitionAnswers
 from installer.answers.select import title
 from installer.answers.sizes import GIB, format_size
 from installer.errors import Exit, HyperError
@@ -267,7 +267,12 @@ def _shared(answers: Answers, disk: Disk, stays: Iterable[Partition]) -> Partiti
         and each.filesystem.uuid
     ]
     largest = max(esps, key=lambda each: each.size, default=None)
-    if largest is not None and largest.size >= SHARED_FLOOR:
+    kernels = answers.boot.kernels
+    # With kernels on a partition of their own the loader is all that goes there; its room is looked at before writing.
+    apart = kernels is KernelsPlace.xbootldr or (kernels is KernelsPlace.auto and wanted is EspKind.share)
+    if largest is not None and (
+        largest.size >= SHARED_FLOOR or (apart and answers.boot.loader is not BootLoader.grub)
+    ):
         return largest
     if wanted is EspKind.auto:
         return None
@@ -283,6 +288,11 @@ def _shared(answers: Answers, disk: Disk, stays: Iterable[Partition]) -> Partiti
         remedy='write storage.esp = "own": the host gets a second one in the free space, and the firmware offers both',
         code=Exit.unsuitable,
     )
+
+
+def too_small(esp: Partition) -> bool:
+    """Whether a shared ESP cannot hold kernels."""
+    return esp.size < SHARED_FLOOR
 
 
 def found(partition: Partition) -> FoundPartition:

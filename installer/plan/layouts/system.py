@@ -12,7 +12,14 @@ asking md. The next one is /boot2, and the host starts with any of them gone.
 from collections.abc import Iterator
 
 from installer.answers.catalogue import zram_percent
-from installer.answers.model import Answers, FilesystemKind, Redundancy, VolumesKind
+from installer.answers.model import (
+    Answers,
+    BootLoader,
+    FilesystemKind,
+    KernelsPlace,
+    Redundancy,
+    VolumesKind,
+)
 from installer.answers.sizes import GIB, MIB, format_size, parse_size
 from installer.answers.storage_shape import needs_md, system_redundancy
 from installer.errors import Exit, HyperError
@@ -30,7 +37,7 @@ from installer.plan.layouts.ground import (
     usable,
     with_number,
 )
-from installer.plan.layouts.kept import Kept, ground_elements, kept_elements
+from installer.plan.layouts.kept import Kept, ground_elements, kept_elements, too_small
 from installer.plan.naming import Names
 from installer.plan.storage import gpt, swap
 from installer.plan.storage.biosboot import BIOS_BOOT_SIZE, BiosBoot
@@ -45,12 +52,15 @@ from installer.plan.storage.kept import KeptFilesystem, SharedEsp
 from installer.plan.storage.lvm import EXTENT, POOL_SHARE, Volume, VolumeGroup
 from installer.plan.storage.swap import RandomKeySwap, Swap, SwapFile
 from installer.plan.storage.vfat import ESP_OPTIONS, EfiSystem
+from installer.plan.storage.xbootldr import EFI, LOADER_ROOM, Xbootldr
 from installer.plan.storage.xfs import Xfs
 from installer.plan.storage.zfs import ZfsDataset, ZfsPool
 from installer.plan.storage.zram import Zram
 
 ESP_FLOOR = GIB
 """Smallest ESP or /boot: ten generations of kernel and initrd, or a few with large firmware in them."""
+ESP_ALONE = 512 * MIB
+"""An ESP with a loader alone: FAT32 on sectors of 4096 bytes takes half of it at least."""
 ESP_USUAL = 2 * GIB
 """Smallest that nobody asked for."""
 GENERATION_SIZE = 150 * MIB
@@ -92,6 +102,7 @@ class _System:
         self.encrypted = answers.storage.encryption.enable
         self.lvm = answers.storage.volumes is not VolumesKind.none
         self.boots = len(ground.disks) if self.redundancy is not Redundancy.none else 1
+        self.apart = self._kernels_apart()
         self.names = Names(answers.hostname, tuple(disk.disk for disk in ground.disks))
 
     def layout(self) -> Layout:
@@ -144,8 +155,8 @@ class _System:
                 on=f"kept-{kept.esp.number}",
                 kind="vfat",
                 uuid=kept.esp.filesystem.uuid,
-                mounts=(Mount("/boot", ESP_OPTIONS),),
-                room=SHARED_ROOM,
+                mounts=(Mount(self._esp_place, ESP_OPTIONS),),
+                room=LOADER_ROOM if self.apart else SHARED_ROOM,
             )
             upper.insert(0, esp)
         pool_disks, pool = data_pool(self.answers, self.ground)
@@ -196,7 +207,9 @@ class _System:
         shares = self.ground.kept is not None and self.ground.kept.esp is not None
         if self.ground.firmware == "uefi":
             if not shares:
-                found.append(Slice("esp", PartitionType.esp, esp_size))
+                found.append(Slice("esp", PartitionType.esp, ESP_ALONE if self.apart else esp_size))
+            if self.apart:
+                found.append(Slice("xbootldr", PartitionType.xbootldr, esp_size))
         else:
             found.append(Slice("grub", PartitionType.bios_boot, BIOS_BOOT_SIZE))
             if not self._grub_reads_root():
@@ -207,6 +220,30 @@ class _System:
             found.append(Slice("swap", kind, self._swap_size()))
         found.append(Slice("root", self._root_type(), None))
         return tuple(found)
+
+    def _kernels_apart(self) -> bool:
+        """Whether kernels have a partition of their own beside the EFI system partition."""
+        boot, kept = self.answers.boot, self.ground.kept
+        if (
+            self.ground.firmware != "uefi"
+            or boot.loader is BootLoader.grub
+            or boot.kernels is KernelsPlace.esp
+        ):
+            return False
+        if boot.kernels is KernelsPlace.auto:
+            return kept is not None and kept.esp is not None and too_small(kept.esp)
+        if self.boots > 1:
+            raise HyperError(
+                "boot.kernels = 'xbootldr' does not fit several disks",
+                why="each disk of a mirror has its kernels on its own EFI system partition, so that it boots alone",
+                remedy="leave it out, or install on one disk",
+                code=Exit.answers,
+            )
+        return True
+
+    @property
+    def _esp_place(self) -> str:
+        return EFI if self.apart else "/boot"
 
     @property
     def _mirrored_swap(self) -> bool:
@@ -264,6 +301,7 @@ class _System:
     def _require_room(self, slices: tuple[Slice, ...]) -> None:
         words = {
             "esp": "EFI system partition",
+            "xbootldr": "kernels beside it",
             "grub": "GRUB's BIOS code",
             "boot": "/boot",
             "swap": "swap",
@@ -341,9 +379,17 @@ class _System:
         mountpoint = "/boot" if place == 0 else f"/boot{place + 1}"
         on_host = PATIENCE if self.boots > 1 else ()
         match each.type:
+            case PartitionType.xbootldr:
+                return Xbootldr(
+                    key=key,
+                    on=on,
+                    uuid=names.volume_id("xbootldr"),
+                    label="XBOOTLDR",
+                    mounts=(Mount(mountpoint, ESP_OPTIONS, on_host),),
+                )
             case PartitionType.esp:
                 label = "ESP" if place == 0 else f"ESP{place + 1}"
-                mount = Mount(mountpoint, ESP_OPTIONS, on_host)
+                mount = Mount(EFI if self.apart else mountpoint, ESP_OPTIONS, on_host)
                 return EfiSystem(key=key, on=on, uuid=names.volume_id("esp"), label=label, mounts=(mount,))
             case PartitionType.bios_boot:
                 return BiosBoot(key=key, on=on)

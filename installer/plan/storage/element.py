@@ -28,6 +28,7 @@ class HostPart:
     zram_percent: tuple[int, ...] = ()
     swap_files: tuple[HostSwapFile, ...] = ()
     esp_mountpoints: tuple[str, ...] = ()
+    xbootldr_mountpoints: tuple[str, ...] = ()
     grub_devices: tuple[str, ...] = ()
     key_luks: tuple[HostKeyLuks, ...] = ()
     arrays: tuple[HostArray, ...] = ()

@@ -23,6 +23,7 @@ class PartitionType(StrEnum):
     """
 
     esp = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+    xbootldr = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
     bios_boot = "21686148-6449-6e6f-744e-656564454649"
     linux = "0fc63daf-8483-4772-8e79-3d69d8477de4"
     root_arm64 = "b921b045-1df0-41c3-af44-4c6f280d3fae"

@@ -12,8 +12,8 @@ ESP_OPTIONS = ("fmask=0077", "dmask=0077")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfiSystem(Filesystem):
-    """An EFI system partition's file system."""
+class Fat(Filesystem):
+    """FAT32."""
 
     kind: ClassVar[str] = "vfat"
     label_limit: ClassVar[int] = 11
@@ -22,6 +22,11 @@ class EfiSystem(Filesystem):
         assert not more, "one device"
         volume_id = self.uuid.replace("-", "")
         return (Run(argv=("mkfs.fat", "-F", "32", "-i", volume_id, "-n", self.label, device)),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfiSystem(Fat):
+    """An EFI system partition's file system."""
 
     def host(self, layout: Layout) -> HostPart:
         mountpoints = tuple(mount.mountpoint for mount in self.mounts)
