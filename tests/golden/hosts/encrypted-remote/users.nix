@@ -13,21 +13,10 @@
         "wheel"
         "hv-admins"
       ];
+      hashedPasswordFile = "/var/lib/hyper-nixos/secrets/passwords/anna";
       openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDWOfxmK02LtqdIJL+wWvvsQA55tVpIzEYwg2MJalaAi anna@example.org" ];
     };
   };
-  # These administrators have an SSH key and no password, so sudo cannot ask them for one.
-  security.sudo-rs.extraRules = [
-    {
-      users = [ "anna" ];
-      commands = [
-        {
-          command = "ALL";
-          options = [ "NOPASSWD" ];
-        }
-      ];
-    }
-  ];
   services.openssh = {
     enable = true;
     ports = [ 22 ];
