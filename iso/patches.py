@@ -81,8 +81,11 @@ def patched(image: Image, patches: Sequence[Patch], size: int | None = None) -> 
     return Image(image.name, end, fetch)
 
 
-def apply(path: Path, patches: Sequence[Patch], size: int | None = None) -> None:
-    """Make the changes in place, and read them back from the medium. Raises HyperError."""
+def apply(path: Path, patches: Sequence[Patch], size: int | None = None, *, sync: bool = True) -> None:
+    """Make the changes in place, and read them back from the medium. Raises HyperError.
+
+    Without `sync` nothing waits for the disk, as with any copy of a file.
+    """
     try:
         # O_EXCL: nobody has this disk, or a part of it, mounted (open(2)). For files it means nothing without O_CREAT.
         exclusive = os.O_EXCL if stat.S_ISBLK(path.stat().st_mode) else 0
@@ -103,7 +106,8 @@ def apply(path: Path, patches: Sequence[Patch], size: int | None = None) -> None
                 at += os.pwrite(descriptor, patch.content[at:], patch.offset + at)
         if size is not None and stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.ftruncate(descriptor, size)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
         for patch in patches:
             os.posix_fadvise(descriptor, patch.offset, len(patch.content), os.POSIX_FADV_DONTNEED)
             if os.pread(descriptor, len(patch.content), patch.offset) != patch.content:
@@ -138,7 +142,7 @@ def copy(source: Path, target: Path, patches: Sequence[Patch], size: int | None 
     try:
         with source.open("rb") as old, unfinished.open("xb") as new:
             _copy_content(old, new)
-        apply(unfinished, patches, size)
+        apply(unfinished, patches, size, sync=False)
         unfinished.replace(target)
     except OSError as error:
         raise HyperError(

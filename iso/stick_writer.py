@@ -3,6 +3,7 @@ disk has the size that it claims.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -275,6 +276,18 @@ class _Ahead:
             free.put(None)
 
 
+def same(one: memoryview, other: memoryview) -> bool:
+    """Whether they hold the same: in one sweep and without copies, where memoryviews are compared item by item."""
+    if len(one) != len(other):
+        return False
+    first, second = (ctypes.c_char.from_buffer(each) for each in (one, other))
+    return _memcmp(ctypes.byref(first), ctypes.byref(second), len(one)) == 0
+
+
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
 def write(
     target: Target,
     source: Source,
@@ -329,7 +342,7 @@ def _kept(target: Target, source: Source, places: Sequence[tuple[int, int]], wat
             target.read(place, view[: len(data)])
         except OSError:
             return number
-        if view[: len(data)] != data:
+        if not same(view[: len(data)], data):
             return number
         done += len(data)
         watch(Course("comparing", done, total, time.monotonic() - started))
@@ -348,8 +361,7 @@ def read_back(target: Target, source: Source, watch: Watch, put: Mapping[int, by
         for place, data in _Ahead(source, places):
             here = view[: len(data)]
             target.read(place, here)
-            # bytes are compared in one sweep, memoryviews item by item
-            if here.tobytes() != data.tobytes():
+            if not same(here, data):
                 at = next(n for n in range(len(data)) if here[n] != data[n])
                 start = at // _MARK * _MARK
                 if (mark := here[start : start + _MARK].tobytes()) in put.values():

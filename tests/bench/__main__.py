@@ -8,7 +8,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from installer.errors import HyperError
-from tests.bench import planning, rollout
+from tests.bench import media, planning, rollout
 from tests.bench.command_line import contests
 from tests.bench.contest import Result, hold, spread
 from tests.bench.installation import GOAL, measure
@@ -36,6 +36,11 @@ def main() -> int:
         f"{1000 * median(planned.quarter):.0f} ms, goal {1000 * planning.GOAL:.0f} ms{', missed' if slow else ''}",
         flush=True,
     )
+    of_media = media.measure()
+    for result in of_media:
+        tell(result)
+    print(media.told(of_media), flush=True)
+    results += of_media
     installed = measure()
     results.append(installed.probing)
     tell(results[-1])
