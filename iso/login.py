@@ -19,7 +19,10 @@ FOLDER = "run/hyper-nixos/live"
 PASSWORD = "password"  # noqa: S105 -- the name of a file
 PROBLEM = "problem"
 AREA = f"iso/{embed.PATH}"
-"""The embed area, where the live system mounts its medium."""
+AREAS = (AREA, "run/hyper-nixos/embed.bin", f"boot/{embed.PATH}")
+"""The embed area: where the live system mounts its medium, where stage 1 puts what came with the initial RAM disk, and on
+the boot partition of a disk image. The first that is there is taken.
+"""
 AUTHORIZED = "root/.ssh/authorized_keys"
 CONNECTIONS = "run/NetworkManager/system-connections"
 """Where NetworkManager looks for connections that are for this boot only."""
@@ -64,14 +67,16 @@ def prepare(root: Path) -> tuple[str, ...]:
 
 
 def embedded(root: Path) -> Mapping[str, bytes]:
-    """Files in the embed area; none when the medium has no area, as netboot has none. Raises HyperError."""
-    try:
-        with (root / AREA).open("rb") as file:
-            return embed.unpack(file.read(embed.AREA + 1))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise embed.refusal(f"the medium cannot be read: {error.strerror}") from error
+    """Files in the embed area; none when the medium has no area. Raises HyperError."""
+    for place in AREAS:
+        try:
+            with (root / place).open("rb") as file:
+                return embed.unpack(file.read(embed.AREA + 1))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise embed.refusal(f"the medium cannot be read: {error.strerror}") from error
+    return {}
 
 
 def install(root: Path, files: Mapping[str, bytes]) -> list[str]:

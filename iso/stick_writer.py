@@ -281,7 +281,7 @@ def same(one: memoryview, other: memoryview) -> bool:
     if len(one) != len(other):
         return False
     first, second = (ctypes.c_char.from_buffer(each) for each in (one, other))
-    return _memcmp(ctypes.byref(first), ctypes.byref(second), len(one)) == 0
+    return bool(_memcmp(ctypes.byref(first), ctypes.byref(second), len(one)) == 0)
 
 
 _memcmp = ctypes.CDLL(None).memcmp

@@ -1,5 +1,6 @@
 """Which tests this machine can run. What it lacks is deselected by marker, and one line at the end says so."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -54,6 +55,11 @@ def has_postgresql() -> bool:
     return has_root() and all(map(shutil.which, ("initdb", "postgres", "runuser")))
 
 
+def has_browser() -> bool:
+    """Whether there is a browser to be driven."""
+    return shutil.which("chromium") is not None and importlib.util.find_spec("playwright") is not None
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
     "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
@@ -65,6 +71,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "sys_resource": (lambda: has_capability(24), "as root, with CAP_SYS_RESOURCE: make test"),
     "nspawn": (has_nspawn, "as root, where systemd-nspawn boots: make test"),
     "root": (has_root, "as root: make test"),
+    "browser": (has_browser, "with the package chromium: make test"),
 }
 """Marker: whether this machine has what it needs, and how to run its tests."""
 

@@ -23,6 +23,10 @@ VERBS = {
         "give a stock NixOS image a place for answers, and programs that start by themselves",
     ),
     "write": ("media_write", "write an image to a stick, and read it back"),
+    "netboot": ("media_netboot", "make a folder from which machines boot over the network, with answers"),
+    "serve": ("media_netboot", "serve such a folder over HTTP, and say how to lead machines to it"),
+    "fleet": ("media_web", "make answers for many machines from a table, for one image"),
+    "web": ("media_web", "serve a page on which media are customised"),
     "try": ("media_try", "boot an image in QEMU, as a CD or as a stick"),
 }
 """Name of each verb: the module that runs it, and its summary."""
@@ -58,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
         "--format", choices=("spdx", "cyclonedx"), default="spdx", help="(default: %(default)s)"
     )
     sbom.add_argument("--output", metavar="OUTPUT", type=Path, help="where to (default: standard output)")
+    _netboot(made["netboot"], made["serve"])
+    _web(made["web"], made["fleet"])
     _write(made["write"])
     adopt = made["adopt"]
     adopt.add_argument("image", metavar="FILE", type=Path, help="a stock NixOS ISO image, 24.11 or later")
@@ -154,6 +160,56 @@ def content(verb: argparse.ArgumentParser) -> None:
         type=Path,
         help="wrap the secrets with the passphrase in this file",
     )
+
+
+def _netboot(netboot: argparse.ArgumentParser, serve: argparse.ArgumentParser) -> None:
+    netboot.add_argument("image", metavar="DIR", type=Path, help="what `nix build .#netboot` made")
+    netboot.add_argument(
+        "--output", metavar="OUTPUT", required=True, help="a folder that does not exist yet"
+    )
+    netboot.add_argument("--url", required=True, help="where it will be served, e.g. http://192.0.2.1:8080")
+    content(netboot)
+    serve.add_argument("image", metavar="DIR", type=Path, help="a folder that `hv media netboot` made")
+    serve.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        default="127.0.0.1:8080",
+        help="where to listen (default: %(default)s)",
+    )
+
+
+def _web(web: argparse.ArgumentParser, fleet: argparse.ArgumentParser) -> None:
+    web.add_argument("image", metavar="FILE", type=Path, nargs="+", help="images, or folders with *.iso")
+    web.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        default="127.0.0.1:8090",
+        help="where to listen (default: %(default)s)",
+    )
+    web.add_argument(
+        "--behind-tls", action="store_true", help="a proxy in front does TLS, and lets in who may"
+    )
+    web.add_argument(
+        "--name", action="append", default=[], help="a name by which browsers address it besides"
+    )
+    web.add_argument(
+        "--machine",
+        metavar="RECORD",
+        type=Path,
+        action="append",
+        default=[],
+        help="a recorded machine to try answers on",
+    )
+    web.add_argument(
+        "--medium", metavar="JSON", type=Path, help="the medium's description, for the whole plan"
+    )
+    fleet.add_argument(
+        "image", metavar="FILE", type=Path, help="CSV: name, serial, and fields of the answer file"
+    )
+    fleet.add_argument(
+        "--answers", metavar="ANSWERS", type=Path, required=True, help="what all of them have, TOML"
+    )
+    fleet.add_argument("--output", metavar="OUTPUT", required=True, help="a folder that does not exist yet")
 
 
 def _write(verb: argparse.ArgumentParser) -> None:

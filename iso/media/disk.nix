@@ -15,5 +15,9 @@
   image.baseName = lib.mkForce "hyper-nixos-${config.hypervisor.package.version}-${pkgs.stdenv.hostPlatform.system}";
   # Room for the system; the root grows to the end of its disk at the first boot.
   virtualisation.diskSize = lib.mkDefault "auto";
+  # Any system can put it there, or fill it in the image: `hv media embed`.
+  boot.loader.systemd-boot.extraFiles."hyper-nixos/embed.bin" = import ./area.nix {
+    inherit lib pkgs;
+  };
   system.stateVersion = lib.mkDefault lib.trivial.release;
 }

@@ -11,24 +11,7 @@
 let
   package = config.hypervisor.package;
   inherit (pkgs.stdenv) hostPlatform;
-  # The area in which answers and keys are put later; iso/embed.py says what it looks like.
-  embed =
-    pkgs.runCommand "embed.bin"
-      {
-        nativeBuildInputs = [ pkgs.buildPackages.python3 ];
-        sources = lib.fileset.toSource {
-          root = ../..;
-          fileset = lib.fileset.unions [
-            ../../installer/__init__.py
-            ../../installer/errors.py
-            ../__init__.py
-            ../embed.py
-          ];
-        };
-      }
-      ''
-        env --chdir="$sources" python3 -m iso.embed >"$out"
-      '';
+  embed = import ./area.nix { inherit lib pkgs; };
   efiImage = lib.findSingle (
     file: file.target == "/boot/efi.img"
   ) (throw "the ISO image has no /boot/efi.img") (throw "the ISO image has two /boot/efi.img") config.isoImage.contents;

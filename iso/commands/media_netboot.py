@@ -1,0 +1,82 @@
+"""`hv media netboot` and `serve`: boot over the network."""
+
+import argparse
+import functools
+import sys
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from installer.errors import Exit, HyperError
+from iso import netboot
+from iso.commands.media_content import HIDDEN, wanted
+
+
+def lay_out(options: argparse.Namespace) -> int:
+    """Make a folder to be served."""
+    found = netboot.read(options.image)
+    content = wanted(options)
+    netboot.lay_out(found, Path(options.output), options.url, content)
+    print(
+        f"{options.output}: {netboot.OURS}, {found.kernel}, {found.initrd}"
+        + (f", {netboot.ANSWERS}" if content.files else "")
+    )
+    print(
+        f"  serve it: hv media serve {options.output}, and lead machines to {options.url.rstrip('/')}/{netboot.OURS}"
+    )
+    if any(name.startswith(HIDDEN[0]) for name in content.files) and options.url.startswith("http:"):
+        print("  whoever is on that network can read the secrets: wrap them (--recipient, --passphrase)")
+    return Exit.ok
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Files of a folder, and nothing else: no listing, no hidden files."""
+
+    protocol_version = "HTTP/1.1"
+
+    def list_directory(self, path: object) -> None:
+        """Nothing is listed."""
+        del path
+        self.send_error(404)
+
+    def log_message(self, format: str, *words: object) -> None:  # noqa: A002 -- as the class it comes from has it
+        """A line each, on standard output."""
+        print(f"{self.address_string()} {format % words}".translate(_PLAIN), flush=True)
+
+
+_PLAIN = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve a folder until stopped."""
+    if not (options.image / netboot.OURS).is_file():
+        raise HyperError(
+            f"{options.image} is not served",
+            why=f"there is no {netboot.OURS} in it",
+            remedy="make it: `hv media netboot`",
+            code=Exit.medium,
+        )
+    host, _, port = options.listen.rpartition(":")
+    handler = functools.partial(_Handler, directory=str(options.image))
+    try:
+        server = ThreadingHTTPServer((host.strip("[]"), int(port)), handler)
+    except (OSError, ValueError, OverflowError) as error:
+        raise HyperError(
+            f"it cannot listen at {options.listen}",
+            why=str(error),
+            remedy="write --listen ADDRESS:PORT, with an address of this computer",
+            code=Exit.usage,
+        ) from error
+    shown = f"http://{host}:{server.server_address[1]}"
+    print(f"{shown}/{netboot.OURS}\n", flush=True)
+    print(netboot.dnsmasq(shown), flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    finally:
+        server.server_close()
+    return Exit.ok
+
+
+RUN = {"netboot": lay_out, "serve": serve}
+"""What each verb runs."""

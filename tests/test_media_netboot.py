@@ -1,0 +1,167 @@
+"""`hv media netboot` and `serve`: the script, the answers in the RAM disk, and what is served."""
+
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from hv.cli import dispatch
+from installer.errors import Exit, HyperError
+from iso import embed, login, netboot
+from iso.qemu import Attached, Firmware, Machine, find_tools, run
+from tests.media import fixture
+from tests.media.kernel import kernel
+from tests.nixeval.nix import REPOSITORY
+
+SCRIPT = f"""#!ipxe
+# Use the cmdline variable
+kernel bzImage init=/nix/store/x/init initrd=initrd loglevel=4 {embed.kernel_argument()} ${{cmdline}}
+initrd initrd
+boot
+"""
+URL = "http://192.0.2.1:8080"
+
+
+def hv(*words: str | Path) -> int:
+    """Run `hv media`."""
+    return dispatch(["media", *map(str, words)])
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """A folder as the flake builds it."""
+    folder = tmp_path / "result"
+    folder.mkdir()
+    (folder / "netboot.ipxe").write_text(SCRIPT)
+    (folder / "bzImage").write_bytes(kernel())
+    (folder / "initrd").write_bytes(fixture.INITRD)
+    return folder
+
+
+def made(built: Path, *words: str | Path) -> Path:
+    """The folder to be served."""
+    target = built.parent / "served"
+    assert hv("netboot", built, "--output", target, "--url", URL, *words) == Exit.ok
+    return target
+
+
+def test_script_and_answers(built: Path) -> None:
+    folder = made(
+        built, "--answers", REPOSITORY / "examples/home-lab.toml", "--kernel-argument", "console=ttyS1"
+    )
+    lines = (folder / "boot.ipxe").read_text().splitlines()
+    names = "initrd=initrd initrd=answers.initrd"
+    assert lines == [
+        "#!ipxe",
+        " ".join(
+            (f"kernel {URL}/bzImage init=/nix/store/x/init loglevel=4 console=ttyS1", names, "${cmdline}")
+        ),
+        f"initrd --name initrd {URL}/initrd",
+        f"initrd --name answers.initrd {URL}/answers.initrd",
+        "boot",
+    ]
+    archive = folder / "answers.initrd"
+    assert archive.stat().st_mode & 0o777 == 0o600
+    unpacked = folder.parent / "unpacked"
+    unpacked.mkdir()
+    with archive.open("rb") as file:
+        subprocess.run(["cpio", "-i", "--quiet"], stdin=file, cwd=unpacked, check=True)
+    # Where stage 1 puts it, the live system finds it.
+    root = folder.parent / "root"
+    (root / "run/hyper-nixos").mkdir(parents=True)
+    (unpacked / embed.PATH).rename(root / "run/hyper-nixos/embed.bin")
+    assert login.embedded(root)["answers.toml"] == (REPOSITORY / "examples/home-lab.toml").read_bytes()
+
+
+def test_without_answers_there_is_one_ram_disk(built: Path) -> None:
+    folder = made(built, "--kernel-argument", "a=b")
+    assert sorted(file.name for file in folder.iterdir()) == ["boot.ipxe", "bzImage", "initrd"]
+    assert "answers" not in (folder / "boot.ipxe").read_text()
+
+
+def test_a_machine_gets_both_ram_disks(built: Path, tmp_path: Path) -> None:
+    """What iPXE hands over, handed over by QEMU: one after the other."""
+    folder = made(built, "--answers", REPOSITORY / "examples/home-lab.toml")
+    machine = Machine(
+        built / "bzImage",
+        Firmware.bios,
+        Attached.cd,
+        memory=512,
+        kernel=folder / "bzImage",
+        initrds=(folder / "initrd", folder / "answers.initrd"),
+        arguments="hv.netboot=yes",
+        network=False,
+    )
+    trial = run(machine, find_tools(machine), expect=["HV-FIXTURE end"], patience=60, hear=lambda _: None)
+    size = len(fixture.INITRD) + (folder / "answers.initrd").stat().st_size
+    assert f"initrd={size} ".encode() in trial.serial
+    assert b"hv.netboot=yes" in trial.serial
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda folder: (folder / "initrd").unlink(), "which is not there"),
+        (lambda folder: (folder / "netboot.ipxe").unlink(), "cannot be read"),
+        (lambda folder: (folder / "netboot.ipxe").write_text("#!ipxe\n"), "names no kernel"),
+        (
+            lambda folder: (folder / "netboot.ipxe").write_text("kernel ../x y\ninitrd initrd\n"),
+            "which is not there",
+        ),
+    ],
+)
+def test_what_is_no_netboot_folder(spoil: object, why: str, built: Path) -> None:
+    assert callable(spoil)
+    spoil(built)
+    with pytest.raises(HyperError, match="does not boot over the network") as error:
+        made(built)
+    assert why in error.value.why
+    assert not (built.parent / "served").exists()
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "192.0.2.1", "http://x/ y", "http://x/${a}"])
+def test_addresses_that_ipxe_does_not_take(url: str, built: Path) -> None:
+    with pytest.raises(HyperError, match="no address"):
+        hv("netboot", built, "--output", built.parent / "served", "--url", url)
+
+
+def test_it_is_served(built: Path) -> None:
+    folder = made(built, "--kernel-argument", "a=b")
+    argv = [sys.executable, "-m", "hv", "media", "serve", str(folder), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as server:
+        try:
+            assert server.stdout
+            shown = server.stdout.readline().strip()
+            found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/boot\.ipxe", shown)
+            assert found, shown
+            with urllib.request.urlopen(shown) as answer:
+                assert answer.read().startswith(b"#!ipxe\n")
+            with urllib.request.urlopen(f"{found[1]}/bzImage") as answer:
+                assert answer.read() == kernel()
+            for path in ("", "../result/netboot.ipxe", "%2e%2e/result/netboot.ipxe"):
+                with pytest.raises(urllib.error.HTTPError) as error:
+                    urllib.request.urlopen(f"{found[1]}/{path}")
+                assert error.value.code == 404
+        finally:
+            server.terminate()
+
+
+def test_other_folders_are_not_served(tmp_path: Path) -> None:
+    with pytest.raises(HyperError, match="not served"):
+        hv("serve", tmp_path)
+
+
+def test_dnsmasq_takes_its_recipe(tmp_path: Path) -> None:
+    (tmp_path / "dnsmasq.conf").write_text(netboot.dnsmasq(URL))
+    done = subprocess.run(
+        ["dnsmasq", "--test", f"--conf-file={tmp_path / 'dnsmasq.conf'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dhcp-range=192.0.2.0,proxy" in netboot.dnsmasq(URL)
