@@ -6,7 +6,7 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_hv_answers_subparsers=(check schema new reference serve)
-_shtab_hv_media_subparsers=(show embed extract diff reset verify manifest sbom doctor adopt write netboot serve fleet web try)
+_shtab_hv_media_subparsers=(build show embed extract diff reset verify manifest sbom doctor adopt write netboot serve fleet web try)
 _shtab_hv_live_subparsers=(prepare unlock show screen)
 _shtab_hv_rescue_subparsers=(list mount shell login repair unmount)
 _shtab_hv_firstrun_subparsers=(run status retry skip)
@@ -29,6 +29,7 @@ _shtab_hv_answers_reference_option_strings=(-h --help)
 _shtab_hv_answers_serve_option_strings=(-h --help --listen --certificate --key --behind-tls --state --forget)
 _shtab_hv_answers_option_strings=(-h --help)
 _shtab_hv_install_option_strings=(-h --help --answers --unattended --again --facts --machine --medium --plan --json --render --confirm --fresh --abort --progress --guided --ask --plain --dry-run --save --attach)
+_shtab_hv_media_build_option_strings=(-h --help --arch --flake --output --offline)
 _shtab_hv_media_show_option_strings=(-h --help --answers --json)
 _shtab_hv_media_embed_option_strings=(-h --help --output --answers --key --ca --signers --secret --network --hook --folder --kernel-argument --recipient --passphrase --add)
 _shtab_hv_media_extract_option_strings=(-h --help)
@@ -197,8 +198,10 @@ _shtab_hv_vm_export___output_COMPGEN=_shtab_compgen_files
 
 _shtab_hv_answers_pos_0_choices=(check schema new reference serve)
 _shtab_hv_install___progress_choices=(auto plain json)
+_shtab_hv_media_build_pos_0_choices=(iso netboot raw qcow2 kexec)
+_shtab_hv_media_build___arch_choices=(x86_64 aarch64)
 _shtab_hv_media_sbom___format_choices=(spdx cyclonedx)
-_shtab_hv_media_pos_0_choices=(show embed extract diff reset verify manifest sbom doctor adopt write netboot serve fleet web try)
+_shtab_hv_media_pos_0_choices=(build show embed extract diff reset verify manifest sbom doctor adopt write netboot serve fleet web try)
 _shtab_hv_live_pos_0_choices=(prepare unlock show screen)
 _shtab_hv_rescue_pos_0_choices=(list mount shell login repair unmount)
 _shtab_hv_firstrun_pos_0_choices=(run status retry skip)
@@ -251,6 +254,9 @@ _shtab_hv_install___guided_nargs=0
 _shtab_hv_install___plain_nargs=0
 _shtab_hv_install___dry_run_nargs=0
 _shtab_hv_install___attach_nargs=0
+_shtab_hv_media_build__h_nargs=0
+_shtab_hv_media_build___help_nargs=0
+_shtab_hv_media_build___offline_nargs=0
 _shtab_hv_media_show__h_nargs=0
 _shtab_hv_media_show___help_nargs=0
 _shtab_hv_media_show___answers_nargs=0

@@ -1,11 +1,13 @@
 """`hv media`: install media. What each verb does is in iso/commands/media_*.py; this has the command line alone."""
 
 import argparse
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 VERBS = {
+    "build": ("media_build", "build a medium with Nix, with its manifest and lists of contents"),
     "show": ("media_content", "show what is embedded in a medium, without secrets"),
     "embed": ("media_content", "put answers, keys and the like into a medium, in place"),
     "extract": ("media_content", "write what is embedded into a folder"),
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sbom.add_argument("--output", metavar="OUTPUT", type=Path, help="where to (default: standard output)")
     _netboot(made["netboot"], made["serve"])
+    _build(made["build"])
     _web(made["web"], made["fleet"])
     _write(made["write"])
     adopt = made["adopt"]
@@ -176,6 +179,30 @@ def _netboot(netboot: argparse.ArgumentParser, serve: argparse.ArgumentParser) -
         default="127.0.0.1:8080",
         help="where to listen (default: %(default)s)",
     )
+
+
+def _build(verb: argparse.ArgumentParser) -> None:
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(os.uname().machine, os.uname().machine)
+    verb.add_argument(
+        "kind",
+        choices=("iso", "netboot", "raw", "qcow2", "kexec"),
+        nargs="?",
+        default="iso",
+        help="(default: %(default)s)",
+    )
+    verb.add_argument(
+        "--arch",
+        choices=("x86_64", "aarch64"),
+        default=machine if machine in ("x86_64", "aarch64") else "x86_64",
+        help="for which processors (default: this computer's)",
+    )
+    verb.add_argument(
+        "--flake", default=".", help="where the flake is (default: %(default)s, the folder at hand)"
+    )
+    verb.add_argument(
+        "--output", metavar="OUTPUT", type=Path, help="copy the image there, with manifest, sums and lists"
+    )
+    verb.add_argument("--offline", action="store_true", help="take everything from the store that is here")
 
 
 def _web(web: argparse.ArgumentParser, fleet: argparse.ArgumentParser) -> None:

@@ -130,7 +130,7 @@ def sbom(options: argparse.Namespace) -> int:
     else:
         with opened(options.image) as image:
             paths = lists.from_image(image)
-    when = _time()
+    when = build_time()
     made = (lists.spdx if options.format == "spdx" else lists.cyclonedx)(paths, options.image.name, when)
     text = json.dumps(made, indent=1) + "\n"
     if options.output:
@@ -141,7 +141,7 @@ def sbom(options: argparse.Namespace) -> int:
     return Exit.ok
 
 
-def _time() -> str:
+def build_time() -> str:
     """SOURCE_DATE_EPOCH, else now."""
     import os
 
