@@ -188,6 +188,18 @@ def test_shown_answers_have_no_secrets(tmp_path: Path, capsys: pytest.CaptureFix
     assert "s3cret-value" not in shown
 
 
+def test_what_answers_refer_to_and_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy("ours", tmp_path)
+    text = ANSWERS.read_text().replace("/run/secrets/anna.hash", "/run/hyper-nixos/live/secrets/anna.hash")
+    (tmp_path / "answers.toml").write_text(text)
+    assert hv("embed", path, "--answers", tmp_path / "answers.toml") == Exit.ok
+    assert "name secrets/anna.hash, which is not in the medium" in capsys.readouterr().out
+    assert hv("embed", path, "--add", "--secret", f"anna.hash={tmp_path / 'answers.toml'}") == Exit.ok
+    assert "not in the medium" not in capsys.readouterr().out
+
+
 def refused(*words: str | Path) -> HyperError:
     """The error that a command ends with."""
     with pytest.raises(HyperError) as error:

@@ -15,6 +15,7 @@ from iso.embedding import embedded
 from iso.image import opened
 from iso.qemu import Attached, Firmware, Machine
 from tests.media import fixture
+from tests.nixeval.nix import REPOSITORY
 
 MARKER = "HV-FIXTURE end"
 FIRST = [("ours", "--bios", "--cd"), ("ours", "--bios", "--usb"), ("ours", "--uefi", "--usb")]
@@ -95,6 +96,21 @@ def test_a_stick_boots_from_its_partition(
     words = ("try", path, "--uefi", "--usb", "--expect", argument, "--expect", MARKER, "--json")
     assert hv(*words, "--memory", "512") == Exit.ok
     assert json.loads(capsys.readouterr().out)["missed"] == []
+
+
+@pytest.mark.vm
+def test_secure_boot_refuses_what_nobody_signed(tmp_path: Path) -> None:
+    words = ("--secure-boot", "--expect", "Access Denied", "--serial", tmp_path / "log", "--memory", "512")
+    assert hv("try", fixture.image("26.05"), *words) == Exit.ok
+    assert MARKER not in (tmp_path / "log").read_text(errors="replace")
+
+
+@pytest.mark.vm
+def test_with_a_tpm_and_disks_and_answers(tmp_path: Path) -> None:
+    answers = REPOSITORY / "examples/home-lab.toml"
+    machine = ("--uefi", "--tpm", "--disk", "1G", "--disk", "2G", "--answers", answers)
+    words = ("--no-network", "--expect", MARKER, "--serial", tmp_path / "log", "--memory", "512")
+    assert hv("try", fixture.image("26.05"), *machine, *words) == Exit.ok
 
 
 def test_what_does_not_come_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from iso.carrier import Carrier, Kind, examine
 from iso.contents import Content
 from iso.embedding import Change, change, embedded
 from iso.image import Image, opened
+from iso.login import FOLDER
 from iso.patches import apply, copy, stream
 
 HIDDEN = (f"{embed.SECRETS}/", embed.WRAPPED)
@@ -139,7 +141,19 @@ def embed_into(options: argparse.Namespace) -> int:
                 "name something (`hv media embed --help`), or take out what is there: `hv media reset`",
             )
         made = change(image, carrier, content)
-        return _write(options, image, made, listed(content, carrier))
+        return _write(options, image, made, [*listed(content, carrier), *unfound(content)])
+
+
+def unfound(content: Content) -> list[str]:
+    """What answers refer to on the live system and is not in the medium: it may come from elsewhere, and mostly does not."""
+    if embed.WRAPPED in content.files:
+        return []
+    named = _REFERENCES.findall(content.files.get(embed.ANSWERS, b"").decode("utf-8", "replace"))
+    missing = [name for name in dict.fromkeys(named) if name not in content.files]
+    return [f"the answers name {name}, which is not in the medium" for name in missing]
+
+
+_REFERENCES = re.compile(rf"/{re.escape(FOLDER)}/((?:{embed.SECRETS}|{embed.HOOKS})/[A-Za-z0-9_.-]+)")
 
 
 def reset(options: argparse.Namespace) -> int:
