@@ -55,7 +55,8 @@ def test_each_example_fits_a_machine(path: Path, capsys: Captured) -> None:
         assert "stays: partition 3, 499 GiB: BitLocker volume" in words
     else:
         assert "everything on it would be destroyed" in words
-    assert "in phase hardened: console by password, SSH by key" in out
+    assert "in phase hardened: " in out
+    assert "SSH by key" in out
     assert max(map(len, out.replace(str(path), path.name).splitlines())) <= 80
 
 

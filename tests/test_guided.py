@@ -320,3 +320,35 @@ def test_the_clock_is_looked_at() -> None:
     person = Person(dict(ALICE))
     Conversation(TOPICS, machines.load("lab-bios"), MEDIUM, person, late).all()
     assert any(question.title == "The clock is wrong" for question in person.asked)
+
+
+def test_another_systems_disk_can_be_shared() -> None:
+    """Where the host fits beside it, that is what is recommended; erasing is still an answer."""
+    facts = machines.load("laptop-bitlocker")
+    person = Person({**ALICE, "disks be used": "one-disk"})
+    answers = loaded(talk(person, facts))
+    assert answers.storage.existing == "keep"
+    (asked,) = (each for each in person.asked if "become of what is on it" in each.prompt)
+    assert any("Windows" in line for line in asked.lines)
+    plan = make_plan(facts, answers, MEDIUM)
+    assert len(plan.destroyed[0].kept) == 4
+    shown = [line for each in person.asked for line in each.lines]
+    assert any("Stays on main: partition 1" in line for line in shown)
+    erased = loaded(talk(Person({**ALICE, "become of what is on it": "erase"}), facts))
+    assert erased.storage.existing == "erase"
+    assert make_plan(facts, erased, MEDIUM).destroyed[0].kept == ()
+
+
+def test_what_cannot_be_kept_says_why() -> None:
+    facts = machines.load("workstation")
+    disks = tuple(
+        each.model_copy(update={"table": "dos"}) if each.name == "nvme1n1" else each for each in facts.disks
+    )
+    facts = facts.model_copy(update={"disks": disks})
+    says = {"disks be used": "one-disk", "Which disk": "nvme1n1", "become of what is on it": "erase"}
+    person = Person({**ALICE, **says})
+    assert loaded(talk(person, facts)).storage.existing == "erase"
+    (asked,) = (each for each in person.asked if "become of what is on it" in each.prompt)
+    assert isinstance(asked, One)
+    (keep,) = (each for each in asked.options if each.value == "keep")
+    assert keep.refused

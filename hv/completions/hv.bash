@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/hv
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_hv_answers_subparsers=(check schema new reference serve)
+_shtab_hv_answers_subparsers=(check schema new reference import export serve)
 _shtab_hv_media_subparsers=(build show embed extract diff reset verify manifest sbom doctor adopt write netboot serve fleet web try)
 _shtab_hv_health_subparsers=(check status)
 _shtab_hv_live_subparsers=(prepare unlock show screen)
@@ -27,6 +27,8 @@ _shtab_hv_answers_check_option_strings=(-h --help --machine --json)
 _shtab_hv_answers_schema_option_strings=(-h --help)
 _shtab_hv_answers_new_option_strings=(-h --help --machine)
 _shtab_hv_answers_reference_option_strings=(-h --help)
+_shtab_hv_answers_import_option_strings=(-h --help --from --json --machine)
+_shtab_hv_answers_export_option_strings=(-h --help --disko --machine --medium)
 _shtab_hv_answers_serve_option_strings=(-h --help --listen --certificate --key --behind-tls --state --forget)
 _shtab_hv_answers_option_strings=(-h --help)
 _shtab_hv_install_option_strings=(-h --help --answers --unattended --again --facts --machine --medium --plan --json --render --confirm --fresh --abort --progress --guided --ask --plain --dry-run --save --attach --apart --target --host-key --identity --kexec)
@@ -151,6 +153,11 @@ _shtab_hv_probe___facter_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_check_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_check___machine_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_new___machine_COMPGEN=_shtab_compgen_files
+_shtab_hv_answers_import_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_hv_answers_import___machine_COMPGEN=_shtab_compgen_files
+_shtab_hv_answers_export_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_hv_answers_export___machine_COMPGEN=_shtab_compgen_files
+_shtab_hv_answers_export___medium_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_serve_pos_0_COMPGEN=_shtab_compgen_dirs
 _shtab_hv_answers_serve___certificate_COMPGEN=_shtab_compgen_files
 _shtab_hv_answers_serve___key_COMPGEN=_shtab_compgen_files
@@ -215,7 +222,8 @@ _shtab_hv_vm_export___output_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_import_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_apply_pos_0_COMPGEN=_shtab_compgen_files
 
-_shtab_hv_answers_pos_0_choices=(check schema new reference serve)
+_shtab_hv_answers_import___from_choices=(auto disko proxmox kickstart)
+_shtab_hv_answers_pos_0_choices=(check schema new reference import export serve)
 _shtab_hv_install___progress_choices=(auto plain json)
 _shtab_hv_media_build_pos_0_choices=(iso netboot raw qcow2 kexec)
 _shtab_hv_media_build___arch_choices=(x86_64 aarch64)
@@ -256,6 +264,12 @@ _shtab_hv_answers_new__h_nargs=0
 _shtab_hv_answers_new___help_nargs=0
 _shtab_hv_answers_reference__h_nargs=0
 _shtab_hv_answers_reference___help_nargs=0
+_shtab_hv_answers_import__h_nargs=0
+_shtab_hv_answers_import___help_nargs=0
+_shtab_hv_answers_import___json_nargs=0
+_shtab_hv_answers_export__h_nargs=0
+_shtab_hv_answers_export___help_nargs=0
+_shtab_hv_answers_export___disko_nargs=0
 _shtab_hv_answers_serve__h_nargs=0
 _shtab_hv_answers_serve___help_nargs=0
 _shtab_hv_answers_serve___behind_tls_nargs=0

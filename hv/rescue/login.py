@@ -96,7 +96,7 @@ def reset_login(runner: Runner, root: Path, login: NewLogin) -> Iterator[str]:
         yield from _password(root, login.user, login.password_hash)
     if login.ssh_key is not None:
         yield from _key(root, login.user, login.ssh_key.strip())
-    yield from _configuration(root, login)
+    yield from keep_in_configuration(root / "etc/nixos", login)
     try:
         for line in prove_login(runner, LoginProof(root=str(root), administrators=(login.user,))):
             yield f"proved: {line}"
@@ -165,8 +165,13 @@ def _give(path: Path, owner: tuple[int, int]) -> None:
     os.chown(path, *owner, follow_symlinks=False)
 
 
-def _configuration(root: Path, login: NewLogin) -> Iterator[str]:
-    folder = root / "etc/nixos"
+def keep_in_configuration(folder: Path, login: NewLogin) -> Iterator[str]:
+    """Write the login into a file beside the host's configuration, and have that import it.
+
+    Args:
+        folder: The configuration's.
+        login: What to keep; the hash itself is not written there.
+    """
     account: dict[str, Nix] = {}
     if login.password_hash is not None:
         account["hashedPasswordFile"] = force(f"{SECRETS}/passwords/{login.user}")

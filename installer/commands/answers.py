@@ -39,6 +39,33 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("reference", help="print the reference page, in Markdown")
 
+    read = commands.add_parser(
+        "import", help="read another installer's file as answers, and tell everything that does not map"
+    )
+    read.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="a disko configuration (Nix or JSON), Proxmox's answer.toml, a kickstart",
+    )
+    read.add_argument(
+        "--from",
+        dest="kind",
+        choices=("auto", "disko", "proxmox", "kickstart"),
+        default="auto",
+        help="what it is (default: told by its content)",
+    )
+    read.add_argument("--json", action="store_true", help="for programs: the answers, and what is left")
+    _machine(read, "take kernel names of disks for those of this machine")
+
+    export = commands.add_parser("export", help="print the disks' layout in another tool's form")
+    export.add_argument("file", metavar="FILE", help="answer file")
+    export.add_argument("--disko", action="store_true", required=True, help="as a disko configuration")
+    export.add_argument(
+        "--machine", metavar="RECORD", type=Path, required=True, help="for this recorded machine"
+    )
+    export.add_argument("--medium", metavar="FILE", type=Path, help="description of the medium")
+
     serve = commands.add_parser("serve", help="hand out answers to machines, and follow how they install")
     serve.add_argument("folder", metavar="DIR", type=Path, help="folder with fleet.toml and what it names")
     serve.add_argument(
@@ -91,6 +118,10 @@ def main(argv: list[str]) -> int:
             from installer.answers.reference import reference
 
             print(reference(), end="")
+        case "import":
+            return _import(options)
+        case "export":
+            return _export(options)
         case "serve":
             _serve(options)
     return Exit.ok
@@ -128,6 +159,44 @@ def _serve(options: argparse.Namespace) -> None:
         )
     listen = Listen(host.strip("[]"), int(port), options.certificate, options.key, options.behind_tls)
     serve(options.folder.absolute(), state, listen)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from installer.commands.foreign import read, text
+
+    found = read(options.file, options.kind, machine(options.machine) if options.machine else None)
+    if options.json:
+        left = [{"path": each.path, "value": each.value, "why": each.why} for each in found.left]
+        print(
+            json.dumps({"version": 1, "answers": found.answers, "left": left}, indent=1, ensure_ascii=False)
+        )
+        return Exit.ok
+    print(text(options.file.name, found), end="")
+    for each in found.left:
+        print("\n".join(paragraph(str(each), "not taken over: ", "  ")), file=sys.stderr)
+    return Exit.ok
+
+
+def _export(options: argparse.Namespace) -> int:
+    from installer.answers.model import ExistingKind
+    from installer.commands.medium import read_medium
+    from installer.plan.planner import make_layout
+    from installer.render.disko import disko
+
+    answers = read_answers(options.file)
+    if answers.storage.existing is not ExistingKind.erase:
+        raise HyperError(
+            "a layout beside what is kept cannot be exported",
+            why=f"storage.existing is {answers.storage.existing.value!r}, and disko lays out blank disks",
+            remedy='export it with existing = "erase", and leave out what is kept',
+            code=Exit.answers,
+        )
+    layout = make_layout(machine(options.machine), answers, read_medium(options.medium))
+    exported = disko(layout, answers.hostname)
+    print(exported.text, end="")
+    for each in exported.left:
+        print(f"not in it: {each}", file=sys.stderr)
+    return Exit.ok
 
 
 def read_answers(file: str) -> "Answers":

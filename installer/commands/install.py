@@ -160,7 +160,7 @@ def main(argv: list[str]) -> int:
             )
         return _guide(options, top)
     answers = read_answers(options.answers)
-    medium = read_medium(options.medium)
+    medium = _medium(options.medium)
     if options.plan or options.render:
         return _look(options, answers, medium, machine(record) if record else _probe())
     if record:
@@ -232,7 +232,7 @@ def _guide(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
     save = options.save or (SAVED if os.geteuid() == 0 and not record else Path("answers.toml"))
     return guide(
         Guided(
-            medium=read_medium(options.medium),
+            medium=_medium(options.medium),
             probe=(lambda: machine(record)) if record else _probe,
             save=save,
             beforehand=beforehand,
@@ -244,26 +244,10 @@ def _guide(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
     )
 
 
-def read_medium(path: Path | None) -> "Medium":
-    """The medium's description. Raises HyperError."""
-    from pydantic import ValidationError
+def _medium(path: Path | None) -> "Medium":
+    from installer.commands.medium import read_medium
 
-    from installer.medium import MEDIUM_PATH, Medium
-
-    file = path or Path(MEDIUM_PATH)
-    try:
-        return Medium.model_validate_json(file.read_bytes())
-    except OSError as error:
-        why = error.strerror or str(error)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        why = f"{'.'.join(map(str, first['loc'])) or 'the whole file'}: {first['msg']}"
-    raise HyperError(
-        f"the medium's description {file} cannot be read",
-        why=why,
-        remedy="start from our live medium, which has it, or name one with `--medium FILE`",
-        code=Exit.record,
-    )
+    return read_medium(path)
 
 
 def _probe() -> "Facts":
@@ -417,7 +401,7 @@ def _unattended(options: argparse.Namespace) -> int:
     output = Everywhere(sys.stdout, () if sys.stdout.isatty() else open_consoles())
     return run(
         Unattended(
-            medium=lambda: read_medium(options.medium),
+            medium=lambda: _medium(options.medium),
             probe=_probe,
             output=cast("TextIO", output),
             answers_file=options.answers,

@@ -12,7 +12,7 @@ from installer.answers.sizes import format_size
 from installer.errors import Exit, HyperError
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.live import LiveSystem
-from installer.execute.mounts import read_mounts
+from installer.execute.mounts import mounted_at, read_mounts
 from installer.plan.checks import StoredPlanIs
 from installer.plan.model import DiskIdentity, Plan
 
@@ -32,7 +32,15 @@ class Rules:
         self.root = root
         self.keep = {root / path.lstrip("/") for path in keep}
         prefix = "" if str(root) == "/" else str(root)
-        below = [m.target for m in read_mounts(live.mountinfo) if m.target.startswith(f"{prefix}/")]
+        mounts = read_mounts(live.mountinfo)
+        below = [m.target for m in mounts if m.target.startswith(f"{prefix}/")]
+        on = mounted_at(mounts, str(root))
+        self.elsewhere = frozenset(
+            # Subvolumes of one btrfs share its room; what another device gives takes none of it.
+            Path(each.target)
+            for each in mounts
+            if each.target in below and (on is None or each.source != on.source)
+        )
         self.mounts = {Path(each) for each in below}
         self.closed = {Path(each) for each in below if _BOOT.match(each.removeprefix(prefix))}
         self.ways = {parent for each in (*self.keep, *self.mounts) for parent in each.parents}
@@ -62,9 +70,8 @@ def clear_target(live: LiveSystem, root: Path, keep: tuple[str, ...], room: int)
 def _require_room(rules: Rules, root: Path, room: int) -> None:
     """What is kept on the root's own file system leaves enough."""
     total = os.statvfs(root)
-    device = root.stat().st_dev
     size = total.f_blocks * total.f_frsize
-    kept = {each: _used(each, device) for each in sorted(rules.keep)}
+    kept = {each: _used(each, rules.elsewhere) for each in sorted(rules.keep)}
     if size - sum(kept.values()) < room:
         most = ", ".join(f"{format_size(used)} in {path}" for path, used in kept.items() if used)
         raise HyperError(
@@ -75,18 +82,18 @@ def _require_room(rules: Rules, root: Path, room: int) -> None:
         )
 
 
-def _used(path: Path, device: int) -> int:
-    """Bytes that a tree takes on one file system."""
+def _used(path: Path, elsewhere: frozenset[Path]) -> int:
+    """Bytes that a tree takes, without what is mounted in it from elsewhere."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return 0
-    if status.st_dev != device:
+    if any(each in elsewhere for each in (path, *path.parents)):
         return 0
     total = status.st_blocks * _BLOCK
     if path.is_dir() and not path.is_symlink():
         with os.scandir(path) as entries:
-            total += sum(_used(Path(entry.path), device) for entry in entries)
+            total += sum(_used(Path(entry.path), elsewhere) for entry in entries)
     return total
 
 

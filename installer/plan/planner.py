@@ -121,6 +121,15 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
     Raises:
         HyperError: it cannot be done; nothing was written. `code` tells the kind, `remedy` what to change.
     """
+    return _made(facts, answers, medium)[0]
+
+
+def make_layout(facts: Facts, answers: Answers, medium: Medium) -> Layout:
+    """The disks' layout alone, as the plan has it. Raises HyperError."""
+    return _made(facts, answers, medium)[1]
+
+
+def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]:
     require_administrator(answers)
     require_architecture(facts, medium)
     firmware = firmware_to_use(facts, answers)
@@ -214,7 +223,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         ready=trusted,
         cleared=("clear-target",) if again else (),
     )
-    return Plan(
+    plan = Plan(
         hostname=answers.hostname,
         host_id=Names(answers.hostname, (chosen[0].identity,)).host_id(),
         inputs_digest=sha256(canonical_json(inputs).encode()).hexdigest(),
@@ -234,6 +243,7 @@ def make_plan(facts: Facts, answers: Answers, medium: Medium) -> Plan:
         handoff=handoff,
         steps=in_order((*certificates, *hooks, *storage_steps, *installation.steps())),
     )
+    return plan, layout
 
 
 def _chosen(facts: Facts, answers: Answers) -> tuple[tuple[Chosen, ...], tuple[Chosen, ...]]:

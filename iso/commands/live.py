@@ -171,7 +171,7 @@ def _drain(news: socket.socket) -> bool:
 
 
 def _release(root: Path) -> str | None:
-    from installer.commands.install import read_medium
+    from installer.commands.medium import read_medium
     from installer.medium import MEDIUM_PATH
 
     try:

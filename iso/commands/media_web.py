@@ -21,7 +21,7 @@ def web(options: argparse.Namespace) -> int:
             why=f"the Python package {error.name} is not installed",
             remedy="install hyper-nixos[server], or the package hv-server of the flake",
         ) from error
-    from installer.commands.install import read_medium
+    from installer.commands.medium import read_medium
 
     host, _, port = options.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from installer.plan.model import Plan
-from tests.lab import closures, layers, mounts, userland
+from tests.lab import beside, closures, layers, mounts, userland
 from tests.lab.channels import Agent, Job
 from tests.lab.command import run
 from tests.lab.guest import MARKER
@@ -60,13 +60,18 @@ def _play(scenario: Scenario, recorder: Recorder) -> None:
     with machine.start("live", iso=iso) as running:
         with recorder.phase("boot the live medium", "firmware"):
             agent = running.live()
+        before = beside.prepare(recorder, agent) if scenario.beside else ""
         install(scenario, recorder, running, agent)
+        if scenario.beside:
+            beside.kept(recorder, agent, before)
         recorder.picture(running.screenshot("installed"), "The installer has finished")
         agent.start(["bash", "-c", "sync; reboot -f"])
         running.wait_off(5)
     with machine.start("host") as running:
         boot(scenario, recorder, running)
         first_run(scenario, recorder, running, Ssh(ADMINISTRATOR, machine.port, recorder.folder))
+    if scenario.beside:
+        beside.rescue(scenario, recorder, machine, iso)
     if scenario.mirrored:
         plan = Plan.model_validate_json((recorder.folder / "plan.json").read_bytes())
         for disk in plan.disks:

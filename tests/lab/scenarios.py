@@ -43,6 +43,8 @@ class Scenario:
     """Whether it must also start with any of its system's disks pulled."""
     changes: tuple[tuple[str, str], ...] = ()
     """What is replaced in that file."""
+    beside: bool = False
+    """Whether another system is on the disk, which must stay; the host is rescued from the medium afterwards."""
 
     def answers(self) -> str:
         """Its answer file, with `@ssh-key@` where a key goes."""
@@ -137,6 +139,18 @@ def layouts() -> tuple[Scenario, ...]:
             hardened=False,
             source="closure",
             mirrored=True,
+        ),
+        Scenario(
+            name="uefi-beside-luks",
+            summary="UEFI; beside another system, whose ESP is shared; LUKS and ext4 in the free space; then rescued.",
+            hostname="kvm6",
+            hardware=replace(
+                _MAIN, disks=(Disk("HVMAIN01", size="9G", bus="nvme"),), tpm=False, second_gpu=False
+            ),
+            encrypted=True,
+            hardened=False,
+            source="closure",
+            beside=True,
         ),
         Scenario(
             name="bios-mirror-btrfs",

@@ -47,9 +47,13 @@ def dialogue(situation: Situation) -> Dialogue:
             name = yield _one(situation, options)
             chosen = (name,)
         disks = [disk for disk in facts.disks if disk.name in chosen]
+        existing = "erase"
+        if layout == "one-disk" and disks[0].partitions:
+            existing = yield _existing(situation, disks[0])
         filesystem = yield _filesystem(layout)
         swap = yield _swap(situation)
-        changes = _changes(layout, disks, facts, filesystem, swap)
+        kept: Answers = {("storage", "existing"): None if existing == "erase" else existing}
+        changes = {**_changes(layout, disks, facts, filesystem, swap), **kept}
         plan = preview(situation, changes)
         if not isinstance(plan, HyperError):
             agreed = yield One(
@@ -60,6 +64,11 @@ def dialogue(situation: Situation) -> Dialogue:
                     *(
                         _("Lost on {disk}: {what}.").format(disk=each.disk, what="; ".join(each.losses))
                         for each in plan.destroyed
+                    ),
+                    *(
+                        _("Stays on {disk}: {what}.").format(disk=each.disk, what="; ".join(each.kept))
+                        for each in plan.destroyed
+                        if each.kept
                     ),
                     *plan.warnings,
                 ),
@@ -83,6 +92,53 @@ def _changes(layout: str, disks: list[Disk], facts: Facts, filesystem: str, swap
         ("storage", "filesystem"): filesystem,
         ("storage", "swap"): {"kind": swap},
     }
+
+
+def _existing(situation: Situation, disk: Disk) -> One:
+    """What becomes of what is on the one disk; where the host could go beside it, that is what is recommended."""
+    wanted: Answers = {
+        ("storage",): {
+            "disk": dict([telling(disk, situation.facts)]),
+            "existing": "keep",
+            "swap": {"kind": "none"},
+        }
+    }
+    plan = preview(situation, wanted)
+    refused = f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None
+    systems = [each.name for each in situation.facts.systems if each.disk == disk.name]
+    return One(
+        title=_("What is on the disk"),
+        prompt=_("What shall become of what is on it?"),
+        lines=(
+            _("There is: {what}.").format(
+                what="; ".join(losses(disk, disk.name, situation.facts.systems).losses)
+            ),
+            *(
+                [
+                    _("{systems} can be started afterwards too, from the firmware's menu.").format(
+                        systems=", ".join(systems)
+                    )
+                ]
+                if systems and refused is None
+                else []
+            ),
+            _("Recommended: keep it, and use the free space. Nothing that is there is written to.")
+            if refused is None
+            else _("Keeping it is not possible here, as it is said below. To stop, leave the installer."),
+        ),
+        more=(
+            _(
+                "Single partitions can be formatted, deleted or mounted too, and a host can be installed anew around its "
+                "guests: write that into the answer file (storage.existing, storage.partitions)."
+            ),
+        ),
+        options=(
+            Option("keep", _("keep all of it: the host goes into the free space"), refused),
+            Option("erase", _("erase all of it: the host gets the whole disk")),
+        ),
+        default="keep" if refused is None else None,
+        field=("storage", "existing"),
+    )
 
 
 def _refusal(error: HyperError) -> Notice:
@@ -114,7 +170,7 @@ def _layout(free: list[Disk]) -> One:
         ),
         more=(
             _(
-                "The host and its guests go onto whole disks: what was on them is lost, and you see what before."
+                "A mirror takes whole disks: what was on them is lost, and you see what before. One disk can be shared."
             ),
         ),
         options=(
@@ -192,7 +248,9 @@ def _one(situation: Situation, options: tuple[Option, ...]) -> One:
     possible = [each.value for each in options if each.refused is None]
     return One(
         title=_("Disk"),
-        prompt=_("Which disk? Everything on it will be lost."),
+        prompt=_("Which disk? What becomes of what is on it is asked next.")
+        if any(disk.partitions for disk in situation.facts.disks if disk.name in possible)
+        else _("Which disk? Everything on it will be lost."),
         lines=(_contents(situation), *_hints(situation.facts.disks)),
         more=(_("Names such as sda change from boot to boot; the serial number is what counts."),),
         options=options,

@@ -1,0 +1,120 @@
+"""A disk that another system has, kept through an installation, and the host on it rescued afterwards."""
+
+import json
+
+from tests.lab.channels import Agent
+from tests.lab.machine import Machine
+from tests.lab.recorder import Recorder
+from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, Scenario
+from tests.lab.session import serial_login
+
+PREPARE = r"""
+set -eu
+disk=$(readlink -f /dev/disk/by-id/*HVMAIN01 | sort -u | head -n 1)
+sfdisk --quiet "$disk" <<'TABLE'
+label: gpt
+1 : size=1200MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name="EFI system partition"
+2 : size=16MiB, type=E3C9E316-0B5C-4DB8-817D-F92DF00215AE, name="Microsoft reserved partition"
+3 : size=64MiB, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name="Basic data partition"
+4 : size=128MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name="data"
+TABLE
+udevadm settle
+part() { echo "${disk}p$1"; }
+mkfs.fat -F 32 "$(part 1)" >/dev/null
+mkfs.ext4 -q "$(part 4)"
+dd if=/dev/urandom of="$(part 2)" bs=1M count=16 status=none
+dd if=/dev/urandom of="$(part 3)" bs=1M count=64 status=none
+mkdir -p /run/other
+mount "$(part 1)" /run/other
+mkdir -p /run/other/EFI/Microsoft/Boot /run/other/EFI/BOOT
+echo 'MZ the other system' >/run/other/EFI/BOOT/BOOTX64.EFI
+head -c 300000 /dev/urandom >/run/other/EFI/Microsoft/Boot/bootmgfw.efi
+umount /run/other
+mount "$(part 4)" /run/other
+echo precious >/run/other/mine
+umount /run/other
+sync
+udevadm settle
+"""
+DIGESTS = r"""
+set -eu
+disk=$(readlink -f /dev/disk/by-id/*HVMAIN01 | sort -u | head -n 1)
+sha256sum "${disk}p2" "${disk}p3" | cut -d ' ' -f 1
+sfdisk --dump "$disk" | grep -E 'p[1-4] :' | sed 's/.*p\([1-4]\) :/\1/'
+mkdir -p /run/other
+mount -o ro "${disk}p1" /run/other
+sha256sum /run/other/EFI/BOOT/BOOTX64.EFI /run/other/EFI/Microsoft/Boot/bootmgfw.efi
+umount /run/other
+"""
+NEW_PASSWORD = "another-password"
+NEW_HASH = (
+    "$6$labsalt1$"  # made by `openssl passwd -6 -salt labsalt1 another-password`
+    "ohQch8nsjf.KXjyr5awpJpjZqg0G33SIiWFWvpo23aTo2gbWJxd71gPmV/OrBFDTbTQ6ob1NCQXuw1Ep.XEg9/"
+)
+
+
+def prepare(recorder: Recorder, agent: Agent) -> str:
+    """Put another system's partitions onto the disk; digests of what must stay."""
+    with recorder.phase("another system's disk"):
+        answer = agent.run("bash", "-c", PREPARE, measured=20)
+        assert answer.code == 0, answer.text
+    return digests(agent)
+
+
+def digests(agent: Agent) -> str:
+    """Of partitions, entries and files that must stay."""
+    answer = agent.run("bash", "-c", DIGESTS, measured=10)
+    assert answer.code == 0, answer.text
+    return answer.text
+
+
+def kept(recorder: Recorder, agent: Agent, before: str) -> None:
+    """After the installation, everything of the other system is what it was."""
+    after = digests(agent)
+    recorder.prove(
+        "the other system's partitions, entries and files are what they were", after == before, after
+    )
+
+
+def rescue(scenario: Scenario, recorder: Recorder, machine: Machine, iso: object) -> None:
+    """The host's disk under the live medium: found, opened, a login set, repaired; then the login on the host."""
+    with machine.start("rescue", iso=iso) as running:  # type: ignore[arg-type]
+        with recorder.phase("boot the live medium again", "firmware"):
+            agent = running.live()
+        agent.write("/run/secrets/passphrase", PASSPHRASE + "\n", 0o600)
+        agent.write("/run/secrets/new.hash", NEW_HASH + "\n", 0o600)
+        before = digests(agent)
+        with recorder.phase("hv rescue", "installer"):
+            listed = agent.run("hv", "rescue", "list", "--json", measured=12)
+            hosts = json.loads(listed.text[listed.text.index("{") :])["hosts"] if listed.code == 0 else []
+            found = [(each["host"], each["encrypted"]) for each in hosts]
+            recorder.prove(
+                "hv rescue finds the encrypted host", found == [(scenario.hostname, True)], listed.text
+            )
+            key = ("--key-file", "/run/secrets/passphrase")
+            login = agent.run(
+                "hv",
+                *("rescue", "login", ADMINISTRATOR, "--password-hash-file", "/run/secrets/new.hash", *key),
+                measured=60,
+            )
+            recorder.excerpt("hv rescue login", login.text)
+            recorder.prove("hv rescue sets a login and proves it", login.code == 0, login.text)
+            repair = agent.run("hv", "rescue", "repair", *key, measured=60)
+            recorder.excerpt("hv rescue repair", repair.text)
+            recorder.prove(
+                "hv rescue repairs the loader and proves that it boots", repair.code == 0, repair.text
+            )
+            mounts = agent.run(
+                "bash", "-c", "findmnt -rn -o TARGET | grep -c ^/mnt; ls /dev/mapper", measured=5
+            )
+            recorder.prove("everything is let go of", mounts.text.split() == ["0", "control"], mounts.text)
+        after = digests(agent)
+        recorder.prove("the other system is still what it was", after == before, after)
+        agent.start(["bash", "-c", "sync; reboot -f"])
+        running.wait_off(5)
+    with machine.start("rescued") as running, recorder.phase("start the rescued host", "host"):
+        running.serial.expect(r"Enter passphrase for disk", 60)
+        running.serial.type(f"{PASSPHRASE}\n")
+        running.serial.expect(rf"{scenario.hostname} login:", 120)
+        seen = serial_login(running.serial, ADMINISTRATOR, NEW_PASSWORD)
+        recorder.prove("the password that was set opens the console", "wheel" in seen, seen)
