@@ -59,4 +59,4 @@ setup-test:
 	@./setup.sh tests lab libvirt
 
 setup-bench:
-	@./setup.sh lab bench
+	@./setup.sh lab libvirt bench

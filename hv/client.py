@@ -95,8 +95,9 @@ class Answer:
 class Client:
     """One caller of one broker."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, patience: float = PATIENCE) -> None:
         self.path = path or os.environ.get(VARIABLE) or SOCKET
+        self.patience = patience
 
     def open(
         self,
@@ -152,7 +153,7 @@ class Client:
     ) -> "dict[str, Any]":
         """The answer's JSON. Raises ProblemError for a refusal."""
         data = None if given is None else json.dumps(given).encode()
-        answer = self.open(method, where, data, headers)
+        answer = self.open(method, where, data, headers, patience=self.patience)
         try:
             return checked(answer)
         finally:

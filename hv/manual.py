@@ -181,6 +181,7 @@ def completions() -> dict[str, str]:
         "RECORD": shtab.FILE,
         "DIR": shtab.DIRECTORY,
         "JOB": shtab.cmd("hv completion --jobs"),
+        "VM": shtab.cmd("hv completion --vms"),
     }
     whole = whole_parser()
     waiting = [whole]

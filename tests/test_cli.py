@@ -86,7 +86,15 @@ def test_unknown_command_far_from_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [("--version",), ("--help",), ("completion", "bash"), ("completion", "--jobs"), ("nonsense",)]
+    "argv",
+    [
+        ("--version",),
+        ("--help",),
+        ("completion", "bash"),
+        ("completion", "--jobs"),
+        ("completion", "--vms"),
+        ("nonsense",),
+    ],
 )
 def test_quick_answers_import_no_framework(argv: tuple[str, ...]) -> None:
     check = f"import atexit; before = set(sys.modules); atexit.register(lambda: print([m for m in {HEAVY} if m in sys.modules and m not in before], file=sys.stderr))"

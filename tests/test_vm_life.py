@@ -461,6 +461,8 @@ def test_a_creation_that_is_cut_off_is_whole_or_not_there(host: BrokerHost, mome
             )
         ),
     )
+    ended = host.hv("ada", "vm", "operations", "--json").json["operations"][0]
+    assert ended["status"] == "succeeded", ended["error"]
     row = shown(host, "cut")
     assert row["state"] == "running" and len(row["disks"]) == 2
     gone(host, "cut")
@@ -689,3 +691,21 @@ disks = [{ size = "1GiB" }]
     assert shown(host, "declared")["state"] == "running"
     file.write_text('version = 1\n[[vms]]\nname = "x"\nmemry = 5\n')
     assert "vms.0.memry" in host.hv("ada", "vm", "apply", str(file), status=2).err
+
+
+def test_names_are_completed_and_short_commands_work(host: BrokerHost, tiny: str) -> None:
+    assert host.hv("ada", "completion", "--vms").out == "tiny 1\n"
+    assert host.hv("eve", "completion", "--vms").out == "\n"
+    code = (
+        "import sys; from hv.commands.vm import start; sys.argv = ['vm-start', 'tiny 1']; sys.exit(start())"
+    )
+    assert host.run_as("ada", sys.executable, "-c", code).out == "tiny 1: running\n"
+
+
+def test_what_root_took_away_is_forgotten_and_its_disk_kept(host: BrokerHost, tiny: str) -> None:
+    disk = shown(host, tiny)["disks"][0]["volume"]["name"]
+    with host.libvirt() as connection:
+        connection.lookupByName(tiny).undefine()
+    host.hv("ada", "vm", "create", tiny, "--size", "1M", *PLAIN)
+    assert re.search(rf"{disk} +1M +- ", host.hv("ada", "vm", "disks").out)
+    host.hv("ada", "vm", "disk-delete", f"default/{disk}")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SCRIPTS = {"bash": "hv.bash", "fish": "hv.fish", "zsh": "_hv"}
 """Name of each shell's script in hv/completions/, as the shells want it named."""
+PATIENCE = 2.0
+"""Seconds that somebody who pressed a key waits for names at most."""
 JOBS = "/var/lib/hyper-nixos/firstrun"
 """State files of the first-run jobs, `JOB.json` each."""
 
@@ -28,7 +30,19 @@ def parser() -> "argparse.ArgumentParser":
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("shell", nargs="?", choices=sorted(SCRIPTS), help="the shell")
     what.add_argument("--jobs", action="store_true", help="print the names of this host's first-run jobs")
+    what.add_argument("--vms", action="store_true", help="print the names of the VMs that you see")
     return result
+
+
+def vms() -> list[str]:
+    """Names of the VMs that the caller sees; none where the broker does not answer at once."""
+    from hv.client import Client
+    from installer.errors import HyperError
+
+    try:
+        return [str(row["name"]) for row in Client(patience=PATIENCE).ask("GET", "/1/vms")["vms"]]
+    except HyperError:
+        return []
 
 
 def jobs(folder: str = JOBS) -> list[str]:
@@ -52,9 +66,11 @@ def main(argv: list[str]) -> int:
     match argv:
         case ["--jobs"]:
             print("\n".join(jobs()))
+        case ["--vms"]:
+            print("\n".join(vms()))
         case [shell] if shell in SCRIPTS:
             sys.stdout.write(script(shell))
         case _:
             chosen = parser().parse_args(argv)
-            return main(["--jobs"] if chosen.jobs else [chosen.shell])
+            return main(["--jobs"] if chosen.jobs else ["--vms"] if chosen.vms else [chosen.shell])
     return 0

@@ -274,6 +274,20 @@ def main(argv: list[str]) -> int:
     return int(globals()[f"_{verb}"](Client(), options))
 
 
+def start() -> int:
+    """The command `vm-start`: short for `hv vm start`."""
+    from hv.cli import run
+
+    return run(["vm", "start", *sys.argv[1:]])
+
+
+def stop() -> int:
+    """The command `vm-stop`: short for `hv vm stop`."""
+    from hv.cli import run
+
+    return run(["vm", "stop", *sys.argv[1:]])
+
+
 def show_json(value: object) -> None:
     """For programs."""
     print(json.dumps(value, ensure_ascii=False, indent=2))

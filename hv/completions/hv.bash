@@ -144,7 +144,7 @@ _shtab_hv_auth_whoami_option_strings=(-h --help --json)
 _shtab_hv_auth_can_i_option_strings=(-h --help --as --json)
 _shtab_hv_auth_log_option_strings=(-h --help --limit --json)
 _shtab_hv_auth_option_strings=(-h --help)
-_shtab_hv_completion_option_strings=(-h --help --jobs)
+_shtab_hv_completion_option_strings=(-h --help --jobs --vms)
 _shtab_hv_option_strings=(-h --help --version)
 
 _shtab_hv_probe___record_COMPGEN=_shtab_compgen_dirs
@@ -217,10 +217,32 @@ _shtab_hv_image_import_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_passthrough___machine_COMPGEN=_shtab_compgen_dirs
 _shtab_hv_pools___config_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_create___key_COMPGEN=_shtab_compgen_files
+_shtab_hv_vm_show_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_start_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_stop_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_restart_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_pause_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_resume_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_delete_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_console_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_logs_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_stats_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_autostart_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_rename_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_tag_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_edit_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_resize_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_snapshot_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_clone_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_attach_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_detach_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
+_shtab_hv_vm_screen_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
 _shtab_hv_vm_screen___output_COMPGEN=_shtab_compgen_files
+_shtab_hv_vm_export_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
 _shtab_hv_vm_export___output_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_import_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_apply_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_hv_auth_can_i_pos_1_COMPGEN=_shtab_cmd_compgen_05299376
 
 _shtab_hv_answers_import___from_choices=(auto disko proxmox kickstart)
 _shtab_hv_answers_pos_0_choices=(check schema new reference import export serve)
@@ -677,6 +699,7 @@ _shtab_hv_auth___help_nargs=0
 _shtab_hv_completion__h_nargs=0
 _shtab_hv_completion___help_nargs=0
 _shtab_hv_completion___jobs_nargs=0
+_shtab_hv_completion___vms_nargs=0
 _shtab_hv_pos_0_nargs=A...
 _shtab_hv__h_nargs=0
 _shtab_hv___help_nargs=0
@@ -688,6 +711,11 @@ _shtab_hv___version_nargs=0
 # $1=COMP_WORDS[1]
 _shtab_cmd_compgen_715f340a() {
   compgen -W "$(hv completion --jobs)" -- $1
+}
+
+# $1=COMP_WORDS[1]
+_shtab_cmd_compgen_05299376() {
+  compgen -W "$(hv completion --vms)" -- $1
 }
 # End Custom Preamble
 

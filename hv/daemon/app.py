@@ -38,10 +38,20 @@ log = logging.getLogger("hvd")
 def make_app(broker: Broker) -> FastAPI:
     """The application."""
 
+    async def tidy() -> None:
+        """Forget what libvirt no longer has."""
+        for name in await broker.apart(
+            "looking for VMs that are gone", lambda at: making.reconcile(at, broker.store)
+        ):
+            log.info("%s is gone from libvirt, and forgotten; its disks are kept", name)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         broker.operations.resume(peer.caller)
         watch = asyncio.create_task(broker.operations.watch())
+        # libvirt may be starting still: then the first who needs it sees to it.
+        with contextlib.suppress(HyperError):
+            await tidy()
         yield
         watch.cancel()
 
@@ -177,7 +187,10 @@ def make_app(broker: Broker) -> FastAPI:
             return quick_json({"version": 1, "plan": await planned(action, row, caller)})
         await planned(action, row, caller)
         volumes = making.disk_rows(broker.store, given, uuid, caller)
-        named = broker.store.row(sql.select(VMS.c.uuid).where(VMS.c.name == given.name))
+        same = sql.select(VMS.c.uuid).where(VMS.c.name == given.name)
+        if broker.store.row(same) is not None:
+            await tidy()
+        named = broker.store.row(same)
         if named is not None and row["key"] is None:
             raise _taken(given.name, own=True)
         row = broker.operations.begin(

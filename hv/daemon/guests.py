@@ -89,6 +89,13 @@ def state_of(domain: Any) -> str:
     return STATES.get(domain.state()[0], "unknown")
 
 
+def is_starting(domain: Any) -> bool:
+    """Whether libvirt is in the middle of starting it, for somebody who asked before."""
+    libvirt = libvirt_module()
+    state, reason = domain.state()
+    return bool(state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+
+
 def listing(connection: Any, store: Store) -> list[dict[str, Any]]:
     """Every guest, by name; one call, which waits for no QEMU."""
     libvirt = libvirt_module()

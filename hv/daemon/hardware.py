@@ -494,7 +494,7 @@ def run_clone(work: Work) -> dict[str, Any]:
     work.say("defining it", 92)
     _renew(root, given.name, uuid, work, paths)
     domain = work.connection.defineXMLFlags(text_of(root), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-    if given.start:
+    if given.start and not domain.isActive():
         domain.create()
     # What the copy's disks stood on was copied into them.
     work.store.write(sql.update(VOLUMES).where(VOLUMES.c.vm == uuid).values(image=None))

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sql
 from lxml import etree
 
-from hv.daemon.guests import definition, domain_of, state_of
+from hv.daemon.guests import definition, domain_of, is_starting, state_of
 from hv.daemon.operations import Action, Work
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Permission
@@ -41,7 +41,10 @@ def plan_start(work: Work) -> list[str]:
 
 def run_start(work: Work) -> dict[str, Any]:
     """Start it, resume it if it is paused; it must run afterwards."""
-    domain, state = _now(work)
+    domain, _ = _now(work)
+    while is_starting(domain):
+        work.pause(0.1)
+    state = state_of(domain)
     if state == "paused":
         domain.resume()
     elif not domain.isActive():

@@ -5,13 +5,13 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from hv.daemon.guests import definition, disks_in, domain_of, state_of
+from hv.daemon.guests import definition, disks_in, domain_of, is_starting, state_of
 from hv.daemon.limits import Use, size
 from hv.daemon.operations import Action, Work
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Caller, Permission, decide
 from hv.daemon.settings import Settings
-from hv.daemon.store import IMAGES, VMS, VOLUMES, Store
+from hv.daemon.store import IMAGES, OPEN, OPERATIONS, VMS, VOLUMES, Store
 from hv.daemon.virt import Libvirt
 from hv.daemon.volumes import fill, make, pool_of, remembered, remove, volume_of
 from hv.libvirt_python import libvirt_module
@@ -105,6 +105,14 @@ def disk_row(store: Store, disk: Disk, uuid: str, caller: Caller, label: str) ->
             f"The disk is smaller than the image {disk.image}.",
             why=f"the image has {size(image['size'])}, {size(disk.size)} are asked for",
             remedy=f"Ask for at least {size(image['size'])}, or leave the size out.",
+        )
+    if image is not None and disk.pool not in ("default", image["pool"]):
+        raise RefusedError(
+            "other-pool",
+            Status.invalid,
+            f"A disk on the image {disk.image} cannot be in the pool {disk.pool}.",
+            why=f"it stands on the image, which is in {image['pool']}",
+            remedy=f"Leave the pool out, or import the image into {disk.pool} under another name.",
         )
     wanted = disk.size or (image["size"] if image else 0)
     pool = image["pool"] if image else disk.pool
@@ -244,6 +252,8 @@ def run_create(work: Work) -> dict[str, Any]:
     if spec.start and not domain.isActive():
         work.say("starting it", 80)
         domain.create()
+    while is_starting(domain):
+        work.pause(0.1)
     found = state_of(domain)
     if spec.start and found not in ("running", "blocked"):
         raise RefusedError(
@@ -311,6 +321,30 @@ def undo_create(work: Work) -> None:
         sql.delete(VOLUMES).where(VOLUMES.c.vm == work.uuid),
         sql.delete(VMS).where(VMS.c.uuid == work.uuid),
     )
+
+
+def reconcile(connection: Any, store: Store) -> list[str]:
+    """Forget guests that libvirt no longer has, which root took away or a failure left half; their names.
+
+    Their disks are kept, as disks that no guest uses.
+    """
+    there = {domain.UUIDString() for domain in connection.listAllDomains(0)}
+    busy = set()
+    for row in store.rows(
+        sql.select(OPERATIONS.c.id, OPERATIONS.c.uuid).where(OPERATIONS.c.status.in_(OPEN))
+    ):
+        busy |= {row["id"], row["uuid"]}  # a copy's UUID is its operation's id
+    gone = [row for row in store.rows(sql.select(VMS)) if row["uuid"] not in there | busy]
+    for row in gone:
+        for volume in store.rows(sql.select(VOLUMES).where(VOLUMES.c.vm == row["uuid"])):
+            where = (VOLUMES.c.pool == volume["pool"], VOLUMES.c.name == volume["name"])
+            if volume["kind"] == "disk":
+                store.write(sql.update(VOLUMES).where(*where).values(vm=None))
+            else:
+                remove(connection, volume["pool"], volume["name"])
+                store.write(sql.delete(VOLUMES).where(*where))
+        store.write(sql.delete(VMS).where(VMS.c.uuid == row["uuid"]))
+    return [row["name"] for row in gone]
 
 
 def undefine_flags() -> int:

@@ -60,10 +60,12 @@ def pool_of(connection: Any, name: str) -> tuple[Any, str]:
     return pool, (root.findtext("target/path") or "").rstrip("/")
 
 
-def refresh(pool: Any) -> None:
-    """Let libvirt look at a pool again. It refuses while somebody makes or fills a volume there: then a little later."""
+def refresh(pool: Any, *, patience: float = 0.0) -> None:
+    """Let libvirt look at a pool again. It refuses while somebody makes or fills a volume there, which may take as long
+    as an image is large: then it is left, after so many seconds. What libvirt itself made it knows without.
+    """
     libvirt = libvirt_module()
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while True:
         try:
             pool.refresh(0)
@@ -71,8 +73,8 @@ def refresh(pool: Any) -> None:
         except libvirt.libvirtError as error:
             if "asynchronous jobs running" not in str(error):
                 raise
-            if time.monotonic() > end:
-                return  # what is needed may be known all the same
+            if time.monotonic() >= end:
+                return
         time.sleep(0.1)
 
 
@@ -123,6 +125,9 @@ def make(connection: Any, row: dict[str, Any], *, kind: str = "qcow2", backing: 
         if kind == "raw" and room < row["size"]:
             raise no_room(row["pool"], room, row["size"]) from None
         pool.createXML(volume_xml(row["name"], row["size"], kind=kind, backing=backing), 0)
+    else:
+        # From before a restart; libvirt may still be making it.
+        refresh(pool, patience=PATIENCE)
     return f"{folder}/{row['name']}"
 
 

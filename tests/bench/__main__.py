@@ -8,7 +8,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from installer.errors import HyperError
-from tests.bench import media, planning, rollout
+from tests.bench import media, planning, rollout, virtual_machines
 from tests.bench.command_line import contests
 from tests.bench.contest import Result, hold, spread
 from tests.bench.installation import GOAL, measure
@@ -28,7 +28,10 @@ def main() -> int:
     for contest in contests():
         results.append(hold(contest))
         tell(results[-1])
-    print("theirs: python3 -c pass of the same interpreter; for hv probe, lshw -json", flush=True)
+    print(
+        "theirs: python3 -c pass of the same interpreter; for hv probe, lshw -json; for VMs, virsh and virt-install",
+        flush=True,
+    )
     planned = planning.measure()
     slow = median(planned.seconds) > planning.GOAL
     print(
@@ -53,6 +56,15 @@ def main() -> int:
     )
     if installed.ratio > GOAL:
         missed.append("installing in the lab")
+    machines = virtual_machines.measure()
+    for result in machines.results:
+        results.append(result)
+        tell(result)
+    print(
+        f"hv vm list while one QEMU is stopped: {1000 * median(machines.stuck):.0f} ms, "
+        f"goal {1000 * virtual_machines.STUCK_GOAL:.0f} ms"
+    )
+    missed += virtual_machines.missed(machines)
     with TemporaryDirectory() as folder:
         seen = rollout.run(ROLLOUT, Path(folder))
     print(rollout.told(ROLLOUT, seen))

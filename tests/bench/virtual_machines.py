@@ -19,7 +19,6 @@ from installer.errors import HyperError
 from tests.bench.contest import Contest, Result, hold, timed
 from tests.broker import BrokerHost, broker_host, wait_for
 from tests.lab.bootsector import boot_disk
-from tests.nixeval.nix import REPOSITORY
 
 DOMAINS = 1000
 LIST_GOAL, QUICK_GOAL, CREATE_GOAL = 1.5, 6.0, 1.1
@@ -221,14 +220,3 @@ def missed(measured: Measured) -> list[str]:
     """What is not good enough."""
     names = [result.name for result in measured.results if not result.met]
     return names + (["hv vm list, one QEMU stopped"] if median(measured.stuck) > STUCK_GOAL else [])
-
-
-if __name__ == "__main__":
-    found = measure()
-    for each in found.results:
-        print(
-            f"{each.name}: {median(each.ours):.3f} s, {median(each.theirs):.3f} s, ratio {each.ratio:.2f}, goal {each.goal}"
-        )
-    print(
-        f"stuck: {median(found.stuck):.3f} s, goal {STUCK_GOAL}; {REPOSITORY.name}: missed {missed(found)}"
-    )
