@@ -130,7 +130,7 @@ def test_a_new_password_and_key_last(host: Ready, tmp_path: Path) -> None:
     key_file.write_text(cases.KEY + "\n")
     done = rescue(host, "login", "alice", "--password-hash-file", str(hash_file), "--ssh-key", str(key_file))
     assert done.returncode == Exit.ok, done.stdout + done.stderr
-    assert "proved: setup: alice at the console with a password" in done.stdout
+    assert "proved: setup: alice: with a password at the console" in done.stdout
     assert OTHER not in done.stdout + done.stderr
     assert f"alice:{OTHER}:" in host.file("/etc/shadow")
     assert host.file("/var/lib/hyper-nixos/secrets/passwords/alice") == OTHER
