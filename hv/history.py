@@ -1,6 +1,6 @@
 """Who changed what of this host: a file of JSON lines, the system journal, and the kernel's audit log.
 
-The file is what `hv setup history` shows; the audit log is what only root can rewrite (auditctl(8), -m), where there is one.
+The audit log is what only root can rewrite (auditctl(8), -m), where there is one.
 """
 
 import os
@@ -40,8 +40,6 @@ class Entry(Frozen):
     """Toplevel after."""
     files: tuple[str, ...] = ()
     """Files of /etc/nixos that it changed."""
-    difference: str | None = None
-    """Their unified difference."""
 
 
 def who(root: Path) -> str:

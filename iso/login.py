@@ -1,15 +1,13 @@
 """How the live system is reached from elsewhere: with the keys on the medium, or a password that is made at boot."""
 
-import hashlib
 import os
 import secrets
 import subprocess
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from getpass import getpass
 from pathlib import Path
 
-from installer.answers.ssh_key import parse_ssh_key
+from installer.answers.ssh_key import fingerprint, parse_ssh_key
 from installer.errors import Exit, HyperError
 from installer.execute.files import make_directory, write_file
 from iso import embed
@@ -157,11 +155,6 @@ def host_keys(root: Path) -> tuple[tuple[str, str], ...]:
             (key.kind.removeprefix("ssh-").removeprefix("ecdsa-sha2-").upper(), fingerprint(key.blob))
         )
     return tuple(sorted(found))
-
-
-def fingerprint(blob: bytes) -> str:
-    """A key's fingerprint, as ssh-keygen(1) shows it."""
-    return "SHA256:" + b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def _open_with_password(folder: Path) -> str:

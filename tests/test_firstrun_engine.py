@@ -1,13 +1,18 @@
 """The engine, the states, and what people are told: jobs of straw, real files."""
 
+import fcntl
 import json
 import multiprocessing
 import os
+import select
+import shutil
 import signal
 import subprocess
+import tarfile
+import termios
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,13 +20,14 @@ import pytest
 
 from hv.commands import firstrun
 from hv.firstrun import console
+from hv.firstrun.backup import ARCHIVE, DECLARATION, BackupJob
 from hv.firstrun.engine import PAUSES, Engine
 from hv.firstrun.state import Failure, JobState, StateFolder, Status
 from hv.firstrun.status import WIDTH, document, exit_code, table
 from hv.firstrun.world import Clock, Journal, TransientError, World
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
-from installer.execute.runner import Runner
+from installer.execute.runner import Finished, Runner
 from installer.handoff import Expectations, Handoff
 
 HANDOFF = Handoff(
@@ -293,8 +299,8 @@ def test_console_notice(world: World) -> None:
         "hv firstrun status" in issue.read_text() and max(map(len, issue.read_text().splitlines())) <= WIDTH
     )
     assert issue.stat().st_mode & 0o777 == 0o644
-    console.clear(world)
-    assert not issue.exists()
+    console.settle(world)
+    assert "First run" not in issue.read_text()
 
 
 def test_prompt_is_left_alone_from_job_to_job(world: World) -> None:
@@ -317,6 +323,82 @@ def test_agetty_shows_the_notice(world: World) -> None:
     environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
     shown = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     assert shown.replace("\r", "").strip() == world.path(console.ISSUE_FILE).read_text().strip()
+
+
+def test_page_says_who_this_is(world: World) -> None:
+    """The keys' fingerprints are ssh-keygen's own words, the addresses ip's; nothing else of the keys is there."""
+    key = world.path("/etc/ssh/ssh_host_ed25519_key")
+    key.parent.mkdir(parents=True)
+    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
+    (key.parent / "ssh_host_rsa_key.pub").write_text("half wri")
+    world.path("/proc/sys/kernel").mkdir(parents=True)
+    world.path("/proc/sys/kernel/hostname").write_text("kvm-\\d\n")
+    shown = console.page(world, [JobState(job="one", status=Status.done)])
+    said = subprocess.run(("ssh-keygen", "-lf", str(key)), check=True, capture_output=True, text=True).stdout
+    assert f"  ssh-ed25519 {said.split()[1]}" in shown.splitlines()
+    assert shown.startswith("kvm-\\\\d\n  addresses: ")
+    assert "First run: complete, 1 jobs" in shown and "PRIVATE" not in shown
+    assert max(map(len, shown.splitlines())) <= WIDTH and len(shown.splitlines()) < 20
+
+
+def _read_until(terminal: int, wanted: bytes) -> bytes:
+    """What a terminal shows, until it shows this."""
+    shown = b""
+    while wanted not in shown:
+        assert select.select([terminal], [], [], 30)[0], shown
+        shown += os.read(terminal, 1000)
+    return shown
+
+
+def test_a_name_that_is_half_typed_is_kept(world: World) -> None:
+    """A real agetty on a real terminal: while somebody types no prompt is drawn anew, and later one is."""
+    reloads: list[tuple[str, ...]] = []
+
+    class Watched:
+        def run(self, argv: Sequence[str], **_: object) -> Finished:
+            reloads.append(tuple(argv))
+            return Finished(tuple(argv), 0, b"[]", "", 0.0)
+
+    main, line = os.openpty()
+    program = shutil.which("agetty", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    assert program
+    prompt = subprocess.Popen(
+        (program, "--noissue", "--login-program", "/bin/true", "-", "linux"),
+        stdin=line,
+        stdout=line,
+        stderr=line,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+    )
+    try:
+        real = replace(world, programs=Watched(), clock=Clock())
+        world.path("/proc").mkdir(exist_ok=True)
+        world.path(f"/proc/{prompt.pid}").symlink_to(f"/proc/{prompt.pid}")
+        assert b"login:" in _read_until(main, b"login:")
+        os.utime(os.ttyname(line), (1, 1))
+        assert not console.somebody_types(real)
+        os.write(main, b"ad")
+        assert _read_until(main, b"d").endswith(b"ad")
+        # The kernel notes a read in the access time of the terminal.
+        assert Path(os.ttyname(line)).stat().st_atime > 1
+        assert console.somebody_types(real)
+        tell = console.announce(real)
+        tell([JobState(job="one", status=Status.failed)])
+        assert ("agetty", "--reload") not in reloads
+        assert "failed: one" in world.path(console.ISSUE_FILE).read_text()
+        later = replace(real, clock=Clock(now=lambda: datetime.now(UTC) + timedelta(minutes=1)))
+        assert not console.somebody_types(later)
+        # Whoever was left alone sees the news with the next one, or when nobody types any more.
+        os.utime(os.ttyname(line), (1, 1))
+        tell([JobState(job="one", status=Status.failed)])
+        assert reloads.count(("agetty", "--reload")) == 1
+        tell([JobState(job="one", status=Status.failed)])
+        assert reloads.count(("agetty", "--reload")) == 1
+    finally:
+        prompt.kill()
+        prompt.wait()
+        os.close(main)
+        os.close(line)
 
 
 def test_issue_escapes_are_taken_literally() -> None:
@@ -347,8 +429,8 @@ def hv(host: Path, *words: str) -> int:
 def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hv(host, "status") == Exit.step
     text = capsys.readouterr().out
-    assert [line.split()[0] for line in text.splitlines()[3:10]] == [
-        *("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "phase"),
+    assert [line.split()[0] for line in text.splitlines()[3:11]] == [
+        *("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "backup", "phase"),
     ]
     assert not (host / "var/lib/hyper-nixos/firstrun").exists(), "status writes nothing"
 
@@ -400,7 +482,7 @@ def test_running_as_somebody_is_refused(host: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "phase")
+    names = ("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "backup", "phase")
     for name in names:
         hv(host, "skip", name, "--reason", "test")
     issue = host / console.ISSUE_FILE.lstrip("/")
@@ -408,7 +490,7 @@ def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> N
     issue.write_text("old")
     assert hv(host, "run") == Exit.ok
     assert "nothing left to do" in capsys.readouterr().out
-    assert not issue.exists()
+    assert "old" not in issue.read_text() and "addresses: " in issue.read_text()
 
 
 def test_run_without_libvirt_says_so(
@@ -422,3 +504,30 @@ def test_run_without_libvirt_says_so(
     assert "libvirt: FAILED: libvirt does not answer." in text and "pool: waiting, needs libvirt" in text
     assert "libvirt: FAILED" in (host / "var/log/hyper-nixos/firstrun.log").read_text()
     assert hv(host, "status") == Exit.step
+
+
+def test_backup_of_the_configuration(world: World) -> None:
+    """Whole, root's alone, the same after a second run and after one that was killed half way."""
+    job = BackupJob()
+    with pytest.raises(HyperError, match="no configuration"):
+        job.run(world)
+    for name, text in (("configuration.nix", "{ }"), ("phases/setup.nix", "{ }"), (".git/config", "x")):
+        file = world.path(f"{DECLARATION}/{name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    archive = world.path(ARCHIVE)
+    job.run(world)
+    job.verify(world)
+    with tarfile.open(archive) as packed:
+        assert packed.getnames() == ["etc/nixos/configuration.nix", "etc/nixos/phases/setup.nix"]
+    assert archive.stat().st_mode & 0o777 == 0o600
+    # Half written, and half in place: power cuts leave either; the next run mends both.
+    archive.with_name(f".{archive.name}.partial").write_bytes(b"half")
+    archive.write_bytes(archive.read_bytes()[:40])
+    with pytest.raises(HyperError, match="not whole"):
+        job.verify(world)
+    job.run(world)
+    job.verify(world)
+    world.path(f"{DECLARATION}/configuration.nix").write_text("{ other = 1; }")
+    with pytest.raises(HyperError, match=r"differs in\s+etc/nixos/configuration\.nix"):
+        job.verify(world)

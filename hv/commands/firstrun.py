@@ -122,8 +122,8 @@ def _run(root: Path, uri: str, handoff: Handoff, jobs: tuple[Job, ...], states: 
     world = World(programs=runner, root=root, uri=uri, probe=_probe, journal=Journal(emit=emit))
     engine = Engine(jobs, handoff, world, states, console.announce(world))
     if all(state.status in SETTLED for state in engine.all_states()):
-        # A boot after the one that settled everything: nothing to tell at the login prompt.
-        console.clear(world)
+        # A boot after the one that settled everything: the login prompt says who this is, and no more.
+        console.settle(world)
         _say("first run: nothing left to do")
         return Exit.ok
     found = engine.run()

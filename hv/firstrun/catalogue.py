@@ -1,5 +1,6 @@
 """Which jobs a host has, in order."""
 
+from hv.firstrun.backup import BackupJob
 from hv.firstrun.enrol import EnrolJob
 from hv.firstrun.grow_root import GrowRootJob
 from hv.firstrun.hardware import HardwareJob
@@ -22,5 +23,6 @@ def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
         PoolJob(handoff.pool),
         NetworkJob(),
         *(VmJob(handoff.hostname, vm) for vm in handoff.vms),
+        BackupJob(),
         PhaseJob(handoff.administrators),
     )

@@ -1,1 +1,1 @@
-"""Changes of a host that take themselves back unless somebody confirms them: of its network, its phase, its declaration."""
+"""Changes of a host that take themselves back unless somebody confirms them: of its network, and its phase."""

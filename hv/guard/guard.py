@@ -43,7 +43,6 @@ LOCK_PATIENCE = 900.0
 CONFIRM = {
     Kind.network: "hv net confirm",
     Kind.phase: "hv security confirm",
-    Kind.configuration: "hv setup confirm",
 }
 """What confirms a change; each of them confirms any."""
 SWITCH_UNIT = (
@@ -51,7 +50,7 @@ SWITCH_UNIT = (
     *("--unit=hyper-nixos-switch", "--"),
 )
 """A unit of its own, as nixos-rebuild uses: the switch may stop the one that it was called from."""
-NAMES = {Kind.network: "network", Kind.phase: "phase", Kind.configuration: "configuration"}
+NAMES = {Kind.network: "network", Kind.phase: "phase"}
 
 
 class When(StrEnum):

@@ -26,8 +26,6 @@ class Kind(StrEnum):
     """A switch, by whatever means, to a system with another network."""
     phase = "phase"
     """The phase, by `hv security harden`."""
-    configuration = "configuration"
-    """The declaration, by `hv setup`."""
 
 
 class Staged(Frozen):

@@ -90,7 +90,7 @@ def find(world: World, phase: str, profile: str | None = None) -> System:
         raise HyperError(
             f"The profile {profile} is not built on this host.",
             why=f"the phases that are built: {has}",
-            remedy=f"`hv setup set security.profile={profile}` builds and tries it.",
+            remedy=f'Set hypervisor.security.profile = "{profile}" in /etc/nixos/hypervisor.nix, rebuild, then try again.',
         )
     raise HyperError(
         f"This system has no phase {phase}.",

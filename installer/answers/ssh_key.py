@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -114,3 +115,8 @@ def _strings(blob: bytes) -> list[bytes]:
         found.append(blob[index + 4 : index + 4 + length])
         index += 4 + length
     return found if index == len(blob) and len(blob) > 0 else []
+
+
+def fingerprint(blob: bytes) -> str:
+    """A key's fingerprint, as ssh-keygen(1) shows it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")

@@ -1,4 +1,4 @@
-# A change that waits to be confirmed, of the network, the phase or the declaration, takes itself back (hv/guard): who
+# A change that waits to be confirmed, of the network or the phase, takes itself back (hv/guard): who
 # begins it arms a timer; this unit starts the time when the new system is in force, and again after a power cut.
 {
   config,
