@@ -44,7 +44,8 @@
           modules = [
             self.nixosModules.default
             {
-              nixpkgs.hostPlatform = system;
+              # Several of them are on one medium; they are evaluated with the same packages.
+              nixpkgs.pkgs = nixpkgs.legacyPackages.${system};
               hypervisor = {
                 enable = true;
                 prebuilt.enable = true;
@@ -97,6 +98,15 @@
           hv-server = own.hv.override { withServer = true; };
           docs = pkgs.callPackage ./nix/packages/docs.nix { };
           iso = self.nixosConfigurations."installer-${processor system}".config.system.build.isoImage;
+          # Without hosts' systems, for those who have a network.
+          iso-minimal =
+            (build {
+              imports = [ ./iso/media/iso.nix ];
+              hypervisor.medium = {
+                building.enable = false;
+                tiers = [ ];
+              };
+            }).isoImage;
           kexec = inMemory.kexecTree;
           netboot = pkgs.symlinkJoin {
             name = "hyper-nixos-netboot";
@@ -139,7 +149,9 @@
           };
           try = {
             type = "app";
-            program = lib.getExe (pkgs.callPackage ./nix/packages/try.nix { inherit (own) iso; });
+            program = lib.getExe (
+              pkgs.callPackage ./nix/packages/try.nix { iso = own.iso-minimal; }
+            );
             meta.description = "Start the live medium in QEMU, with an empty disk";
           };
         }

@@ -41,8 +41,10 @@ class ReadyClosure(Sparse):
     """With a tier: the kernel modules that its stage 1 can load."""
 
 
-class Medium(Frozen):
+class Medium(Sparse):
     """The medium's own description of itself."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("sources_only",))
 
     version: int = 1
     """Format of this file."""
@@ -60,6 +62,8 @@ class Medium(Frozen):
     """Bytes that a standard host's closure needs on the target, used to say how large a disk must be."""
     closures: tuple[ReadyClosure, ...] = ()
     """Systems ready to be installed without evaluation."""
+    sources_only: bool = False
+    """Whether it carries the sources of hosts' own systems without what these are built of: building needs a cache."""
     images: dict[str, str] = {}
     """Guest images on the medium, name to path; first-run VMs name them (`image = "medium:NAME"`)."""
 

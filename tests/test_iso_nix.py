@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from installer.answers.model import Tier
 from installer.medium import Medium
 from iso import embed
 from tests.nixeval.host import flakes, nixpkgs
@@ -18,7 +19,7 @@ from tests.nixeval.nix import REPOSITORY, require
 from tests.nixeval.units import name_store_paths
 
 SYSTEMS = ("x86_64-linux", "aarch64-linux")
-MEDIA = ("iso", "kexec", "netboot", "qcow2", "raw")
+MEDIA = ("iso", "iso-minimal", "kexec", "netboot", "qcow2", "raw")
 each_system = pytest.mark.parametrize("system", SYSTEMS)
 pytestmark = pytest.mark.nixpkgs
 
@@ -382,8 +383,10 @@ def test_a_topic_alone_is_switched_on() -> None:
 
 def test_each_example_is_a_host_of_the_flake() -> None:
     names = [path.stem for path in (REPOSITORY / "examples").glob("*.toml")]
+    processors = ("aarch64", "x86_64")
+    ready = [f"prebuilt-{tier.value}-{processor}" for tier in Tier for processor in processors]
     found = own("own: builtins.attrNames own.nixosConfigurations")
-    assert found == sorted([*names, "installer-aarch64", "installer-x86_64"])
+    assert found == sorted([*names, *ready, *(f"installer-{processor}" for processor in processors)])
 
 
 def test_an_example_evaluates_to_a_system() -> None:
@@ -409,14 +412,28 @@ def test_the_template_is_a_host() -> None:
     assert found == {"failed": [], "warnings": [], "pinned": True}
 
 
-def test_the_tests_in_virtual_machines_evaluate() -> None:
+CHECKS = REPOSITORY / "nix/checks"
+LAYOUTS = {f"layout-{name}" for name in json.loads((CHECKS / "layouts.json").read_text())["layouts"]}
+MACHINES = LAYOUTS | {path.stem for path in CHECKS.glob("*.nix")} - {"default", "host", "layout"}
+"""Tests in virtual machines."""
+X86_ONLY = {name for name in LAYOUTS if "uefi" not in name} | {"install-ext4", "install-prebuilt", "rescue"}
+
+
+def test_every_test_in_virtual_machines_is_a_check() -> None:
+    found = own("own: builtins.mapAttrs (_: builtins.attrNames) own.checks")
+    assert {*found["x86_64-linux"]} == MACHINES | {"docs", "hv"}
+    assert {*found["aarch64-linux"]} == (MACHINES - X86_ONLY) | {"docs", "hv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [
+        (name, system)
+        for name in sorted(MACHINES)
+        for system in SYSTEMS
+        if system == "x86_64-linux" or name not in X86_ONLY
+    ],
+)
+def test_the_tests_in_virtual_machines_evaluate(name: str, system: str) -> None:
     """They run in the workflow; here only that each is one."""
-    select = """own: {
-      checks = builtins.mapAttrs (_: check: check.drvPath) own.checks.x86_64-linux;
-      others = builtins.attrNames own.checks.aarch64-linux;
-    }"""
-    found = own(select)
-    files = {path.stem for path in (REPOSITORY / "nix/checks").glob("*.nix")} - {"default", "host"}
-    assert found["checks"].keys() == files | {"docs", "hv"}
-    assert all(path.endswith(".drv") for path in found["checks"].values())
-    assert found["checks"].keys() - {*found["others"]} == {"install-ext4", "install-prebuilt", "rescue"}
+    assert own(f'own: own.checks.{system}."{name}".drvPath').endswith(".drv")

@@ -50,7 +50,7 @@ def test_libvirt_is_closed() -> None:
     assert "namespaces = []" not in found["verbatimConfig"]
     assert found["flush"] is False
     assert "virbr0" not in found["trusted"]
-    assert "iifname virbr0 udp dport { 53, 67 } accept" in found["rules"]
+    assert "iifname virbr0 udp dport { 53, 67, 547 } accept" in found["rules"]
 
 
 LOCKED = """{ lib, ... }: {

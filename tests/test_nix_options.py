@@ -5,6 +5,7 @@ fixture. What the text does not tell is listed here; the real module system has 
 """
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.nixeval import modules, options
 from tests.nixeval.host import MODULES, evaluate
 from tests.nixeval.nix import REPOSITORY
 from tests.nixeval.options import Problem
-from tests.nixeval.reader import OPEN
+from tests.nixeval.reader import OPEN, Option, alternatives
 from tests.nixeval.units import EXAMPLE
 
 HIDDEN: dict[tuple[str, str], str] = {("flake.nix", "hypervisor.<name>"): "{ enable }"}
@@ -180,3 +181,31 @@ def test_options_of_ours_are_declared_as_they_are_read() -> None:
     read: dict[str, Any] = modules.declared()
     assert {path: read[path]["name"] for path in real} == real
     assert {path for path in read if not path.endswith((OPEN, "*"))} == real.keys()
+
+
+TOLD = ("type", "default", "example", "description")
+"""What a person needs to know of an option."""
+
+
+def explained(found: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
+    """Options below a set of them, and what each is told of."""
+    for each in alternatives(found):
+        match each:
+            case Option(attributes):
+                told = {*attributes} | ({"default"} if "defaultText" in attributes else set())
+                yield ".".join(path), told
+            case dict():
+                for name, inner in each.items():
+                    yield from explained(inner, (*path, name))
+
+
+def test_each_option_has_a_type_a_default_an_example_and_a_description() -> None:
+    lacking = {
+        name: sorted({*TOLD} - told)
+        for module in modules.found().modules
+        for name, told in explained(module.options)
+        # lib.mkEnableOption says all of it; and what nobody sets.
+        if name != "hypervisor.enable" and not {"readOnly", "internal"} & told and not {*TOLD} <= told
+    }
+    assert lacking == {}
+    assert sum(len([*explained(module.options)]) for module in modules.found().modules) > 80

@@ -53,6 +53,12 @@ SELECT = """host: let
     wrappers = lib.mapAttrs (_: wrapper: removeAttrs wrapper [ "source" ]) config.security.wrappers;
     zram = config.zramSwap.memoryPercent;
     timezone = config.time.timeZone;
+    archive = config.i18n.glibcLocales == host.pkgs.glibcLocales;
+    language = config.environment.variables.LANG or null;
+    init = config.environment.extraInit;
+    keymaps = config.environment.etc ? kbd;
+    locale = toString config.environment.etc."locale.conf".source;
+    keymap = toString config.environment.etc."vconsole.conf".source;
     fstab = toString config.environment.etc.fstab.source;
     hostname = toString (config.environment.etc.hostname.source or "");
     filesystems = lib.mapAttrs (_: entry: { inherit (entry) device fsType; }) config.fileSystems;
@@ -89,6 +95,9 @@ def test_each_tier_evaluates_in_both_phases(tier: str, system: str) -> None:
         assert here["mutable"]
         assert here["zram"] == TIERS[Tier(tier)].zram_percent
         assert (here["fstab"], here["hostname"]) == (f"{HOST_DATA}/fstab", f"{HOST_DATA}/hostname")
+        assert (here["locale"], here["keymap"]) == (f"{HOST_DATA}/locale.conf", f"{HOST_DATA}/vconsole.conf")
+        assert here["keymaps"]
+        assert here["archive"]
         assert here["filesystems"] == {"/": {"device": "/dev/gpt-auto-root", "fsType": "auto"}}
         assert {"ext4", "xfs", "nvme", "ahci", "virtio_blk", "megaraid_sas", "usb_storage"} <= {
             *here["initrd"]
@@ -105,6 +114,8 @@ FITTING: dict[str, dict[str, Any]] = {
     "plain": {"hostname": "plain"},
     "everything-that-fits": {
         "hostname": "all-of-it",
+        "locale": "de_CH.UTF-8",
+        "keymap": "sg",
         "timezone": "Europe/Zurich",
         "storage": {
             "disk": {"serial": "S4EWNX0R123456"},
@@ -233,6 +244,23 @@ def test_the_first_rebuild_keeps_the_network_and_the_clock(
     assert sorted(listed) == [f"L+ /run/systemd/network/{each} - - - - {NETWORK}/{each}" for each in network]
     assert ready.value[phase]["timezone"] is None
     assert data.links["/etc/localtime"] == f"/etc/zoneinfo/{own.value[phase]['timezone']}"
+
+
+@pytest.mark.nixpkgs
+@pytest.mark.parametrize("name", FITTING)
+def test_the_first_rebuild_keeps_the_language(name: str, places: dict[str, Path], tmp_path: Path) -> None:
+    ready, own, data, answers = both(name, places[name])
+    (tmp_path / "locale.conf").write_bytes(data.files[f"{HOST_DATA}/locale.conf"])
+    for phase in PHASES:
+        assert ready.value[phase]["language"] is None
+        init = ready.value[phase]["init"].replace(HOST_DATA, str(tmp_path))
+        told = ["bash", "-ec", f"{init}\nenv"]
+        said = subprocess.run(
+            told, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+        )
+        assert f"LANG={own.value[phase]['language']}" in said.stdout.splitlines()
+    assert own.value["setup"]["language"] == answers.locale
+    assert data.files[f"{HOST_DATA}/vconsole.conf"].decode() == f"KEYMAP={answers.keymap}\n"
 
 
 PAIR = re.compile(r'"([^"]+)" \. "\1"')

@@ -301,6 +301,13 @@ CASES: dict[str, Case] = {
         Exit.unsuitable,
         ("no source for the system", "offline only file:// caches count"),
     ),
+    "flake offline, and a medium that cannot build": (
+        cases.machine(),
+        cases.answers(system={"offline": True}),
+        cases.medium(sources_only=True),
+        Exit.unsuitable,
+        ("cannot be built offline", "its ready systems: standard"),
+    ),
     "flake offline without its input": (
         cases.machine(),
         cases.answers(system={"offline": True}),

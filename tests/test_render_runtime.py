@@ -28,6 +28,9 @@ in {
   hostname = etc.hostname.text;
   host_id = host.config.networking.hostId;
   timezone = toString etc.localtime.source;
+  locale = etc."locale.conf".source.text;
+  keymap = etc."vconsole.conf".source.text;
+  archive = host.config.i18n.glibcLocales == host.pkgs.glibcLocales;
   accounts = lib.mapAttrs (name: user: {
     inherit (user) description group hashedPasswordFile home homeMode;
     groups = lib.attrNames (lib.filterAttrs (_: group: lib.elem name group.members) host.config.users.groups);
@@ -74,6 +77,11 @@ def test_the_first_rebuild_changes_no_login_mount_key_or_network(name: str) -> N
     assert text(given, "hostname") == found["hostname"]
     assert given.files[f"{HOST_DATA}/hostid"][::-1].hex() == found["host_id"]
     assert given.links["/etc/localtime"] == found["timezone"]
+    for file in ("locale", "keymap"):
+        name_in_etc = {"locale": "locale.conf", "keymap": "vconsole.conf"}[file]
+        assert text(given, name_in_etc).split() == found[file].split()
+    # Whatever the language, the archive of locales is the one that caches have.
+    assert found["archive"]
     plan = make_plan(facts, answers, MEDIUM)
     if not plan.host.random_swap_devices:  # crypttab's, and an obstacle
         assert entries(text(given, "fstab")) == entries(found["fstab"])
@@ -127,7 +135,7 @@ DISK = {"disk": {"serial": "S4EWNX0R123456"}}
         ({"boot": {"serial_console": "ttyS0"}}, "boot.serial_console"),
         ({"boot": {"kernel_params": ["quiet"]}}, "boot.serial_console"),
         ({"storage": DISK | {"swap": {"kind": "zram", "zram_percent": 80}}}, "storage.swap"),
-        ({"keymap": "sg"}, "locale, keymap"),
+        ({"keymap": "sg", "locale": "de_CH.UTF-8"}, None),
         ({"domain": "example.org"}, "domain"),
         ({"network": {"proxy": "http://proxy.example.org"}}, "network.proxy"),
         ({"ssh": {"port": 2222}}, "ssh"),
@@ -146,6 +154,15 @@ def test_what_needs_a_system_of_its_own(more: dict[str, Any], reason: str | None
     found = obstacles(answers, plan.host)
     assert bool(found) == (reason is not None)
     assert all(each.startswith(str(reason)) for each in found)
+
+
+@pytest.mark.parametrize("existing", ["keep", "reinstall"])
+def test_disks_that_keep_something_need_a_system_of_their_own(existing: str) -> None:
+    """Of two partitions of the root's type the wrong one could be started."""
+    _, plan = planned()
+    answers = Answers.model_validate(BASE | {"storage": DISK | {"existing": existing}})
+    (found,) = obstacles(answers, plan.host)
+    assert found.startswith("storage.existing")
 
 
 def test_encrypted_hosts_need_a_system_of_their_own() -> None:
@@ -219,7 +236,7 @@ def test_the_root_has_the_type_of_its_architecture(system: str) -> None:
 
 
 def test_everything_that_does_not_fit_is_said_at_once_before_anything_is_planned() -> None:
-    more = {"boot": {"serial_console": "ttyS0"}, "keymap": "sg", "hypervisor": {"tier": "minimal"}}
+    more = {"boot": {"serial_console": "ttyS0"}, "domain": "example.org", "hypervisor": {"tier": "minimal"}}
     answers = Answers.model_validate(BASE | CLOSURE | more)
     with pytest.raises(HyperError) as refusal:
         make_plan(SERVER, answers, carrying(ready(modules=("ext4", "xfs"))))
@@ -229,7 +246,7 @@ def test_everything_that_does_not_fit_is_said_at_once_before_anything_is_planned
         "hypervisor.tier",
         "storage",
         "boot.serial_console, boot.kernel_params",
-        "locale, keymap",
+        "domain, network.dns, network.ntp",
     ]
     assert "nvme" in reasons[1]
     assert 'system.source = "flake"' in refusal.value.remedy

@@ -62,6 +62,9 @@ def obstacles(answers: Answers, host: HostStorage, modules: Iterable[str] = ()) 
         f"storage: the boot partition is mounted at {host.esp_mountpoint}, not at /boot": (
             host.loader == "systemd-boot" and host.esp_mountpoint != "/boot"
         ),
+        "storage.existing: the root is the partition of its type on the disk, which the installer makes": (
+            answers.storage.existing != usual.storage.existing
+        ),
         "storage.swap: encrypted with a new key at every boot": bool(host.random_swap_devices),
         "storage.swap: a service of the system makes the file": bool(host.swap_files),
         "storage.swap.hibernate: the kernel's arguments": answers.storage.swap.hibernate,
@@ -71,8 +74,6 @@ def obstacles(answers: Answers, host: HostStorage, modules: Iterable[str] = ()) 
         "boot.serial_console, boot.kernel_params: the kernel's arguments": bool(
             answers.boot.serial_console or answers.boot.kernel_params
         ),
-        "locale, keymap: data that only a build makes": (answers.locale, answers.keymap)
-        != (usual.locale, usual.keymap),
         "domain, network.dns, network.ntp: generated configuration": bool(
             answers.domain or answers.network.dns or answers.network.ntp
         ),

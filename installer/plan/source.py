@@ -63,6 +63,16 @@ def _flake(answers: Answers, medium: Medium) -> SystemSource:
             remedy='write system.offline = false, or system.source = "closure" with one of the medium\'s closures',
             code=Exit.unsuitable,
         )
+    caches = [each for each in answers.system.substituters if _is_local(each.url)]
+    if answers.system.offline and medium.sources_only and not caches:
+        ready = ", ".join(closure.name for closure in medium.closures) or "none"
+        raise HyperError(
+            "the system cannot be built offline",
+            why=f"{medium.label} carries the sources of hosts, and not what they are built of; its ready systems: {ready}",
+            remedy='write system.offline = false, or system.source = "closure" with one of the ready systems, or take'
+            " a medium that builds",
+            code=Exit.unsuitable,
+        )
     return SystemSource(
         action=RealiseFlake(
             flake=f"path:{TARGET}{CONFIGURATION}",

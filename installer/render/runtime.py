@@ -1,4 +1,4 @@
-"""What one system for many hosts leaves open: this host's name, network, mounts, accounts and keys, as files on it.
+"""What one system for many hosts leaves open: this host's name, language, network, mounts, accounts and keys, as files.
 
 A system that is built once for each tier and architecture cannot know them. These files say the same as the rendered
 flake, so that the first `nixos-rebuild` of it changes no login, mount, key or network; tests hold each against what the
@@ -74,6 +74,8 @@ def runtime_data(answers: Answers, plan: Plan) -> RuntimeData:
     accounts = _accounts(answers)
     texts = {
         f"{HOST_DATA}/hostname": f"{answers.hostname}\n",
+        f"{HOST_DATA}/locale.conf": f"LANG={answers.locale}\n",
+        f"{HOST_DATA}/vconsole.conf": f"KEYMAP={answers.keymap}\n",
         f"{HOST_DATA}/fstab": _lines(_fstab(plan)),
         f"{HOST_DATA}/sshd_config": _lines(_admitted(answers)),
         f"{HOST_DATA}/sysusers.conf": _lines(_sysusers(accounts)),

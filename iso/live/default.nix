@@ -6,6 +6,7 @@
     (modulesPath + "/profiles/installation-device.nix")
     (modulesPath + "/profiles/minimal.nix")
     ./boot.nix
+    ./building.nix
     ./console.nix
     ./embed.nix
     ./login.nix

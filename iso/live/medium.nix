@@ -38,6 +38,7 @@ let
     } self;
     # Generous: what a standard host needs is known only once it is built.
     estimated_closure = 6 * 1024 * 1024 * 1024;
+    sources_only = !cfg.building.enable;
     closures = [ ];
     images = { };
   };

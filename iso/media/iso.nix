@@ -22,6 +22,11 @@ in
     (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix")
   ];
 
+  # No host needs a network to be installed from it.
+  hypervisor.medium = {
+    building.enable = lib.mkDefault true;
+    tiers = lib.mkDefault (lib.attrNames (lib.importJSON ../../installer/answers/tiers.json));
+  };
   image.baseName = lib.mkForce "hyper-nixos-${package.version}-${hostPlatform.system}";
   isoImage = {
     # The live system finds its medium by it.

@@ -148,6 +148,8 @@ def _found(root: Path) -> Found:
     )
     for module in _values(select(outputs, "nixosModules")):
         result.add(module, flake, medium=False)
+    # A host that only a module of the live medium leads to.
+    result.add(Place(root, "/iso/live/sampler.nix"), flake, medium=False)
     _deeply(outputs)
     for arguments in result.reader.systems:
         for module in elements(select(arguments, "modules")):

@@ -52,6 +52,8 @@ in
 
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ cfg.package ];
+    # The one archive of locales that caches and media have: any other is compiled on the host.
+    i18n.extraLocales = lib.mkDefault "all";
     environment.etc."hyper-nixos/flake" = lib.mkIf (cfg.source != null) { inherit (cfg) source; };
 
     systemd.tmpfiles.settings."10-hyper-nixos" = {

@@ -17,7 +17,12 @@ let
 in
 {
   options.hypervisor.migration = {
-    enable = lib.mkEnableOption "the check of the first boot after {command}`hv migrate`, which wrote the line";
+    enable = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      example = true;
+      description = "Whether the first boot after {command}`hv migrate`, which writes this line, is checked.";
+    };
     fallback = lib.mkOption {
       type = lib.types.enum [
         "counted"
@@ -26,6 +31,7 @@ in
         "none"
       ];
       default = "none";
+      example = "counted";
       description = ''
         What takes the host back when its first boot is not well: `counted` has systemd-boot count the boots of each new
         generation, `once` and `grub` start the new one once and leave the old one the default, `none` leaves it to a
@@ -35,6 +41,7 @@ in
     patience = lib.mkOption {
       type = lib.types.ints.between 30 3600;
       default = 300;
+      example = 600;
       description = "Seconds that network, libvirt and guests have until the first boot counts as failed.";
     };
   };

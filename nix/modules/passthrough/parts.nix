@@ -57,6 +57,7 @@ in
             vfio = lib.mkOption {
               type = lib.types.bool;
               default = true;
+              example = false;
               description = "Whether they are kept for guests (vfio-pci), or left to the host's drivers.";
             };
             functions = lib.mkOption {

@@ -1,7 +1,7 @@
 # One system for every host of a tier and an architecture, built before the host is known.
 #
-# What only one host has lies below /var/lib/hyper-nixos/host, where the installer writes it: name, file systems, network,
-# people, their keys (installer/render/runtime.py). Nothing of it is read by a program of ours: systemd, sshd and the C
+# What only one host has lies below /var/lib/hyper-nixos/host, where the installer writes it: name, language, file systems,
+# network, people, their keys (installer/render/runtime.py). Nothing of it is read by a program of ours: systemd, sshd and the C
 # library look at the files themselves, or systemd-sysusers(8) and systemd-tmpfiles(8) do. A host that is rebuilt from
 # its own flake declares the same, and never looks there again.
 {
@@ -23,8 +23,8 @@ in
     default = false;
     example = true;
     description = ''
-      Whether this system is for any host of its tier: name, file systems, network, people and time zone come from
-      `${data}`, which the installer fills, instead of from the configuration. The root is the partition of the type
+      Whether this system is for any host of its tier: name, language, keyboard, time zone, file systems, network and
+      people come from `${data}`, which the installer fills, instead of from the configuration. The root is the partition of the type
       "Linux root" on the disk that systemd-boot was started from.
 
       Put such systems on a medium with {option}`hypervisor.medium.tiers`. A host that has a configuration of its own
@@ -46,9 +46,22 @@ in
       # Not a file that nobody manages: switch-to-configuration compares the system's own with the one in force, and
       # would unmount everything if the system had none.
       fstab.source = lib.mkForce "${data}/fstab";
+      "locale.conf".source = lib.mkForce "${data}/locale.conf";
+      "vconsole.conf".source = lib.mkForce "${data}/vconsole.conf";
     };
     # /etc/localtime is the installer's link, as timedatectl(1) would make it.
     time.timeZone = lib.mkDefault null;
+
+    # ---- language, and keyboard ----
+    # systemd and the C library read the files; stage 1, which asks nothing here, keeps the US keyboard. Sessions have
+    # the language from the file too, instead of a word in the system's own environment.
+    environment.sessionVariables.LANG = lib.mkForce null;
+    environment.extraInit = ''
+      if [ -r ${data}/locale.conf ]; then
+        . ${data}/locale.conf
+        export LANG
+      fi
+    '';
 
     # ---- disks ----
     # udev's name for the root partition beside the boot partition that the loader was started from (its EFI variable

@@ -17,6 +17,7 @@ in
     enable = lib.mkOption {
       type = lib.types.bool;
       default = false;
+      example = true;
       description = ''
         Whether the broker runs, and with it `hv vm` without sudo. Its account is there in any case, so that nothing of the
         host's privileges changes when it is switched on.

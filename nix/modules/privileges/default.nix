@@ -37,6 +37,7 @@ in
       type = lib.types.bool;
       default = config.hypervisor.enable;
       defaultText = lib.literalExpression "config.hypervisor.enable";
+      example = false;
       description = ''
         Whether there are the groups ${
           lib.concatMapStringsSep ", " (role: "`${role.group}`") (lib.attrValues roles)

@@ -28,6 +28,7 @@ in
       else
         "disable";
     defaultText = lib.literalMD "`complain` from the profile `balanced` on, `enforce` from `strict` on";
+    example = "enforce";
     description = ''
       Whether AppArmor holds QEMU back (`enforce`), only records what it would refuse (`complain`), or is not there. It
       takes a reboot to begin. {command}`ausearch --message AVC` shows what was refused, or would have been.

@@ -45,6 +45,7 @@ in
         "hardened"
       ];
       default = "setup";
+      example = "hardened";
       description = "The phase that the host boots into; the other one is built along as a specialisation.";
     };
     security = {
@@ -52,11 +53,13 @@ in
         type = lib.types.bool;
         default = cfg.enable;
         defaultText = lib.literalExpression "config.hypervisor.enable";
+        example = false;
         description = "Whether phases and profiles protect the host.";
       };
       profile = lib.mkOption {
         type = lib.types.enum profiles.names;
         default = "balanced";
+        example = "strict";
         description = ''
           How far the phase `hardened` goes. Each profile holds everything of the one before it: `development` leaves
           debugging and forwarding alone, `balanced` is for a host in daily use, `strict` gives up convenience (modules

@@ -14,6 +14,7 @@ in
     enable = lib.mkOption {
       type = lib.types.bool;
       default = false;
+      example = true;
       description = ''
         Whether USB devices need permission. Devices that are there when the host boots keep working; what is plugged in
         later is blocked unless a rule allows it. Devices for guests need a rule too. Off in every profile: who can get
@@ -23,6 +24,7 @@ in
     keyboards = lib.mkOption {
       type = lib.types.bool;
       default = true;
+      example = false;
       description = "Whether a keyboard may be plugged in at any time. A stick can pretend to be one.";
     };
     present = lib.mkOption {
@@ -31,6 +33,7 @@ in
         "apply-policy"
       ];
       default = "allow";
+      example = "apply-policy";
       description = "What happens to devices that are there when the host boots: `apply-policy` asks the rules about them too.";
     };
     rules = lib.mkOption {

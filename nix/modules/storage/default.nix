@@ -16,6 +16,7 @@
     type = lib.types.bool;
     default = config.hypervisor.enable;
     defaultText = lib.literalExpression "config.hypervisor.enable";
+    example = false;
     description = ''
       Whether storage is looked after: regular checks and trims, libvirt's pools, mirrored boot partitions, ZFS's limits.
     '';

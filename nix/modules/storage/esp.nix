@@ -34,7 +34,7 @@ in
       description = ''
         Mount points of the EFI system partitions of further boot disks, each declared in {option}`fileSystems`. They
         belong to this host alone and hold what {option}`boot.loader.efi.efiSysMountPoint` holds. All of them, that one
-        too, are mounted `nofail`: the host starts without any of them.
+        too, are mounted `nofail` unless the host declares options of its own: it starts without any of them.
       '';
     };
     checkInterval = lib.mkOption {
@@ -58,7 +58,7 @@ in
     '';
 
     fileSystems = lib.genAttrs all (_: {
-      options = [
+      options = lib.mkDefault [
         "nofail"
         "x-systemd.device-timeout=15s"
         "umask=0077"

@@ -18,6 +18,7 @@ in
     scrub = lib.mkOption {
       type = lib.types.bool;
       default = true;
+      example = false;
       description = ''
         Whether btrfs, ZFS and md read all that they hold now and then, and mend what a disk lost. Without it a second
         disk's loss finds the first one's unread errors.
@@ -32,6 +33,7 @@ in
     trim = lib.mkOption {
       type = lib.types.bool;
       default = true;
+      example = false;
       description = ''
         Whether file systems and ZFS pools tell their disks what is free. Through LUKS it works where the device allows
         discards; that shows on the disk which parts are free.

@@ -101,11 +101,13 @@ in
           autostart = lib.mkOption {
             type = lib.types.bool;
             default = true;
+            example = false;
             description = "Whether the pool is started now and with the host.";
           };
           copyOnWrite = lib.mkOption {
             type = lib.types.bool;
             default = false;
+            example = true;
             description = ''
               Whether btrfs copies the files of a folder on write. Off, a guest's disk is overwritten in place: fast, no
               fragments, and no checksums by btrfs. It holds for files made later. Other file systems pass over it.
