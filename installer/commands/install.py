@@ -267,10 +267,11 @@ def _look(options: argparse.Namespace, answers: "Answers", medium: "Medium", fac
 
     plan = make_plan(facts, answers, medium)
     if options.render:
-        from installer.execute.configuration import write_configuration
+        from installer.execute.configuration import require_empty_place, write_configuration
         from installer.render import load_templates, render
 
         rendered = render(facts, answers, plan, medium, load_templates())
+        require_empty_place(options.render.absolute(), rendered)
         write_configuration(options.render.absolute(), rendered)
         if not options.plan:
             print(f"wrote {', '.join(sorted(rendered.files))} to {options.render}")

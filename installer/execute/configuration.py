@@ -37,6 +37,22 @@ def write_configuration(folder: Path, rendered: RenderedHost) -> None:
             ) from error
 
 
+def require_empty_place(folder: Path, rendered: RenderedHost) -> None:
+    """Raise where a file of somebody's own would be written over; the same text may be written again."""
+    taken = [
+        str(folder / name)
+        for name, text in rendered.files.items()
+        if (folder / name).exists() and (folder / name).read_bytes() != text.encode()
+    ]
+    if taken:
+        raise HyperError(
+            f"a configuration in {folder} is not written over",
+            why=f"it has other texts: {', '.join(taken)}",
+            remedy="name an empty folder, and compare",
+            code=Exit.step,
+        )
+
+
 def check_configuration(folder: Path, rendered: RenderedHost) -> Evidence:
     """Each file has the rendered text."""
     for name, text in rendered.files.items():
