@@ -27,6 +27,7 @@ in
       type = lib.types.nullOr lib.types.str;
       default = "${config.hypervisor.package}/bin/hvd";
       defaultText = lib.literalExpression ''"''${config.hypervisor.package}/bin/hvd"'';
+      example = null;
       description = ''
         The broker's program, with its arguments. It takes its socket from systemd (`LISTEN_FDS`,
         {manpage}`sd_listen_fds(3)`) and says when it is ready ({manpage}`sd_notify(3)`).
@@ -39,6 +40,7 @@ in
         "emulated"
       ];
       default = "auto";
+      example = "kvm";
       description = "What new guests run on; `auto` is KVM where libvirt says that it is there.";
     };
     limits = lib.genAttrs [ "user" "host" ] (
