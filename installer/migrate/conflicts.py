@@ -53,7 +53,7 @@ def _system(findings: Findings) -> Iterator[Conflict]:
             name="not-nixos",
             stops=True,
             what=f"this machine runs {findings.os}, not NixOS: nothing of it can be migrated in place",
-            remedy="install it anew, from another computer: `hv install --target ssh://root@this-machine --answers "
+            remedy="install it anew, from another computer: `hv install --target ssh://root@this-machine --kexec result --answers "
             "FILE`. That starts our installer by kexec and DESTROYS EVERYTHING on the disks that the answers name: "
             "system, homes, guests. Copy what you need elsewhere first",
         )
