@@ -22,7 +22,7 @@ from installer.plan.actions import LookAtEsp, PutBackForeign, Run, WriteBootEntr
 from installer.plan.checks import BootProof, PartitionTableIs, SignatureIs
 from installer.plan.model import TARGET, DiskIdentity, Plan, Step
 
-BOOT_STEP = re.compile(r"^format-(esp|boot)(-[0-9]+)?$")
+BOOT_STEP = re.compile(r"^format-(esp|boot|xbootldr)(-[0-9]+)?$")
 """Steps of a plan that make file systems to boot from, of the host alone."""
 
 
