@@ -116,7 +116,7 @@ def test_both_sizes_are_told_apart() -> None:
 SELECT = """host: {
   device = host.config.boot.resumeDevice;
   parameters = host.config.boot.kernelParams;
-  generator = builtins.any (path: builtins.match ".*/systemd-hibernate-resume-generator" (toString path) != null)
+  generator = builtins.any (path: builtins.match ".*/systemd-hibernate-resume-generator" (toString (path.source or path)) != null)
     host.config.boot.initrd.systemd.storePaths;
   toplevel = host.config.system.build.toplevel.drvPath;
 }"""
