@@ -110,6 +110,8 @@ class BrokerHost:
     inside: int
     """Process in whose namespaces it is."""
     settings: dict[str, Any] = field(default_factory=dict)
+    machine: str = "identical-gpus"
+    """The recorded machine whose devices hv-hostd judges."""
     hvd: subprocess.Popen[bytes] | None = None
     hostd: subprocess.Popen[bytes] | None = None
 
@@ -169,7 +171,8 @@ class BrokerHost:
         drop = ("setpriv", "--reuid=hvd", "--regid=hvd", "--init-groups")
         python = (sys.executable, "-m")
         if self.hostd is None:
-            helper = (*python, "hv.hostd", "--socket", "/run/hv-hostd/hv-hostd.sock")
+            record = str(REPOSITORY / "tests/machines" / self.machine)
+            helper = (*python, "hv.hostd", "--socket", "/run/hv-hostd/hv-hostd.sock", "--machine", record)
             self.hostd = subprocess.Popen(
                 self.enter(*helper, processes=False), stdout=log, stderr=log, env=self.environment
             )

@@ -709,3 +709,34 @@ def test_what_root_took_away_is_forgotten_and_its_disk_kept(host: BrokerHost, ti
     host.hv("ada", "vm", "create", tiny, "--size", "1M", *PLAIN)
     assert re.search(rf"{disk} +1M +- ", host.hv("ada", "vm", "disks").out)
     host.hv("ada", "vm", "disk-delete", f"default/{disk}")
+
+
+def test_devices_that_the_host_needs_are_not_given_and_companions_go_along(
+    host: BrokerHost, tiny: str
+) -> None:
+    """Verdicts on a recorded machine; there is no such device here to give."""
+    said = host.hv("alma", "vm", "attach", tiny, "--pci", "0000:45:00.0", status=10).err
+    assert "carries the default route" in said and "hv passthrough list" in said
+    plan = host.hv("alma", "vm", "attach", tiny, "--pci", "0000:41:00.0", "--dry-run").out
+    assert [line.split()[1] for line in plan.splitlines()] == [
+        "0000:41:00.0",
+        "0000:41:00.1",
+        "0000:42:00.0",
+    ]
+    assert (
+        "There is no device at"
+        in host.hv("alma", "vm", "attach", tiny, "--pci", "0000:99:00.0", status=None).err
+    )
+    assert definition(host, tiny).findall("devices/hostdev") == []
+    with host.libvirt() as connection:
+        domain = connection.lookupByName(tiny)
+        root: Any = etree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        taken = "<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0' bus='0x21' slot='0' function='1'/></source></hostdev>"
+        root.find("devices").append(etree.fromstring(taken))
+        connection.defineXML(etree.tostring(root, encoding="unicode"))
+    assert shown(host, tiny)["devices"] == [{"pci": "0000:21:00.1"}]
+    host.hv("ada", "vm", "create", "other", "--size", "1M", *PLAIN)
+    assert (
+        "belongs to another VM"
+        in host.hv("alma", "vm", "attach", "other", "--pci", "0000:21:00.0", status=6).err
+    )
