@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from installer.errors import Exit, HyperError
 from installer.fetch.source import FW_CFG
+from iso.netboot import OURS
 
 PROBE_ANSWER = 0x21
 """What the probe's program writes to the port that ends QEMU."""
@@ -40,6 +41,8 @@ class Attached(StrEnum):
 
     cd = "cd"
     usb = "usb"
+    pxe = "pxe"
+    """Not at all: the image is a folder that the network card's iPXE boots from."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,8 @@ def arguments(machine: Machine, tools: Tools, folder: Path) -> list[str]:
     if machine.kernel is not None:
         words += ["-kernel", str(machine.kernel), "-append", machine.arguments]
         words += ["-initrd", str(folder / "initrd")] if machine.initrds else []
+    elif machine.attached is Attached.pxe:
+        pass
     elif machine.attached is Attached.cd:
         bus = "ide-cd,drive=medium,bootindex=1" if x86 else "scsi-cd,drive=medium,bootindex=1"
         words += [] if x86 else ["-device", "virtio-scsi-pci"]
@@ -204,7 +209,10 @@ def arguments(machine: Machine, tools: Tools, folder: Path) -> list[str]:
     if machine.tpm:
         words += ["-chardev", f"socket,id=tpm,path={folder}/tpm", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
         words += ["-device", "tpm-crb,tpmdev=tpm0" if x86 else "tpm-tis-device,tpmdev=tpm0"]
-    if machine.network:
+    if machine.attached is Attached.pxe:
+        words += ["-netdev", f"user,id=lan,tftp={_escaped(machine.image)},bootfile={OURS}"]
+        words += ["-device", "virtio-net-pci,netdev=lan,bootindex=1"]
+    elif machine.network:
         words += ["-netdev", "user,id=lan", "-device", "virtio-net-pci,netdev=lan,romfile="]
     return words
 

@@ -1,6 +1,7 @@
 """`hv media netboot` and `serve`: the script, the answers in the RAM disk, and what is served."""
 
 import re
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -100,6 +101,32 @@ def test_a_machine_gets_both_ram_disks(built: Path, tmp_path: Path) -> None:
     size = len(fixture.INITRD) + (folder / "answers.initrd").stat().st_size
     assert f"initrd={size} ".encode() in trial.serial
     assert b"hv.netboot=yes" in trial.serial
+
+
+@pytest.mark.vm
+def test_a_machine_boots_over_the_network(built: Path, tmp_path: Path) -> None:
+    """A real iPXE gets the script by TFTP, and kernel and RAM disks over HTTP from `hv media serve`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = built.parent / "served"
+    answers = ("--answers", REPOSITORY / "examples/home-lab.toml", "--kernel-argument", "hv.netboot=yes")
+    assert hv("netboot", built, "--output", folder, "--url", f"http://10.0.2.2:{port}", *answers) == Exit.ok
+    argv = [sys.executable, "-m", "hv", "media", "serve", str(folder), "--listen", f"127.0.0.1:{port}"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as server:
+        try:
+            assert server.stdout
+            assert server.stdout.readline()
+            expected = ("--expect", "hv.netboot=yes", "--expect", "HV-FIXTURE end")
+            words = ("--bios", "--pxe", "--memory", "512", "--serial", tmp_path / "log")
+            assert hv("try", folder, *words, *expected) == Exit.ok
+        finally:
+            server.terminate()
+    said = (tmp_path / "log").read_text(errors="replace")
+    found = re.search(r"HV-FIXTURE initrd=(\d+)", said)
+    assert found
+    # iPXE puts them one after the other, each at a multiple of four.
+    assert int(found[1]) >= len(fixture.INITRD) + (folder / "answers.initrd").stat().st_size
 
 
 @pytest.mark.parametrize(

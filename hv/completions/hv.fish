@@ -252,6 +252,7 @@ complete -c hv -n '_shtab_hv_using media try' -l uefi -d 'start it by UEFI (the 
 complete -c hv -n '_shtab_hv_using media try' -l secure-boot -d 'start it by UEFI with Secure Boot and Microsoft'"'"'s keys'
 complete -c hv -n '_shtab_hv_using media try' -l cd -d 'as a CD (the default)'
 complete -c hv -n '_shtab_hv_using media try' -l usb -d 'as a stick'
+complete -c hv -n '_shtab_hv_using media try' -l pxe -d 'FILE is a folder of `netboot`, served at http://10.0.2.2:PORT as the machine sees this computer'
 complete -c hv -n '_shtab_hv_using media try' -l answers -x -d 'hand these answers to the machine (fw_cfg)'
 complete -c hv -n '_shtab_hv_using media try' -l disk -x -d 'give it a blank disk, e.g. 20G; repeatable'
 complete -c hv -n '_shtab_hv_using media try' -l tpm -d 'give it a TPM 2'

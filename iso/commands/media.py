@@ -278,6 +278,13 @@ def _try(verb: argparse.ArgumentParser) -> None:
         "--cd", dest="attached", action="store_const", const="cd", help="as a CD (the default)"
     )
     attached.add_argument("--usb", dest="attached", action="store_const", const="usb", help="as a stick")
+    attached.add_argument(
+        "--pxe",
+        dest="attached",
+        action="store_const",
+        const="pxe",
+        help="FILE is a folder of `netboot`, served at http://10.0.2.2:PORT as the machine sees this computer",
+    )
     verb.add_argument(
         "--answers", metavar="ANSWERS", type=Path, help="hand these answers to the machine (fw_cfg)"
     )

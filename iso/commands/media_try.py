@@ -20,11 +20,9 @@ EMULATED = 10
 
 def try_image(options: argparse.Namespace) -> int:
     """Ends with Exit.failed when what was expected did not come."""
-    with opened(options.image) as image:
-        found = diagnose(image)
     firmware = Firmware(options.firmware or "uefi")
     attached = Attached(options.attached or "cd")
-    processor = "aarch64" if found.processors == ("aarch64",) else "x86_64"
+    processor = "x86_64" if attached is Attached.pxe else _processor(options.image)
     machine = Machine(
         image=options.image,
         firmware=firmware,
@@ -97,6 +95,11 @@ def try_image(options: argparse.Namespace) -> int:
             remedy="name a text with --expect: the picture is taken when it comes",
         )
     return Exit.ok
+
+
+def _processor(path: Path) -> str:
+    with opened(path) as image:
+        return "aarch64" if diagnose(image).processors == ("aarch64",) else "x86_64"
 
 
 def _say(options: argparse.Namespace, text: str) -> None:
