@@ -78,6 +78,11 @@
         }
       );
 
+      # What media are made with; nothing for others.
+      lib.samples = perSystem (
+        packages: import ./iso/live/samples.nix { inherit lib packages self; }
+      );
+
       packages = perSystem (
         pkgs:
         let

@@ -2,7 +2,7 @@
 # as well, from its rendered flake.
 #
 # Only a host's own texts are built then (units, /etc, stage 1, boot entries), with the programs that make them; packages
-# come from the store of the medium. What takes part is found from a system that uses everything (sampler.nix): each of
+# come from the store of the medium. What takes part is found from systems that use everything (samples.nix): each of
 # its parts has its inputs beside it. A test builds up every example host from these, as far as evaluation tells.
 {
   config,
@@ -18,46 +18,7 @@ let
   # Hosts', not the live system's: that has overlays of its own.
   packages = nixpkgs.legacyPackages.${system};
 
-  sample =
-    module:
-    (lib.nixosSystem {
-      modules = [
-        self.nixosModules.default
-        ./sampler.nix
-        module
-        { nixpkgs.pkgs = packages; }
-      ];
-    }).config;
-  # Two loaders cannot be in one system; and programs that know ZFS, or other processors, are others than those that do not.
-  grub =
-    boots:
-    sample {
-      hypervisor.features.foreign-architectures.enable = lib.mkForce false;
-      hypervisor.storage.esp.mirrors = lib.mkForce [ ];
-      boot.supportedFilesystems.zfs = lib.mkForce false;
-      fileSystems."/srv/zfs".enable = false;
-      boot.loader = {
-        systemd-boot.enable = lib.mkForce false;
-        efi.canTouchEfiVariables = lib.mkForce boots.efiSupport;
-        grub = {
-          enable = true;
-        }
-        // boots;
-      };
-    };
-  whole = sample { };
-  samples = [
-    whole
-    (grub {
-      device = "nodev";
-      efiSupport = true;
-    })
-  ]
-  ++ map (child: child.configuration) (lib.attrValues whole.specialisation)
-  ++ lib.optional isx86_64 (grub {
-    device = "/dev/disk/by-id/sample";
-    efiSupport = false;
-  });
+  samples = self.lib.samples.${system};
 
   derivations = lib.filter (each: each ? inputDerivation);
   sources = entries: map (entry: entry.source or null) (lib.attrValues entries);
@@ -111,7 +72,7 @@ let
     packages.shellcheck-minimal
     packages.tinyxxd
     packages.virtiofsd
-    packages.w3m
+    packages.w3m-nographics
     (packages.grub2.override { efiSupport = true; })
   ]
   ++ lib.optional isx86_64 packages.grub2

@@ -1,5 +1,5 @@
 # A host that uses everything that answers can ask for, so that whatever hosts are built of is an input of it. Nobody
-# installs it. What two loaders or two CPU vendors would need at once is in building.nix.
+# installs it. samples.nix makes several of it.
 { lib, pkgs, ... }:
 let
   inherit (pkgs.stdenv.hostPlatform) isx86_64 system;
@@ -28,8 +28,6 @@ in
     };
     virtualization.hugepages."1G" = 1;
   };
-  specialisation.hardened.configuration.hypervisor.phase = "hardened";
-
   boot = {
     initrd = {
       luks.devices.root.device = "/dev/disk/by-uuid/${id}";
