@@ -4,12 +4,9 @@ The audit log is what only root can rewrite (auditctl(8), -m), where there is on
 """
 
 import os
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
-
-from pydantic import ValidationError
 
 from hv.firstrun.world import World, sync_folder
 from installer.errors import HyperError
@@ -83,16 +80,3 @@ def record(world: World, entry: Entry) -> None:
             world.attempt(argv, timeout=10)
         except HyperError:
             continue  # no such program: a host without auditd
-
-
-def entries(world: World) -> Iterator[Entry]:
-    """Everything kept, oldest first; a line that a power cut left half there is passed over."""
-    try:
-        lines = world.path(FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
-        try:
-            yield Entry.model_validate_json(line)
-        except ValidationError:
-            continue
