@@ -45,6 +45,8 @@ class Fault:
     """How it must end."""
     mend: str = "true"
     """Shell that takes the fault away."""
+    again: tuple[str, ...] = ()
+    """What the next run must say, where what was lost cannot be gone on with; nothing: it comes to its end."""
     only: str = "true"
     """Shell: whether it is this call of the program that the fault happens to."""
 
@@ -63,6 +65,7 @@ FAULTS = (
         below(FLAKEY.format("error_writes")) + '; real "$@"',
         ("the step `", "failed", "written and verified"),
         mend=MEND,
+        again=("the step `unmount` failed", "error syncing '/mnt'", "Input/output error"),
         only='[ "$1" = copy ]',
     ),
     Fault(

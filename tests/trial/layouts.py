@@ -25,6 +25,7 @@ _ENCRYPTED = """
 enable = true
 passphrase = { file = "/run/secrets/passphrase" }
 pbkdf_memory = "32MiB"
+recovery_key = "off"
 pbkdf_iterations = 4
 """
 SECRETS = {"/run/secrets/passphrase": PASSPHRASE + "\n", "/run/secrets/alice.hash": PASSWORD_HASH + "\n"}

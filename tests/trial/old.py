@@ -20,7 +20,7 @@ printf %s 'the old passphrase' | cryptsetup luksFormat --batch-mode --type luks2
 mkfs.ext4 -q $b-part2
 pvcreate --yes --quiet $a-part3 $b-part3
 vgcreate --yes --quiet old $a-part3 $b-part3
-lvcreate --yes --quiet --name data --size 200M old
+lvcreate --yes --quiet --name data --size 400M old
 mkfs.xfs -q -f /dev/old/data
 """
 """Shell that makes it."""

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from installer.errors import Exit
 from tests.trial.cuts import cut_at_random
 from tests.trial.faults import FAULTS, SMALL, Fault
 from tests.trial.kills import kill_at_every_step
 from tests.trial.layouts import BYSTANDER, LAYOUTS, LUKS_BTRFS, MD_LVM, Layout
+from tests.trial.old import LET_GO, OLD, OPENS
 from tests.trial.site import Session, Site
 from tests.vm.test_trials import face
 
@@ -43,6 +45,25 @@ def test_killed_at_every_moment_of_every_step(
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(session: Session, fault: Fault) -> None:
     face(session, fault)
+
+
+def test_given_up_it_comes_back_to_the_byte(session: Session, site: Site) -> None:
+    """Two disks with an array, LUKS and LVM on them, killed at three stages before the first file system is made."""
+    session.shell(OLD, measured=30)
+    session.shell(f"{LET_GO} || true", measured=10)
+    before = {serial: session.running.copy(serial, "before") for serial in MD_LVM.disks}
+    for number, step in enumerate(("wipe-partitions-main-1", "wipe-main-2", "partition-main-2")):
+        killed = session.install(MD_LVM, "--fresh", die={"event": (step, "done")})
+        assert killed.status == -9, killed.text
+        spoilt = {serial: session.running.copy(serial, f"spoilt-{number}") for serial in MD_LVM.disks}
+        assert not all(site.same(before[serial], spoilt[serial]) for serial in MD_LVM.disks)
+        given_up = session.hv("install", "--abort")
+        assert given_up.status == Exit.ok, given_up.text
+        assert "as they were before, to the byte" in " ".join(given_up.text.split())
+        session.shell(f"{LET_GO} || true", measured=10)
+        for serial in MD_LVM.disks:
+            assert site.same(before[serial], session.running.copy(serial, f"after-{number}")), (step, serial)
+        session.shell(OPENS, measured=10)
 
 
 @pytest.fixture(scope="module")
