@@ -145,6 +145,8 @@ def test_a_linux_guest_from_first_boot_to_last(host: BrokerHost, tmp_path: Path)
     says("NOW .* eth0=.* eth1=52:54:00")
     host.hv("ada", "vm", "detach", name, "--disk", attached["target"])
     says(f"NOW .* {attached['target']}=10M .*\n(.*\n)*?NOW (?!.*{attached['target']}).*")
+    assert "default  dir   up" in host.hv("ada", "vm", "pools").out
+    assert "default" in host.hv("ada", "vm", "networks").out
     assert f"default/{attached['disk']}  10M   -" in host.hv("ada", "vm", "disks").out
     host.hv("ada", "vm", "disk-delete", f"default/{attached['disk']}")
     assert not host.path(f"/var/lib/libvirt/images/{attached['disk']}").exists()

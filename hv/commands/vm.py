@@ -261,6 +261,8 @@ def parser() -> argparse.ArgumentParser:
     apply.add_argument("--dry-run", action="store_true", help="only show the plan")
     apply.add_argument("--yes", action="store_true", help="do not ask")
     verbs.add("disks", "list disks that hvd made", "disks", named=False)
+    verbs.add("pools", "list storage pools that VMs can use, and what is free", "pools", named=False)
+    verbs.add("networks", "list networks that VMs can use", "networks", named=False)
     verbs.add("operations", "list what was done lately", "operations", named=False)
     cancel = verbs.add("cancel", "cancel an operation", "cancel ID", named=False)
     cancel.add_argument("operation", metavar="ID", help="the operation")
@@ -664,6 +666,47 @@ def _disks(client: Client, options: argparse.Namespace) -> int:
                 for row in found["volumes"]
             ],
         )
+    return 0
+
+
+def _pools(client: Client, options: argparse.Namespace) -> int:
+    found = client.ask("GET", "/1/pools")
+    if options.json:
+        show_json(found)
+    elif not found["pools"]:
+        print("no pools")
+    else:
+        rows = [
+            (
+                row["name"],
+                row["kind"],
+                "up" if row["running"] else "down",
+                sized(row["capacity"]),
+                sized(row["free"]),
+            )
+            for row in found["pools"]
+        ]
+        table(("POOL", "KIND", "STATE", "SIZE", "FREE"), rows)
+    return 0
+
+
+def _networks(client: Client, options: argparse.Namespace) -> int:
+    found = client.ask("GET", "/1/networks")
+    if options.json:
+        show_json(found)
+    elif not found["networks"]:
+        print("no networks")
+    else:
+        rows = [
+            (
+                row["name"],
+                row["mode"],
+                "up" if row["running"] else "down",
+                "yes" if row["autostart"] else "no",
+            )
+            for row in found["networks"]
+        ]
+        table(("NETWORK", "KIND", "STATE", "AUTOSTART"), rows)
     return 0
 
 

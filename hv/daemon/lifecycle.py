@@ -237,7 +237,7 @@ def run_tag(work: Work) -> dict[str, Any]:
             Status.conflict,
             f"{work.target} has no tags.",
             why="hvd did not make it, and keeps nothing about it",
-            remedy="An administrator can take it over: `hv vm adopt NAME`.",
+            remedy="Tags are for VMs that were made with `hv vm create` or `hv vm import`.",
         )
     tags = sorted((set(row["tags"]) | set(work.given.add)) - set(work.given.remove))
     work.store.write(sql.update(VMS).where(VMS.c.uuid == work.uuid).values(tags=tags))

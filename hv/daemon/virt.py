@@ -141,9 +141,9 @@ def translated(error: Any, doing: str) -> RefusedError:
     said = str(error)
     for code, kind, status, what, remedy in (
         (libvirt.VIR_ERR_NO_DOMAIN, "no-such-vm", Status.missing, "There is no such VM any more.", "See `hv vm list`."),
-        (libvirt.VIR_ERR_NO_STORAGE_POOL, "no-such-pool", Status.missing, "There is no such storage pool.", "See `hv pool list`."),
+        (libvirt.VIR_ERR_NO_STORAGE_POOL, "no-such-pool", Status.missing, "There is no such storage pool.", "See `hv vm pools`."),
         (libvirt.VIR_ERR_NO_STORAGE_VOL, "no-such-volume", Status.missing, "A disk of it is gone.", "See `hv vm show NAME`."),
-        (libvirt.VIR_ERR_NO_NETWORK, "no-such-network", Status.missing, "There is no such network.", "See `hv net list`."),
+        (libvirt.VIR_ERR_NO_NETWORK, "no-such-network", Status.missing, "There is no such network.", "See `hv vm networks`."),
         (libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, "no-such-snapshot", Status.missing, "There is no such snapshot.", "See `hv vm snapshot list NAME`."),
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, "vm-busy", Status.conflict, "The VM is busy with something else.", "Wait for it (`hv vm operations`), or `hv vm stop NAME --force` if its QEMU hangs."),
         (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, "no-agent", Status.conflict, "The guest's agent does not answer.", "Install and start qemu-guest-agent in the guest."),
@@ -154,7 +154,7 @@ def translated(error: Any, doing: str) -> RefusedError:
     lower = said.lower()
     for words, kind, status, what, remedy in (
         (("no space left",), "disk-full", Status.limit, f"{doing} needs more room than the storage pool has.",
-         "Make room (`hv pool list` shows what is free), then do it again."),
+         "Make room (`hv vm pools` shows what is free), then do it again."),
         (("cannot allocate memory", "cannot set up guest memory"), "no-memory", Status.limit, f"{doing} needs more memory than the host has free.",
          "Stop another VM, or give this one less: `hv vm resize NAME --memory 1G`."),
         (("failed to connect socket", "connection refused", "connection reset", "end of file while reading", "cannot recv data", "client socket is closed", "keepalive", "connection closed", "unable to connect"), "libvirt-away", Status.unavailable,
@@ -167,7 +167,7 @@ def translated(error: Any, doing: str) -> RefusedError:
         (("not running", "domain is not running"), "does-not-run", Status.conflict, "The VM does not run.", "Start it: `hv vm start NAME`."),
         (("already exists", "already in use"), "exists", Status.conflict, f"{doing}: that name is taken.", "Choose another name."),
         (("is another process using the image", "failed to get shared", "failed to get \"write\" lock"), "locked", Status.conflict, f"{doing}: a disk of it is in use.", "Stop the VM that uses it."),
-        (("network", "is not active"), "network-down", Status.conflict, f"{doing} needs a network that is not up.", "An administrator starts it; `hv net list` shows the state."),
+        (("network", "is not active"), "network-down", Status.conflict, f"{doing} needs a network that is not up.", "An administrator starts it; `hv vm networks` shows the state."),
     ):  # fmt: skip
         matches = (
             all(word in lower for word in words)
