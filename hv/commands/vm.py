@@ -676,7 +676,7 @@ def _pools(client: Client, options: argparse.Namespace) -> int:
     elif not found["pools"]:
         print("no pools")
     else:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 row["name"],
                 row["kind"],
@@ -697,7 +697,7 @@ def _networks(client: Client, options: argparse.Namespace) -> int:
     elif not found["networks"]:
         print("no networks")
     else:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 row["name"],
                 row["mode"],
