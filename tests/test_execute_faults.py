@@ -107,6 +107,17 @@ def test_a_disk_that_takes_no_writes(ready: Ready) -> None:
     goes_on(ready)
 
 
+def test_writes_that_were_lost_are_never_gone_on_with(ready: Ready) -> None:
+    """The kernel tells once; a second run would find nothing wrong, and an empty file in the place of a system."""
+    path = instead(ready, "sync", "echo error syncing: Input/output error >&2; exit 1")
+    failed(ready, "the step `unmount` failed", "Input/output error")
+    path.unlink()
+    for _ in range(2):
+        failed(ready, "the kernel lost some of its writes", "Input/output error", "`--fresh`")
+    done = ready.space.install(ready.rig, "--fresh")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+
+
 def test_a_disk_that_is_pulled_and_comes_back(ready: Ready) -> None:
     device = ready.disk.device
     path = instead(

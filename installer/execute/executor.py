@@ -15,7 +15,7 @@ from installer.execute.evidence import Evidence, Wrong
 from installer.execute.identity import OwnUse, check_identity
 from installer.execute.journal import Journal
 from installer.execute.records import JOURNAL
-from installer.plan.actions import SaveLog
+from installer.plan.actions import Action, Run, SaveLog
 from installer.plan.checks import DatasetMounted, MountedAt, NotMounted
 from installer.plan.model import Plan, Step, is_reversible
 from installer.plan.token import confirm_token
@@ -81,6 +81,13 @@ def claim_journal(context: Context) -> None:
     if journal.token is None:
         journal.record("begun", token=token)
     elif journal.token == token:
+        if (why := journal.lost) is not None:
+            raise HyperError(
+                "this installation cannot be gone on with: the kernel lost some of its writes",
+                why=f"{why}. Which ones it does not say, and it says so only once, so what is on the disk cannot be relied on",
+                remedy="look at the disk and its cables (`journalctl -k`, `hv probe disks`), then begin anew with `--fresh`",
+                code=Exit.step,
+            )
         journal.record("resumed")
     else:
         raise other_plan(context.live.journal, journal.token)
@@ -178,7 +185,14 @@ def _afresh(context: Context, step: Step, verified: tuple[Step, ...]) -> Evidenc
         journal.record("started", step.id)
         for action in step.actions:
             doing = f"its action `{action.kind}` failed"
-            carry_out(action, context)
+            try:
+                carry_out(action, context)
+            except HyperError as error:
+                if says_lost(action):
+                    journal.record(
+                        "lost", step.id, details=(context.runner.log.redact(f"{error.what}: {error.why}"),)
+                    )
+                raise
         journal.record("done", step.id, seconds=round(time.monotonic() - began, 3))
         remember(context.plan, journal, context.live, step)
         doing = "what it should have done is not there"
@@ -190,6 +204,11 @@ def _afresh(context: Context, step: Step, verified: tuple[Step, ...]) -> Evidenc
     for line in redacted:
         context.runner.log.write(f"# {step.id}: {line}")
     return redacted
+
+
+def says_lost(action: Action) -> bool:
+    """Whether this action's failure means that writes of earlier steps are gone: syncfs(2) tells it once for each."""
+    return isinstance(action, Run) and action.argv[:2] == ("sync", "--file-system")
 
 
 def _failed(context: Context, step: Step, doing: str, error: Exception) -> HyperError:

@@ -19,7 +19,7 @@ from installer.errors import Exit, HyperError
 from installer.frozen import Frozen
 
 Happening = Literal[
-    "begun", "resumed", "started", "done", "verified", "failed", "undone", "learned", "finished"
+    "begun", "resumed", "started", "done", "verified", "failed", "lost", "undone", "learned", "finished"
 ]
 
 
@@ -72,6 +72,11 @@ class Journal:
     def verified(self, step: str) -> bool:
         """Whether the step was done and verified, and nothing happened to it since."""
         return self._last(step) == "verified"
+
+    @property
+    def lost(self) -> str | None:
+        """Why writes of earlier steps are not on the disk, whatever these steps' checks found in memory."""
+        return next((event.details[0] for event in self.events if event.what == "lost"), None)
 
     def evidence(self, step: str) -> tuple[str, ...]:
         """What the step's checks found when it was verified last."""
