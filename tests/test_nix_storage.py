@@ -88,7 +88,7 @@ def test_every_kind_of_storage_at_once(system: str) -> None:
     assert found["intervals"] == ["weekly", "weekly", ["weekly"], "daily", "daily", ["hourly"]]
     assert found["md"] == MD_CHECK.read_text()
     for options in found["boots"]:
-        assert {"nofail", "x-systemd.device-timeout=15s", "umask=0077"} <= {*options}
+        assert {"nofail", "x-systemd.device-timeout=90s", "umask=0077"} <= {*options}
     assert "/bin/hv esp --config /nix/store/" in found["hook"] and " sync || " in found["hook"]
     assert sorted(found["mounts"]) == ["/srv/guests", "/var/lib/libvirt/images"]
     assert [line.split("/bin/")[1] for line in found["exec"]] == ["hv pools apply", "hv esp status --notice"]

@@ -41,7 +41,7 @@ MOUNTABLE = {
 """File systems that the host mounts as they are, with their options. Not NTFS: Windows may only be asleep."""
 SHARED_FLOOR = GIB
 """Bytes of an ESP that is shared without being asked for: a few generations beside the other system's files."""
-PATIENCE = ("nofail", "x-systemd.device-timeout=15s")
+PATIENCE = ("nofail", "x-systemd.device-timeout=90s")
 
 
 @dataclass(frozen=True)

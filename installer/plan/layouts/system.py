@@ -73,7 +73,7 @@ ROOT_BESIDE_POOL = 64 * GIB
 """Root where the rest of a volume group is the pool's."""
 BIOS_REACH = 2 << 40
 """Bytes of a disk that every BIOS reads; beyond, some count sectors in 32 bits."""
-PATIENCE = ("nofail", "x-systemd.device-timeout=15s")
+PATIENCE = ("nofail", "x-systemd.device-timeout=90s")
 """Host's options of what it starts without."""
 SHARED_ROOM = 3 * GENERATION_SIZE
 """Bytes that must be free on an ESP that is shared: two generations, and the one that is being written."""

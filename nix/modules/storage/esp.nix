@@ -60,7 +60,7 @@ in
     fileSystems = lib.genAttrs all (_: {
       options = lib.mkDefault [
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
         "umask=0077"
       ];
     });

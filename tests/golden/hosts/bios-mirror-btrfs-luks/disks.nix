@@ -19,7 +19,7 @@
       options = [
         "noatime"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot2" = {
@@ -28,7 +28,7 @@
       options = [
         "noatime"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/home" = {

@@ -14,7 +14,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot2" = {
@@ -24,7 +24,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot3" = {
@@ -34,7 +34,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot4" = {
@@ -44,7 +44,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/nix" = {

@@ -20,7 +20,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot2" = {
@@ -30,7 +30,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/home" = {

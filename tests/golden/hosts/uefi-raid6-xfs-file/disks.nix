@@ -15,7 +15,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot2" = {
@@ -25,7 +25,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot3" = {
@@ -35,7 +35,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot4" = {
@@ -45,7 +45,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/boot5" = {
@@ -55,7 +55,7 @@
         "fmask=0077"
         "dmask=0077"
         "nofail"
-        "x-systemd.device-timeout=15s"
+        "x-systemd.device-timeout=90s"
       ];
     };
   };
