@@ -271,10 +271,10 @@ def test_the_area_behind_an_initial_ram_disk(odd: int, tmp_path: Path) -> None:
     assert hashlib.sha256(with_area[: size_without(image)]).digest() == hashlib.sha256(whole).digest()
 
 
-def test_a_block_device_is_an_image_too() -> None:
+def test_a_block_device_is_an_image_too(tmp_path: Path) -> None:
     with opened(Path("/dev/zero")) as image:
         assert image.size == 0
-    with pytest.raises(HyperError) as error, opened(Path("/nonexistent")):
+    with pytest.raises(HyperError) as error, opened(tmp_path / "nothing"):
         pass
     assert error.value.code is Exit.medium
 

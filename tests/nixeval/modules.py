@@ -4,6 +4,7 @@ The flake and nix/modules are where reading begins; `imports` are followed. test
 against the tree of options.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -238,6 +239,11 @@ def _of_submodule(reader: Reader, modules: Any, path: tuple[str, ...]) -> Iterat
                 yield from declarations(reader, each.get("options", {}), path)
 
 
+def _quoted(text: str) -> str:
+    """As lib.strings.escapeNixString writes it, of which the type makes its name."""
+    return json.dumps(text, ensure_ascii=False).replace("${", "\\${")
+
+
 def structure(kind: Any) -> Structure:
     """A type as the fixture has it; `unspecified` where the text does not tell."""
     values = [force(each) for each in alternatives(kind)]
@@ -268,7 +274,7 @@ def structure(kind: Any) -> Structure:
             }
         case "strMatching":
             pattern = force(given[0])
-            return {"name": f'strMatching "{pattern}"' if isinstance(pattern, str) else word}
+            return {"name": f"strMatching {_quoted(pattern)}" if isinstance(pattern, str) else word}
         case "submodule" | "submoduleWith":
             return {"name": "submodule"}
         case _:
