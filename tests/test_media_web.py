@@ -196,8 +196,8 @@ def test_with_the_keyboard_alone(site: Site, tmp_path: Path) -> None:
         assert page.input_value("id=users[0].name") == "anna"
         reach("hostname")  # the link to the field comes first
         page.keyboard.press("Enter")
-        page.keyboard.press("Tab")
-        page.locator("input[id=hostname]").focus()
+        page.wait_for_function("document.activeElement.tagName == 'INPUT'")  # the link leads into it
+        assert page.evaluate("document.activeElement.id") == "hostname"
         page.keyboard.press("Control+A")
         page.keyboard.type("kvm1")
         reach("users[0].password_hash")
