@@ -11,6 +11,7 @@ from installer.errors import Exit, HyperError
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, BinaryIO
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
@@ -646,94 +647,81 @@ def _edit(client: Client, options: argparse.Namespace) -> int:
     return _act(client, options, "edit", given)
 
 
-def _disks(client: Client, options: argparse.Namespace) -> int:
-    found = client.ask("GET", "/1/volumes")
+def _listing(
+    options: argparse.Namespace,
+    found: "dict[str, Any]",
+    what: str,
+    columns: tuple[str, ...],
+    cells: "Callable[[dict[str, Any]], tuple[str, ...]]",
+) -> int:
+    """What the broker has of a kind, for people or programs; `what` is its name in the answer."""
+    rows = found[what]
     if options.json:
         show_json(found)
-    elif not found["volumes"]:
-        print("no disks")
+    elif not rows:
+        print(f"no {options.verb}")
     else:
-        table(
-            ("DISK", "SIZE", "VM", "IMAGE", "OWNER"),
-            [
-                (
-                    f"{row['pool']}/{row['name']}",
-                    sized(row["size"]),
-                    row["vm"] or "-",
-                    row["image"] or "-",
-                    row["owner"],
-                )
-                for row in found["volumes"]
-            ],
-        )
+        table(columns, [cells(row) for row in rows])
     return 0
+
+
+def _disks(client: Client, options: argparse.Namespace) -> int:
+    return _listing(
+        options,
+        client.ask("GET", "/1/volumes"),
+        "volumes",
+        ("DISK", "SIZE", "VM", "IMAGE", "OWNER"),
+        lambda row: (
+            f"{row['pool']}/{row['name']}",
+            sized(row["size"]),
+            row["vm"] or "-",
+            row["image"] or "-",
+            row["owner"],
+        ),
+    )
+
+
+def _up(row: "dict[str, Any]") -> str:
+    return "up" if row["running"] else "down"
 
 
 def _pools(client: Client, options: argparse.Namespace) -> int:
-    found = client.ask("GET", "/1/pools")
-    if options.json:
-        show_json(found)
-    elif not found["pools"]:
-        print("no pools")
-    else:
-        rows: list[tuple[str, ...]] = [
-            (
-                row["name"],
-                row["kind"],
-                "up" if row["running"] else "down",
-                sized(row["capacity"]),
-                sized(row["free"]),
-            )
-            for row in found["pools"]
-        ]
-        table(("POOL", "KIND", "STATE", "SIZE", "FREE"), rows)
-    return 0
+    return _listing(
+        options,
+        client.ask("GET", "/1/pools"),
+        "pools",
+        ("POOL", "KIND", "STATE", "SIZE", "FREE"),
+        lambda row: (row["name"], row["kind"], _up(row), sized(row["capacity"]), sized(row["free"])),
+    )
 
 
 def _networks(client: Client, options: argparse.Namespace) -> int:
-    found = client.ask("GET", "/1/networks")
-    if options.json:
-        show_json(found)
-    elif not found["networks"]:
-        print("no networks")
-    else:
-        rows: list[tuple[str, ...]] = [
-            (
-                row["name"],
-                row["mode"],
-                "up" if row["running"] else "down",
-                "yes" if row["autostart"] else "no",
-            )
-            for row in found["networks"]
-        ]
-        table(("NETWORK", "KIND", "STATE", "AUTOSTART"), rows)
-    return 0
+    return _listing(
+        options,
+        client.ask("GET", "/1/networks"),
+        "networks",
+        ("NETWORK", "KIND", "STATE", "AUTOSTART"),
+        lambda row: (row["name"], row["mode"], _up(row), "yes" if row["autostart"] else "no"),
+    )
 
 
 def _operations(client: Client, options: argparse.Namespace) -> int:
-    found = client.ask("GET", "/1/operations")
-    if options.json:
-        show_json(found)
-    elif not found["operations"]:
-        print("no operations")
-    else:
-        import time
+    import time
 
-        table(
-            ("BEGAN", "WHO", "WHAT", "VM", "STATUS", "ID"),
-            [
-                (
-                    time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["created"])),
-                    row["actor_name"],
-                    row["kind"],
-                    row["target"],
-                    row["status"],
-                    row["id"],
-                )
-                for row in found["operations"]
-            ],
-        )
-    return 0
+    return _listing(
+        options,
+        client.ask("GET", "/1/operations"),
+        "operations",
+        ("BEGAN", "WHO", "WHAT", "VM", "STATUS", "ID"),
+        lambda row: (
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["created"])),
+            row["actor_name"],
+            row["kind"],
+            row["target"],
+            row["status"],
+            row["id"],
+        ),
+    )
 
 
 def _cancel(client: Client, options: argparse.Namespace) -> int:
