@@ -6,17 +6,18 @@ there, and not what these refer to once they are built.
 
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from tests.nixeval import hosts
-from tests.nixeval.cases import MADE, inputs
+from tests.nixeval.cases import CASES, inputs, rendered_on
 from tests.nixeval.derivations import Inputs, build_with, instantiate, outputs_beside, read
 from tests.nixeval.host import flakes, nixpkgs
 
 pytestmark = pytest.mark.nixpkgs
 PARTS = """let
-  inherit (FLAKES.own.nixosConfigurations.installer-x86_64) config;
+  inherit (FLAKES.own.nixosConfigurations.installer-ARCHITECTURE) config;
   parts = config.hypervisor.medium.building.inputs;
   paths = map (part: builtins.unsafeDiscardStringContext part.outPath);
   carried = builtins.listToAttrs (
@@ -25,11 +26,11 @@ PARTS = """let
 in
 assert config.hypervisor.medium.building.enable;
 assert builtins.all (path: carried ? ${path}) (paths parts);
-derivation { name = "parts"; system = "x86_64-linux"; builder = "/bin/sh"; inherit parts; }"""
+derivation { name = "parts"; system = "ARCHITECTURE-linux"; builder = "/bin/sh"; inherit parts; }"""
 """What the ISO image carries, as inputs of one derivation."""
 HOST = """((import NIXPKGS/nixos/lib/eval-config.nix) {
   system = null;
-  modules = FLAKES.modulesOf DIRECTORY "NAME" ++ [ { nixpkgs.pkgs = FLAKES.nixpkgsFlake.legacyPackages.x86_64-linux; } ];
+  modules = FLAKES.modulesOf DIRECTORY "NAME" ++ [ { nixpkgs.pkgs = FLAKES.nixpkgsFlake.legacyPackages.ARCHITECTURE-linux; } ];
 }).config.system.build.toplevel"""
 LONGEST = 900
 """More derivations are not built for one host: a compiler on the way would bring thousands."""
@@ -42,9 +43,9 @@ def filled(text: str, **more: str) -> str:
 
 
 @cache
-def on_the_medium() -> tuple[str, ...]:
+def on_the_medium(architecture: str) -> tuple[str, ...]:
     """Derivations whose outputs refer to everything that hosts are built of."""
-    (parts,) = instantiate(filled(PARTS))
+    (parts,) = instantiate(filled(PARTS, ARCHITECTURE=architecture))
     return tuple(read(parts).inputs)
 
 
@@ -52,22 +53,29 @@ def there(parts: Iterable[str]) -> Inputs:
     return outputs_beside(parts)
 
 
-@pytest.mark.parametrize("name", [*MADE, "workstation-passthrough"])
-def test_a_host_s_own_system_is_built_from_what_is_on_the_medium(name: str) -> None:
-    (goal,) = instantiate(filled(HOST, DIRECTORY=str(hosts.GOLDEN / name), NAME=inputs(name)[1].hostname))
-    build = build_with(there(on_the_medium()), goal)
+def system_of(name: str, architecture: str, folder: Path) -> str:
+    """The derivation of a case's system, rendered on a processor architecture into a folder."""
+    directory = hosts.write(rendered_on(name, architecture).files, folder)
+    hostname = inputs(name)[1].hostname
+    (goal,) = instantiate(filled(HOST, DIRECTORY=str(directory), NAME=hostname, ARCHITECTURE=architecture))
+    return goal
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_host_s_own_system_is_built_from_what_is_on_the_medium(
+    name: str, architecture: str, tmp_path: Path
+) -> None:
+    build = build_with(there(on_the_medium(architecture)), system_of(name, architecture, tmp_path))
     assert build.missing == {}
     assert 10 < len(build.made) < LONGEST
 
 
-def test_what_is_left_out_is_missed() -> None:
+def test_what_is_left_out_is_missed(tmp_path: Path) -> None:
     """The strict count can fail: without the programs that check texts, and what they are made of."""
-    (goal,) = instantiate(
-        filled(HOST, DIRECTORY=str(hosts.GOLDEN / "home-lab"), NAME=inputs("home-lab")[1].hostname)
-    )
     without = {
         path: outputs
-        for path, outputs in there(on_the_medium()).items()
+        for path, outputs in there(on_the_medium("x86_64")).items()
         if not read(path).name.startswith("nftables-")
     }
-    assert build_with(without, goal).missing
+    assert build_with(without, system_of("home-lab", "x86_64", tmp_path)).missing

@@ -13,7 +13,9 @@ import jsonschema
 import pytest
 
 from hv.firstrun.world import Clock, Journal, World
-from hv.security.audit.checks import CHECKS, ROOT_GROUPS, Severity
+from hv.security.audit.accounts import ROOT_GROUPS
+from hv.security.audit.check import Severity
+from hv.security.audit.checks import CHECKS
 from hv.security.audit.report import Result, Verdict, audit, document, sarif, score, text
 from hv.security.audit.view import View
 from hv.security.table import FILE

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from hv.security.audit.checks import CHECKS, WEIGHTS, Check, Severity
+from hv.security.audit.check import WEIGHTS, Check, Severity
+from hv.security.audit.checks import CHECKS
 from hv.security.audit.view import NotLookedAtError, View
 from installer.errors import HyperError
 
