@@ -1,13 +1,13 @@
 """What a host declares: `hypervisor.passthrough`, as nix/modules/passthrough writes it."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from installer.errors import Exit, HyperError
+from hv import evaluated
+from installer.errors import HyperError
 
 DEVICES_FILE = "/etc/hyper-nixos/devices.json"
 
@@ -68,18 +68,9 @@ class Declared(_Model):
 
 def read_declared(path: Path) -> Declared:
     """The file's content. Raises HyperError."""
-    try:
-        return Declared.model_validate(json.loads(path.read_bytes()))
-    except FileNotFoundError as error:
-        raise HyperError(
-            "This host declares no parts of devices.",
-            why=f"{path} does not exist",
-            remedy="Declare them in `hypervisor.passthrough.virtualFunctions` or `.mediatedDevices` and rebuild.",
-        ) from error
-    except (OSError, ValueError, ValidationError) as error:
-        raise HyperError(
-            f"{path} cannot be read.",
-            why=str(error),
-            remedy="Rebuild the host: the file is made from `hypervisor.passthrough`.",
-            code=Exit.privilege if isinstance(error, PermissionError) else Exit.failed,
-        ) from error
+    absent = HyperError(
+        "This host declares no parts of devices.",
+        why=f"{path} does not exist",
+        remedy="Declare them in `hypervisor.passthrough.virtualFunctions` or `.mediatedDevices` and rebuild.",
+    )
+    return evaluated.read(Declared, path, absent, "hypervisor.passthrough")

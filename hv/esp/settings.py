@@ -1,12 +1,12 @@
 """What the NixOS module says about the host's EFI system partitions."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from installer.errors import Exit, HyperError
+from hv import evaluated
+from installer.errors import HyperError
 
 SETTINGS_FILE = "/etc/hyper-nixos/esp.json"
 """Written by nix/modules/storage/esp.nix."""
@@ -29,18 +29,9 @@ class EspSettings(BaseModel):
 
 def read_settings(path: Path) -> EspSettings:
     """The file's content. Raises HyperError."""
-    try:
-        return EspSettings.model_validate(json.loads(path.read_bytes()))
-    except FileNotFoundError as error:
-        raise HyperError(
-            "This host has no mirrored EFI system partition.",
-            why=f"{path} does not exist",
-            remedy="Name the mirrors in `hypervisor.storage.esp.mirrors` and rebuild, or give --source and --mirror.",
-        ) from error
-    except (OSError, ValueError, ValidationError) as error:
-        raise HyperError(
-            f"{path} cannot be read.",
-            why=str(error),
-            remedy="Rebuild the host: the file is made from `hypervisor.storage.esp`.",
-            code=Exit.privilege if isinstance(error, PermissionError) else Exit.failed,
-        ) from error
+    absent = HyperError(
+        "This host has no mirrored EFI system partition.",
+        why=f"{path} does not exist",
+        remedy="Name the mirrors in `hypervisor.storage.esp.mirrors` and rebuild, or give --source and --mirror.",
+    )
+    return evaluated.read(EspSettings, path, absent, "hypervisor.storage.esp")

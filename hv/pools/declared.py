@@ -1,12 +1,12 @@
 """The pools that a host declares: `hypervisor.storage.pools`, as nix/modules/storage/pools.nix writes them."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from installer.errors import Exit, HyperError
+from hv import evaluated
+from installer.errors import HyperError
 
 POOLS_FILE = "/etc/hyper-nixos/pools.json"
 
@@ -64,18 +64,9 @@ class Declared(BaseModel):
 
 def read_declared(path: Path) -> Declared:
     """The file's content. Raises HyperError."""
-    try:
-        return Declared.model_validate(json.loads(path.read_bytes()))
-    except FileNotFoundError as error:
-        raise HyperError(
-            "This host declares no storage pools.",
-            why=f"{path} does not exist",
-            remedy="Declare them in `hypervisor.storage.pools` and rebuild.",
-        ) from error
-    except (OSError, ValueError, ValidationError) as error:
-        raise HyperError(
-            f"{path} cannot be read.",
-            why=str(error),
-            remedy="Rebuild the host: the file is made from `hypervisor.storage.pools`.",
-            code=Exit.privilege if isinstance(error, PermissionError) else Exit.failed,
-        ) from error
+    absent = HyperError(
+        "This host declares no storage pools.",
+        why=f"{path} does not exist",
+        remedy="Declare them in `hypervisor.storage.pools` and rebuild.",
+    )
+    return evaluated.read(Declared, path, absent, "hypervisor.storage.pools")
