@@ -436,7 +436,7 @@ def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_skip_needs_a_reason_and_keeps_it(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as usage:
+    with pytest.raises(HyperError) as usage:
         hv(host, "skip", "pool")
     assert usage.value.code == Exit.usage
     assert hv(host, "skip", "pool", "--reason", "made by hand") == Exit.ok

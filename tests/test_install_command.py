@@ -71,20 +71,18 @@ def test_render_into_what_cannot_be_written(files: dict[str, str], tmp_path: Pat
         main(arguments(files, "--render", str(tmp_path / "file/below")))
 
 
-def test_recorded_machine_is_never_installed(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
+def test_recorded_machine_is_never_installed(files: dict[str, str]) -> None:
+    with pytest.raises(HyperError) as caught:
         main(arguments(files))
     assert caught.value.code == Exit.usage
-    assert "--plan" in capsys.readouterr().err
+    assert "--plan" in str(caught.value)
 
 
-def test_json_needs_plan(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+def test_json_needs_plan(files: dict[str, str]) -> None:
+    with pytest.raises(HyperError) as caught:
         main(arguments(files, "--json"))
     assert caught.value.code == Exit.usage
-    assert "--progress json" in capsys.readouterr().err
+    assert "--progress json" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"version": 1}', "\x00"])

@@ -296,7 +296,7 @@ def test_a_dry_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_record_is_only_looked_at() -> None:
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(HyperError) as caught:
         main(["--machine", "tests/machines/workstation", "bind", GPU])
     assert caught.value.code == Exit.usage
 

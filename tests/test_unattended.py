@@ -374,6 +374,6 @@ def test_console_that_nobody_reads_does_not_hold_it_up(tmp_path: Path) -> None:
     [["--again", "--answers", "x"], ["--unattended", "--plan"], ["--unattended", "--confirm", "x"]],
 )
 def test_options_that_contradict_each_other(argv: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(HyperError) as caught:
         main(argv)
     assert caught.value.code == Exit.usage

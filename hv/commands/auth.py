@@ -4,12 +4,13 @@ import argparse
 import json
 
 from hv.client import Client, quoted
+from installer.command_line import Parser
 from installer.errors import Exit
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv auth",
         description="Say who you are to the broker and what you may do; read what was done.",
         epilog="Exit codes: 0 allowed, or done; 10 not allowed; see docs.",

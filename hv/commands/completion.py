@@ -20,9 +20,9 @@ JOBS = "/var/lib/hyper-nixos/firstrun"
 
 def parser() -> "argparse.ArgumentParser":
     """What `hv completion` takes."""
-    import argparse
+    from installer.command_line import Parser
 
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="hv completion",
         description="Print the completion script for a shell. The packages install it; "
         "elsewhere, load it in the shell's start-up file, e.g. `source <(hv completion bash)`.",

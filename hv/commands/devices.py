@@ -10,6 +10,7 @@ from hv.devices import functions, mediated
 from hv.devices.declared import DEVICES_FILE, Declared, read_declared
 from hv.devices.sysfs import Sysfs
 from hv.firstrun.world import Programs, require_root
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
@@ -19,7 +20,7 @@ Say = Callable[[str], None]
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv devices",
         description="Make the virtual functions and mediated devices that the host declares.",
         epilog="Exit codes: 0 everything is as declared; 1 something is not; see docs.",

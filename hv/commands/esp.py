@@ -15,12 +15,13 @@ from hv.esp.status import Report, State, status
 from hv.esp.sync import sync
 from hv.esp.writing import Disk
 from hv.firstrun.world import Programs, require_root
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv esp",
         description="Keep the EFI system partitions of several boot disks alike, so that each starts the host alone.",
         epilog="Exit codes: 0 all of them boot and agree; 1 at least one does not, or is not mounted; see docs.",

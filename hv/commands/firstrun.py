@@ -13,6 +13,7 @@ from hv.firstrun.jobs import Job, dependants, find
 from hv.firstrun.state import SETTLED, STATE_FOLDER, JobState, StateFolder, Status
 from hv.firstrun.status import LOG_FILE, document, exit_code, table
 from hv.firstrun.world import LIBVIRT_URI, Journal, World, require_root, to_json
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
@@ -22,7 +23,7 @@ from installer.handoff import HANDOFF_PATH, Handoff
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv firstrun",
         description="See and steer what an installed host does at its first boot.",
         epilog="Exit codes: 0 every job is done or skipped; 9 at least one is not; 10 not root; see docs.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hv.firstrun.world import LIBVIRT_URI, World, require_root, to_json, write_atomically
 from hv.health.check import look
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
@@ -17,7 +18,7 @@ SYSTEM = "/run/current-system"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv health",
         description="Whether a host may keep the system that it booted after `hv migrate`: an administrator can log in "
         "from the same network, libvirt answers, guests run.",

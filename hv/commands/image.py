@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from installer.command_line import Parser
 from installer.errors import Exit
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ VERSION = 1
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv image",
         description="Fetch and verify what guests start from, and convert what other hypervisors made.",
         epilog="Needs no privilege: everything is done under your own account. Exit codes: 0 done; 4 no such template; "

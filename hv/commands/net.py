@@ -9,6 +9,7 @@ from hv.firstrun.world import Journal, World, to_json
 from hv.guard import processes
 from hv.guard.guard import Guard, When, unguarded
 from hv.guard.state import FOLDER, Last, Pending, StateFolder
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
@@ -19,7 +20,7 @@ PATH = "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv net",
         description="See and confirm a change of this host's network. One made while somebody is logged in over SSH goes "
         "back by itself unless it is confirmed through the new network.",

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from installer.command_line import Parser
 from installer.errors import Exit
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ WIDTH = 80
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv passthrough",
         description="Show which devices guests can have, take them from the host, and give them back.",
         epilog="What `bind` does lasts until the host restarts; to keep a device for guests for good, declare it in "

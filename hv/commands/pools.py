@@ -10,6 +10,7 @@ from hv.firstrun.world import LIBVIRT_URI, World, require_root
 from hv.pools.agreement import ensure, forgotten, require
 from hv.pools.declared import POOLS_FILE, Pool, read_declared
 from hv.pools.definition import target_of
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Finished, Runner
@@ -17,7 +18,7 @@ from installer.execute.runner import Finished, Runner
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv pools",
         description="Make libvirt's storage pools what the host declares. No volume is ever removed.",
         epilog="Exit codes: 0 every pool is as declared; 1 at least one is not; see docs.",

@@ -12,6 +12,7 @@ from hv.guard.state import FOLDER, Pending, StateFolder
 from hv.security import phases, switching, table
 from hv.security.phases import Standing
 from installer.answers.model import SECURITY_PROFILES
+from installer.command_line import Parser
 from installer.errors import Exit
 from installer.execute.log import Log, NoLog, Redactor
 from installer.execute.runner import Runner
@@ -23,7 +24,7 @@ SECONDS = 600
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv security",
         description="See and change the phase of this host, and check how well it is protected.",
         epilog="Exit codes: 0 done; 1 failed; 8 somebody would be locked out; 10 not root; see docs.",

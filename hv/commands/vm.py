@@ -7,6 +7,7 @@ import sys
 
 from hv.client import Client, checked, quoted
 from hv.table import sized, table
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -65,7 +66,7 @@ def _stopping(made: argparse.ArgumentParser) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv vm",
         description="Virtual machines: make them, run them, change them. No sudo: what you may do follows from your "
         "groups (`hv auth whoami`).",

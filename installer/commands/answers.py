@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError, paragraph
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
-        prog="hv answers", description="Answer files: what a person wants of a machine."
-    )
+    top = Parser(prog="hv answers", description="Answer files: what a person wants of a machine.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     check = commands.add_parser("check", help="tell everything that is wrong with an answer file")

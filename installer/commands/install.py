@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv install",
         description="Install as an answer file says, or ask what is wanted. With a file, without --confirm, and "
         'unless the answers say destroy = "matched", the plan is shown with its token and nothing is written.',

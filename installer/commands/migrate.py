@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ OWN = "/etc/hyper-nixos/flake"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv migrate",
         description="Make this NixOS a Hyper-NixOS host without moving data: look, show what would change, build, and "
         "have the next boot try it. Users, keys and the network stay as they are, and the old system stays in the "

@@ -2,6 +2,7 @@
 
 import sys
 
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.probe import draft
 from installer.probe.draft import Facts
@@ -18,9 +19,8 @@ STYLES = {"title": "bold cyan", "plain": "", "quiet": "dim", "good": "green", "f
 
 def parser() -> "argparse.ArgumentParser":
     """The command line."""
-    import argparse
 
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="hv probe",
         description="Say what this machine is and what of it can pass through to guests. Changes nothing.",
         epilog="Without root some facts are unknown; each says why.",

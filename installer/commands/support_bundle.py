@@ -4,6 +4,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+from installer.command_line import Parser
 from installer.errors import Exit
 
 FOLDER = Path("/run/hyper-nixos")
@@ -11,7 +12,7 @@ FOLDER = Path("/run/hyper-nixos")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv support-bundle",
         description="Write log, plan, journal, facts and versions into one file. Secrets are taken out; serial "
         "numbers, addresses and names stay. Needs root.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from installer import VERSION
+from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from iso import login
@@ -30,9 +31,7 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
-        prog="hv live", description="What the live system does by itself. Its services call this."
-    )
+    top = Parser(prog="hv live", description="What the live system does by itself. Its services call this.")
     top.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help=argparse.SUPPRESS)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("prepare", help="take what was embedded into the medium, and open a way in over SSH")

@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from installer.command_line import Parser
+
 VERBS = {
     "build": ("media_build", "build a medium with Nix, with its manifest and lists of contents"),
     "show": ("media_content", "show what is embedded in a medium, without secrets"),
@@ -36,7 +38,7 @@ VERBS = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hv media",
         description="Install media: ISO images, sticks, disk images and what boots over the network.",
     )
