@@ -515,7 +515,7 @@ def test_two_people_change_one_guest(host: BrokerHost, tiny: str) -> None:
     code = (
         "import sys, json; from hv.client import Client, checked\n"
         "c = Client(); a = c.open('GET', '/1/vms/tiny%201'); tag = a.headers['etag']; a.body()\n"
-        "sys.stdin.read()\n"
+        "print('looked', flush=True); sys.stdin.read()\n"
         "a = c.open('POST', '/1/vms/tiny%201/edit', b'{\"description\": \"mine\"}', {'If-Match': tag}); print(a.status, a.body().decode())"
     )
     late = subprocess.Popen(
@@ -525,7 +525,7 @@ def test_two_people_change_one_guest(host: BrokerHost, tiny: str) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1)
+    assert late.stdout and late.stdout.readline() == "looked\n"
     host.hv("alma", "vm", "edit", tiny, "--description", "theirs")
     out, _ = late.communicate("")
     assert out.startswith("412 ") and "changed by somebody else" in out

@@ -23,6 +23,10 @@ from tests.plan_cases import answers, machine, medium
 from tests.web_servers import Answer, Authority, Request, make_authority, serving
 
 SECRET = b"webhook-secret-that-nobody-sees"
+WAITING = 2.0
+"""Seconds: less than any wait for a server in all these steps would take, more than a busy machine needs for them."""
+BUSY = 30.0
+"""Seconds in which a busy machine ends what should take one or two."""
 ERROR = HyperError("it broke", why="a cause", remedy="mend it", code=Exit.step)
 
 
@@ -114,8 +118,8 @@ def test_dead_server_costs_nothing_and_is_told_of(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         watching = made(tmp_path, {"url": f"http://127.0.0.1:{nobody.getsockname()[1]}/?key=hidden"})
-        assert timed(lambda: follow(watching, 10)) < 0.2, "the installation waits for a webhook"
-        assert timed(lambda: watching.failed(ERROR, None)) < 4
+        assert timed(lambda: follow(watching, 10)) < WAITING, "the installation waits for a webhook"
+        assert timed(lambda: watching.failed(ERROR, None)) < BUSY
     notes = watching.notes()
     assert any("was not delivered" in note for note in notes)
     assert "hidden" not in str(notes)
@@ -128,8 +132,8 @@ def test_slow_server_costs_nothing(tmp_path: Path) -> None:
 
     with serving(slow) as server:
         watching = made(tmp_path, {"url": server.url})
-        assert timed(lambda: follow(watching, 10)) < 0.2
-        assert timed(lambda: watching.failed(ERROR, None)) < 4
+        assert timed(lambda: follow(watching, 10)) < WAITING
+        assert timed(lambda: watching.failed(ERROR, None)) < BUSY
 
 
 def test_refusing_server_is_not_asked_again(tmp_path: Path) -> None:
@@ -159,9 +163,9 @@ def test_server_that_comes_back_hears_the_end(tmp_path: Path) -> None:
 def test_one_bad_server_does_not_keep_others(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, serving(lambda _: Answer(200)) as server:
         mute = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
-        watching = made(tmp_path, mute, {"url": server.url}, mute)
+        watching = made(tmp_path, *[mute] * 4, {"url": server.url}, *[mute] * 4)
         follow(watching)
-        assert timed(lambda: watching.failed(ERROR, None)) < 3, "they are waited for one after another"
+        assert timed(lambda: watching.failed(ERROR, None)) < 12, "they are waited for one after another"
         assert len(server.requests) == 8
 
 
