@@ -18,6 +18,7 @@ from installer.execute.kept_table import check_entries
 from installer.execute.keys import check_host_key, check_key
 from installer.execute.login_proof import prove_login
 from installer.execute.mounts import (
+    check_held,
     check_mapper,
     check_mounted,
     check_not_mounted,
@@ -56,6 +57,7 @@ from installer.plan.checks import (
     LogSaved,
     MapperIs,
     MountedAt,
+    MountPointHeld,
     NoSignatures,
     NotMounted,
     OnlyKept,
@@ -137,6 +139,8 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_sealed(Path(check.path), sealed)
         case WrittenInPlace():
             return check_in_place(runner, check.path)
+        case MountPointHeld():
+            return check_held(live, runner, check.path)
         case BootEntryIs():
             return check_boot_entry(live, runner, context.disk(check.disk), check.partition)
         case MapperIs():

@@ -34,7 +34,8 @@ def make_directory(path: Path, mode: int) -> None:
             parent.mkdir(mode=0o755)
             parent.chmod(0o755)
     path.mkdir(exist_ok=True)
-    path.chmod(mode)
+    if stat.S_IMODE(path.stat().st_mode) != mode:  # one that is immutable, and right, is left alone
+        path.chmod(mode)
 
 
 def copy_file(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from installer.execute.evidence import Evidence, Wrong, ensure
 from installer.execute.live import LiveSystem
+from installer.execute.runner import Runner
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -130,6 +131,15 @@ def check_not_mounted(live: LiveSystem, target: str, mappers: tuple[str, ...]) -
             f"it is open as {mapped[0].parent.parent.name}" if mapped else "",
         )
     return (f"nothing is mounted at {target}", *(f"{name} is closed" for name in mappers))
+
+
+def check_held(live: LiveSystem, runner: Runner, path: str) -> Evidence:
+    """Nothing can be written into this folder while nothing is mounted there."""
+    if mount := mounted_at(read_mounts(live.mountinfo), path):
+        return (f"{path}: {mount.source} is mounted there",)
+    flags = runner.run(["lsattr", "-d", path]).text.split()[0]
+    ensure("i" in flags, f"the attribute i of {path}", flags)
+    return (f"{path}: nothing can be written into it until something is mounted there ({flags})",)
 
 
 def check_swap_active(live: LiveSystem, device: str) -> Evidence:

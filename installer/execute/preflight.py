@@ -31,7 +31,7 @@ from installer.plan.actions import (
     WriteBootEntry,
     WritePartitionTable,
 )
-from installer.plan.checks import DevicesOf, SubvolumesAre, VolumesAre, WrittenInPlace
+from installer.plan.checks import DevicesOf, MountPointHeld, SubvolumesAre, VolumesAre, WrittenInPlace
 from installer.plan.model import TARGET, Plan
 
 _LEAST_MEMORY = 256 * MIB
@@ -93,7 +93,7 @@ def needed_programs(plan: Plan) -> dict[str, str]:
                     needed["btrfs"] = "lists a file system's devices"
                 case VolumesAre():
                     needed |= {"vgs": "reads the volume group back", "lvs": "reads its volumes back"}
-                case WrittenInPlace():
+                case WrittenInPlace() | MountPointHeld():
                     needed["lsattr"] = "reads a folder's attributes back"
                 case _:
                     pass

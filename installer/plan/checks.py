@@ -256,6 +256,15 @@ class WrittenInPlace(Frozen):
     """Absolute path."""
 
 
+class MountPointHeld(Frozen):
+    """The folder has the attribute i, so that nothing is written into it, or something is mounted there already."""
+
+    kind: Literal["mount-point-held"] = "mount-point-held"
+    """Discriminator."""
+    path: str
+    """Absolute path."""
+
+
 class BootEntryIs(Frozen):
     """The firmware has an entry for this partition, or no variables that could be read."""
 
@@ -451,6 +460,7 @@ Check = Annotated[
     | RecoveryKeyOpens
     | RecoveryKeySealed
     | WrittenInPlace
+    | MountPointHeld
     | BootEntryIs
     | SubvolumesAre
     | MountedAt

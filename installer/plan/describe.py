@@ -61,6 +61,7 @@ from installer.plan.checks import (
     LogSaved,
     MapperIs,
     MountedAt,
+    MountPointHeld,
     NoSignatures,
     NotMounted,
     OnlyKept,
@@ -482,6 +483,8 @@ def check_words(check: Check) -> str:
             return f"{check.path} holds the encrypted recovery key"
         case WrittenInPlace():
             return f"{check.path} has the attribute C"
+        case MountPointHeld():
+            return f"{check.path} has the attribute i, or is mounted over"
         case BootEntryIs():
             return f"the firmware has an entry for partition {check.partition} of disk {check.disk}"
         case MapperIs():

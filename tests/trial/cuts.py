@@ -13,7 +13,7 @@ from installer.errors import Exit
 from tests.trial.layouts import Layout
 from tests.trial.site import Run, Session, Site, installing
 
-FREE = "swapoff -a; umount -R /mnt; vgchange -an; mdadm --stop --scan; udevadm settle"
+FREE = "{ swapoff -a; umount -R /mnt; vgchange -an; mdadm --stop --scan; udevadm settle; } || true"
 """What a refusal says is to be done: arrays and groups that udev brought up from what was cut off are let go."""
 
 
@@ -35,6 +35,7 @@ def cut_at_random(site: Site, layout: Layout, count: int, seed: int) -> Cuts:
     """Cut so many installations, each from where the one before left the disks."""
     cuts, chance = Cuts(layout), Random(seed)
     with site.restored("whole") as session:
+        session.shell(FREE, measured=10)
         began = time.monotonic()
         done = _installed(session, layout)
         cuts.whole = time.monotonic() - began
@@ -42,7 +43,7 @@ def cut_at_random(site: Site, layout: Layout, count: int, seed: int) -> Cuts:
     for number in range(count):
         moment = cuts.whole * chance.uniform(0.1, 0.97)
         with site.restored(f"cut-{number}") as session:
-            session.shell(f"{FREE} || true", measured=10)
+            session.shell(FREE, measured=10)
             job = session.ask(*installing(layout))
             threading.Event().wait(moment)
             journal = session.agent.run(
@@ -72,7 +73,7 @@ def _installed(session: Session, layout: Layout) -> str:
     assert run.status == Exit.busy, run.text
     assert not run.events, "a refusal writes nothing"
     reason = next(line for line in run.text.splitlines() if "why:" in line).strip()
-    session.shell(f"{FREE} || true", measured=10)
+    session.shell(FREE, measured=10)
     run = session.install(layout)
     assert run.status == Exit.ok, run.text
     assert run.finished

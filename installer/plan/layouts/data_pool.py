@@ -136,7 +136,8 @@ def _filesystem(
     uuid = names.uuid("vms")
     options = DEFAULT_OPTIONS[pool.filesystem]
     mirrored = bool(more) and redundancy is not Redundancy.none
-    mounts = (Mount(answers.first_run.pool, options, (*PATIENCE, *(("degraded",) if mirrored else ()))),)
+    on_host = (*PATIENCE, *(("degraded",) if mirrored else ()))
+    mounts = (Mount(answers.first_run.pool, options, on_host, held=True),)
     match pool.filesystem:
         case FilesystemKind.ext4:
             label = names.label("vms", Ext4.label_limit)

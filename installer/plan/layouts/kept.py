@@ -340,7 +340,7 @@ def kept_elements(kept: Kept, table: str) -> Iterator[KeptPartition | KeptFilesy
             on=f"kept-{partition.number}",
             kind=filesystem.kind,
             uuid=filesystem.uuid,
-            mounts=(Mount(place, MOUNTABLE[filesystem.kind], PATIENCE),),
+            mounts=(Mount(place, MOUNTABLE[filesystem.kind], PATIENCE, held=True),),
         )
 
 

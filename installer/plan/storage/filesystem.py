@@ -9,7 +9,7 @@ from re import sub
 from typing import ClassVar
 
 from installer.plan.actions import Action, MakeDirectory, Run
-from installer.plan.checks import Check, MountedAt, SignatureIs
+from installer.plan.checks import Check, MountedAt, MountPointHeld, SignatureIs
 from installer.plan.model import TARGET, HostFilesystem, Step
 from installer.plan.storage.array import Array
 from installer.plan.storage.element import Element, HostPart, Layout
@@ -33,6 +33,8 @@ class Mount:
     """All options."""
     on_host: tuple[str, ...] = ()
     """Further options on the host alone: what to do when the device is missing."""
+    held: bool = False
+    """Nothing may be written below the mount point while nothing is mounted there: it would land on another disk."""
 
     @property
     def target(self) -> str:
@@ -126,11 +128,16 @@ class Filesystem(Mounted):
             weight=2,
         )
         for mount in self.mounts:
-            parent = parent_mount(layout, mount)
+            parent, hold = parent_mount(layout, mount), tuple(hold_steps(layout, mount))
+            yield from hold
             yield Step(
                 id=mount.step,
                 summary=f"Mount {self.kind} of {source} at {mount.target}",
-                requires=(formatted, parent.step) if parent else (formatted,),
+                requires=(
+                    formatted,
+                    *((parent.step,) if parent else ()),
+                    *(each.id for each in hold),
+                ),
                 actions=(
                     MakeDirectory(path=mount.target),
                     Run(
@@ -167,6 +174,29 @@ class Filesystem(Mounted):
             ),
             supported_filesystems=(self.kind,),
         )
+
+
+def hold_steps(layout: Layout, mount: Mount) -> Iterator[Step]:
+    """The step that makes a mount point's folder immutable (chattr(1), i); whoever mounts there is not hindered."""
+    parent = parent_mount(layout, mount)
+    below = {
+        place.mountpoint: each
+        for each in layout.elements
+        if isinstance(each, Mounted)
+        for place in each.mounts
+    }
+    # ZFS has no such attribute, and makes its mount points itself.
+    if not mount.held or parent is None or below[parent.mountpoint].type == "zfs":
+        return
+    yield Step(
+        id=mount.step.replace("mount-", "hold-", 1),
+        summary=f"Have nothing written into {mount.mountpoint} while its file system is not mounted there",
+        requires=(parent.step,),
+        actions=(MakeDirectory(path=mount.target), Run(argv=("chattr", "+i", mount.target))),
+        checks=(MountPointHeld(path=mount.target),),
+        undo=(Run(argv=("chattr", "-i", mount.target)),),
+        weight=0.1,
+    )
 
 
 def named(devices: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from installer.plan.checks import (
 from installer.plan.model import DiskIdentity, HostFilesystem, Region, Step
 from installer.plan.storage.disk import disk_title, erase
 from installer.plan.storage.element import Base, Device, HostPart, Layout
-from installer.plan.storage.filesystem import STAGE_ONE, Mounted, parent_mount
+from installer.plan.storage.filesystem import STAGE_ONE, Mounted, hold_steps, parent_mount
 from installer.plan.storage.gpt import Partition
 
 
@@ -209,12 +209,18 @@ class KeptFilesystem(Mounted):
         base = layout.device(self.on)
         device = base.device(layout)
         for mount in self.mounts:
-            parent = parent_mount(layout, mount)
+            parent, hold = parent_mount(layout, mount), tuple(hold_steps(layout, mount))
+            yield from hold
             options = ("-o", ",".join(mount.options)) if mount.options else ()
             yield Step(
                 id=mount.step,
                 summary=f"Mount the {self.kind} that stays in {base.place(layout)} at {mount.target}",
-                requires=(base.ready(layout), *self.needed(), *((parent.step,) if parent else ())),
+                requires=(
+                    base.ready(layout),
+                    *self.needed(),
+                    *((parent.step,) if parent else ()),
+                    *(each.id for each in hold),
+                ),
                 actions=(
                     MakeDirectory(path=mount.target),
                     Run(argv=("mount", "-t", self.kind, *options, device, mount.target)),
