@@ -10,6 +10,7 @@ import io
 import shutil
 import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.nixeval.nix import REPOSITORY
@@ -91,17 +92,19 @@ def _cpio(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes
     return out.getvalue()
 
 
-def initramfs() -> bytes:
-    """busybox with its libraries, modules, and our first process."""
-    files = {"init": INIT.encode(), "bin/busybox": Path("/bin/busybox").read_bytes()}
-    found = subprocess.run(("ldd", "/bin/busybox"), capture_output=True, text=True, check=False).stdout
-    for word in found.split():
-        if word.startswith("/"):
-            files[word.lstrip("/")] = Path(word).read_bytes()
-    modules = {path.name.removesuffix(".ko"): path for path in (kernel() / "lib/modules").rglob("*.ko")}
-    order = [name for name in MODULES if name in modules]
+def initramfs(init: str = INIT, modules: Sequence[str] = MODULES, programs: Sequence[Path] = ()) -> bytes:
+    """busybox, more programs with their libraries, modules, and a first process."""
+    files = {"init": init.encode(), "bin/busybox": Path("/bin/busybox").read_bytes()}
+    for program in (Path("/bin/busybox"), *programs):
+        files[f"bin/{program.name}"] = program.read_bytes()
+        found = subprocess.run(("ldd", program), capture_output=True, text=True, check=False).stdout
+        for word in found.split():
+            if word.startswith("/"):
+                files[word.lstrip("/")] = Path(word).read_bytes()
+    there = {path.name.removesuffix(".ko"): path for path in (kernel() / "lib/modules").rglob("*.ko")}
+    order = [name for name in modules if name in there]
     for name in order:
-        files[f"modules/{name}.ko"] = modules[name].read_bytes()
+        files[f"modules/{name}.ko"] = there[name].read_bytes()
     files["modules/order"] = "\n".join(f"{name}.ko" for name in order).encode()
     return gzip.compress(_cpio(files), 1)
 

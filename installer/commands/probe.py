@@ -2,7 +2,6 @@
 
 import sys
 
-from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.probe import draft
 from installer.probe.draft import Facts
@@ -19,6 +18,7 @@ STYLES = {"title": "bold cyan", "plain": "", "quiet": "dim", "good": "green", "f
 
 def parser() -> "argparse.ArgumentParser":
     """The command line."""
+    from installer.command_line import Parser  # argparse takes longer than `--json` may
 
     found = Parser(
         prog="hv probe",

@@ -20,6 +20,15 @@ BY_PATH = (
     ("/end_device-", Transport.sas),
 )
 KELVIN = 273
+TELLING = frozenset({Transport.sata, Transport.sas, Transport.scsi, Transport.usb, Transport.fibre_channel})
+"""Transports over which smartctl reaches a disk."""
+SMART_WORDS = {
+    "worn": "{} % worn",
+    "reallocated": "{} sectors replaced",
+    "pending": "{} sectors unreadable",
+    "celsius": "{} °C",
+}
+"""What is told of a value that is not 0."""
 
 
 def probe_disks(blocks: Blocks) -> tuple[Disk, ...]:
@@ -132,8 +141,26 @@ def _transport(block: Block) -> Transport:
 
 
 def _health(block: Block) -> Health | Unknown:
-    if not block.name.startswith("nvme"):
-        return Unknown(unknown_because="only NVMe disks tell their health without smartctl")
+    if block.name.startswith("nvme"):
+        return _nvme_health(block)
+    transport = _transport(block)
+    if transport not in TELLING:
+        return Unknown(unknown_because=f"disks on {transport} do not tell their health")
+    told = block.root.ask("smart health", block.name)
+    try:
+        values = {name: int(value) for name, value in (word.split("=") for word in (told or "").split())}
+    except ValueError:
+        values = {}
+    if values.get("asleep"):
+        return Unknown(unknown_because="the disk sleeps, and was not woken")
+    if "passed" not in values:
+        return Unknown(unknown_because=f"SMART of {block.name} cannot be read (needs root and smartctl)")
+    words = ["passed" if values["passed"] else "says that it is failing"]
+    words += [form.format(values[name]) for name, form in SMART_WORDS.items() if values.get(name)]
+    return Health(summary=", ".join(words), failing=not values["passed"])
+
+
+def _nvme_health(block: Block) -> Health | Unknown:
     controller = block.root.target(f"{block.path}/device") or ""
     if controller.startswith("nvme-subsys"):
         parts = block.root.names(f"{block.path}/device")

@@ -21,6 +21,10 @@ NVME_LOG_HEALTH = 2
 NVME_LOG_SIZE = 512
 NVME_LOG_KEPT = 6
 """linux/nvme_ioctl.h, NVM Express base specification 5.1.12.1.3; of the log only the health bytes are kept."""
+SMART_REALLOCATED, SMART_PENDING = 5, 197
+"""ATA attributes: sectors that were replaced, and that could not be read and wait for it (smartctl(8), -A)."""
+SMART_PATIENCE = 20
+"""Seconds: a disk that is about to fail may answer late, and some never."""
 MEBIBYTE = 1 << 20
 PCI_NAMES = ("/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids", "/run/current-system/sw/share/pci.ids")
 RTF_UP, RTF_REJECT = 0x1, 0x200
@@ -98,6 +102,51 @@ def nvme_health(key: str) -> str | None:
     finally:
         os.close(device)
     return None if status else buffer.tobytes()[:NVME_LOG_KEPT].hex()
+
+
+def smart_health(key: str) -> str | None:
+    """What a SATA, SAS or USB disk (`sda`) says of itself, as `smart_told` keeps it; needs root and `smartctl`.
+
+    A disk that sleeps is not woken.
+    """
+    import subprocess
+
+    argv = ["smartctl", "--json=c", "--nocheck=standby", "--health", "--attributes", f"/dev/{key}"]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=SMART_PATIENCE, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    # The exit status has a bit for each finding (smartctl(8), EXIT STATUS): what counts is what was read.
+    return smart_told(done.stdout)
+
+
+def smart_told(report: bytes) -> str | None:
+    """What is kept of smartctl's JSON: words `name=value` with `passed` (0, 1) or `asleep` first; None where it read
+    neither.
+    """
+    import json
+
+    try:
+        found = json.loads(report)
+        if any("STANDBY" in told.get("string", "") for told in found["smartctl"].get("messages", ())):
+            return "asleep=1"
+        passed = found.get("smart_status", {}).get("passed")
+        if not isinstance(passed, bool):
+            return None
+        table = found.get("ata_smart_attributes", {}).get("table", ())
+        raw = {each["id"]: each["raw"]["value"] for each in table}
+        values = {
+            "passed": int(passed),
+            "worn": found.get("endurance_used", {}).get(
+                "current_percent", found.get("scsi_percentage_used_endurance_indicator")
+            ),
+            "reallocated": raw.get(SMART_REALLOCATED, found.get("scsi_grown_defect_list")),
+            "pending": raw.get(SMART_PENDING),
+            "celsius": found.get("temperature", {}).get("current"),
+        }
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return " ".join(f"{name}={value}" for name, value in values.items() if isinstance(value, int))
 
 
 @cache
@@ -299,6 +348,7 @@ QUESTIONS: Mapping[str, Callable[[str], str | None]] = {
     "cpuid": cpuid,
     "msr": msr,
     "nvme health": nvme_health,
+    "smart health": smart_health,
     "pci name": pci_name,
     "network addresses": network_addresses,
     "network default": network_default,

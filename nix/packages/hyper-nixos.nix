@@ -17,6 +17,7 @@
   kmod,
   mkpasswd,
   openssh,
+  smartmontools,
   systemd,
   util-linux,
   xfsprogs,
@@ -102,6 +103,7 @@ python3Packages.buildPythonApplication {
       kmod
       mkpasswd
       openssh
+      smartmontools
       systemd
       util-linux
       xfsprogs
