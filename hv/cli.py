@@ -25,6 +25,7 @@ COMMANDS = {
         "Write what helps to find a fault into one file",
     ),
     "net": ("hv.commands.net", "See and confirm a change of the network, which else goes back"),
+    "setup": ("hv.commands.setup", "Change what this host is; unconfirmed, it goes back"),
     "security": ("hv.commands.security", "See and change the phase, and check the protection"),
     "esp": ("hv.commands.esp", "Keep the boot partitions of several disks alike"),
     "devices": (

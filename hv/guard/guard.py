@@ -43,6 +43,7 @@ LOCK_PATIENCE = 900.0
 CONFIRM = {
     Kind.network: "hv net confirm",
     Kind.phase: "hv security confirm",
+    Kind.declaration: "hv setup confirm",
 }
 """What confirms a change; each of them confirms any."""
 SWITCH_UNIT = (
@@ -50,7 +51,7 @@ SWITCH_UNIT = (
     *("--unit=hyper-nixos-switch", "--"),
 )
 """A unit of its own, as nixos-rebuild uses: the switch may stop the one that it was called from."""
-NAMES = {Kind.network: "network", Kind.phase: "phase"}
+NAMES = {Kind.network: "network", Kind.phase: "phase", Kind.declaration: "declaration"}
 
 
 class When(StrEnum):

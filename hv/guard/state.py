@@ -26,6 +26,8 @@ class Kind(StrEnum):
     """A switch, by whatever means, to a system with another network."""
     phase = "phase"
     """The phase, by `hv security harden`."""
+    declaration = "declaration"
+    """What the host is declared to be, by `hv setup`."""
 
 
 class Staged(Frozen):

@@ -1,7 +1,6 @@
 """configuration.nix: language, time, Nix and its caches, proxy and certificates."""
 
 from installer.answers.model import Answers
-from installer.medium import Medium
 from installer.render.nix import Commented, Nix, Path
 
 STATE_VERSION = (
@@ -9,8 +8,8 @@ STATE_VERSION = (
 )
 
 
-def system(answers: Answers, medium: Medium, imports: tuple[str, ...]) -> dict[str, Nix]:
-    """Options of the system as a whole."""
+def system(answers: Answers, release: str, imports: tuple[str, ...]) -> dict[str, Nix]:
+    """Options of the system as a whole; `release` is the one that its data begin with."""
     options: dict[str, Nix] = {
         "imports": [Path(f"./{name}") for name in imports],
         "i18n": {"defaultLocale": answers.locale},
@@ -23,7 +22,7 @@ def system(answers: Answers, medium: Medium, imports: tuple[str, ...]) -> dict[s
         options["networking"] = {"proxy": _proxy(answers)}
     if answers.system.ca_certificates:
         options["security"] = {"pki": {"certificates": list(answers.system.ca_certificates)}}
-    options["system"] = {"stateVersion": Commented(STATE_VERSION, medium.release)}
+    options["system"] = {"stateVersion": Commented(STATE_VERSION, release)}
     return options
 
 

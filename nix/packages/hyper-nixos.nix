@@ -60,6 +60,7 @@ python3Packages.buildPythonApplication {
       jinja2
       libvirt
       lxml
+      merge3
       pycdlib
       pydantic
       pyparted
@@ -69,6 +70,7 @@ python3Packages.buildPythonApplication {
       segno
       sqlalchemy
       tomli-w
+      tomlkit
       tree-sitter
       tree-sitter-grammars.tree-sitter-nix
       urllib3

@@ -30,6 +30,10 @@ class PhaseMachine(Machine):
 
     def system(self, name: str, said: dict[str, Any]) -> None:
         """With what the phase changes."""
+        self.system_of(name, name, said)
+
+    def system_of(self, state: str, name: str, said: dict[str, Any]) -> None:
+        """A system of this phase, by any name."""
         super().system(name, said)
         place = f"{SYSTEMS}/{name}"
         # The network's check compares sshd's settings too, of a host that has another way of saying so.
@@ -37,9 +41,9 @@ class PhaseMachine(Machine):
         self.write(f"{place}/etc/hyper-nixos/network.json", json.dumps(network))
         for file in ("security.json", "sysctl.conf"):
             to = "etc/hyper-nixos/security.json" if file == "security.json" else "etc/sysctl.d/60-nixos.conf"
-            self.write(f"{place}/{to}", (FILES / STATES[name] / file).read_text())
+            self.write(f"{place}/{to}", (FILES / STATES[state] / file).read_text())
         # UsePAM: this machine's PAM has no line of NixOS's.
-        lines = [line for line in sshd_lines(STATES[name]) if not line.startswith(("UsePAM", "Include"))]
+        lines = [line for line in sshd_lines(STATES[state]) if not line.startswith(("UsePAM", "Include"))]
         # The first value counts.
         self.write(f"{place}/etc/ssh/sshd_config", SSHD + "".join(f"{line}\n" for line in lines))
         self.write(f"{place}/etc/sudoers", "ada ALL=(ALL) NOPASSWD: ALL\n")

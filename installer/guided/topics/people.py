@@ -29,7 +29,7 @@ def dialogue(situation: Situation) -> Dialogue:
     users: list[dict[str, Any]] = []
     needed = True
     while True:
-        user = yield from _person(situation, users, needed)
+        user = yield from person(situation, users, needed)
         users.append(user)
         answers: Answers = {("users",): users}
         if problem := _locked_out(situation, answers):
@@ -87,9 +87,10 @@ def _locked_out(situation: Situation, answers: Answers) -> str | None:
     return "; ".join(problem.wrong for problem in problems) or None
 
 
-def _person(
+def person(
     situation: Situation, users: list[dict[str, Any]], needed: bool
 ) -> Generator[Item, Any, dict[str, Any]]:
+    """A further person: a table of the answer file. `needed`: nobody else could log in as an administrator."""
     number = len(users)
     first = number == 0
 
@@ -137,13 +138,14 @@ def _person(
     if password:
         hashed = yield Work(title=_("hashing the password"), task="hash_password", arguments=(password,))
         user["password_hash"] = hashed
-    keys = yield from _keys(name, number)
-    if keys:
-        user["ssh_keys"] = keys
+    taken = yield from ssh_keys(name, number)
+    if taken:
+        user["ssh_keys"] = taken
     return user
 
 
-def _keys(name: str, number: int) -> Generator[Item, Any, list[str]]:
+def ssh_keys(name: str, number: int) -> Generator[Item, Any, list[str]]:
+    """Public keys for somebody, from wherever they are."""
     keys: list[str] = []
     told: tuple[str, ...] = ()
     while True:

@@ -1,0 +1,1 @@
+"""Hosts with a declaration, to be changed by `hv setup`."""
