@@ -2,14 +2,19 @@
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from installer.errors import HyperError
+from installer.execute.log import NoLog
+from installer.execute.runner import Runner
 from installer.migrate.conflicts import conflicts_of
 from installer.migrate.difference import compare, describe
+from installer.migrate.evaluation import Evaluator
 from installer.migrate.execute import Executor
 from installer.migrate.fallback import Fallback
 from installer.migrate.findings import IMPORT, MARK, Findings, Kind, Space
@@ -23,6 +28,7 @@ from tests.migrate.world import (
     ANY,
     GIB,
     RECORDED,
+    SEARCH,
     STYLES,
     LocalNix,
     RecordedNix,
@@ -31,7 +37,7 @@ from tests.migrate.world import (
     seen,
     source,
 )
-from tests.nixeval.nix import require
+from tests.nixeval.nix import CONFIGURATION, require
 
 SOURCE = Source(
     path="/nix/store/00000000000000000000000000000000-source",
@@ -119,6 +125,30 @@ def test_what_is_written_parses(tmp_path: Path, style: str) -> None:
     plan = make_plan(found(tmp_path, style), SOURCE)
     for written in plan.files():
         require().parse(written.text)
+
+
+@pytest.mark.nix
+def test_our_modules_are_found_without_fetching_their_inputs(tmp_path: Path) -> None:
+    """A host without a network migrates too, when everything that is built is there."""
+    folder = tmp_path / "hyper-nixos"
+    folder.mkdir()
+    (folder / "flake.nix").write_text('{ inputs.gone.url = "path:/nowhere"; outputs = _: { }; }')
+    program = tmp_path / "bin/nix"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(require().command("nix"))} "$@"\n')
+    program.chmod(0o755)
+    nix = Evaluator(
+        Runner(NoLog(), f"{program.parent}:{SEARCH}"),
+        {"NIX_CONFIG": CONFIGURATION, "NIX_REMOTE": str(tmp_path / "store")},
+    )
+    found = nix.source(f"path:{folder}")
+    assert re.fullmatch(r"/nix/store/[a-z0-9]{32}-source", found.path)
+    assert found.locked["type"] == "path"
+    assert found.locked["path"] == found.path
+    assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", found.locked["narHash"])
+    with pytest.raises(HyperError, match="does not evaluate our own modules") as raised:
+        nix.source(f"path:{tmp_path}/elsewhere")
+    assert "--source" in raised.value.remedy
 
 
 @pytest.mark.parametrize("style", UNCERTAIN)
@@ -389,7 +419,7 @@ def test_the_report_fits_a_serial_console(tmp_path: Path) -> None:
     )
     text = report(findings, conflicts_of(findings))
     assert "Stands against it:" in text
-    assert "administrator  alice: 1 keys" in text
+    assert "administrator  alice: 1 key" in text
     assert "router: runs, starts with the host" in text
     assert (
         max(

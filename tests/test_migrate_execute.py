@@ -2,6 +2,8 @@
 boot menus, are small stand-ins with the same names.
 """
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from installer.errors import Exit, HyperError
+from installer.execute.interrupts import ended_by_signals
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
 from installer.migrate.execute import Executor
 from installer.migrate.fallback import Fallback
 from installer.migrate.findings import FILE, IMPORT, Configuration, Findings
 from installer.migrate.plan import Plan, make_plan
-from installer.migrate.trial import DONE, SOURCE_ROOT, TRIAL, Trial
+from installer.migrate.trial import DONE, PROGRAM, SOURCE_ROOT, TRIAL, Trial
 from tests.migrate.world import SEARCH, RecordedNix, machine, seen
 from tests.test_migrate import SOURCE, changed, commit
 
@@ -49,14 +52,27 @@ $submenu
 X
 """
 NIX_ENV = """#!/bin/sh
-# nix-env --profile P --set SYSTEM
+# nix-env --profile P --set SYSTEM, --switch-generation N, --delete-generations N...
 set -eu
-for number in 1 2 3 4 5 6 7 8 9; do
-  link=$2-$number-link
-  if [ ! -L "$link" ]; then ln -s "$4" "$link"; break; fi
-  [ "$(readlink -f "$link")" != "$4" ] || break
-done
-ln -sfn "$link" "$2"
+profile=$2 what=$3
+shift 3
+case $what in
+  --set)
+    [ "$(readlink -f "$profile")" != "$1" ] || exit 0
+    number=1
+    while [ -L "$profile-$number-link" ]; do number=$((number + 1)); done
+    ln -s "$1" "$profile-$number-link"
+    ln -sfn "system-$number-link" "$profile" ;;
+  --switch-generation)
+    [ -L "$profile-$1-link" ] || { echo "generation $1 does not exist" >&2; exit 1; }
+    ln -sfn "system-$1-link" "$profile" ;;
+  --delete-generations)
+    for number; do
+      [ "$(readlink "$profile")" != "system-$number-link" ] || { echo "it is current" >&2; exit 1; }
+      rm "$profile-$number-link"
+    done ;;
+  *) exit 2 ;;
+esac
 """
 BOOTCTL = '#!/bin/sh\nprintf "%s" "$2" > {root}/oneshot\n'
 
@@ -254,6 +270,29 @@ def test_a_boot_menu_that_cannot_be_written_takes_everything_back(tmp_path: Path
     assert (tmp_path / "nix/var/nix/profiles/system").resolve() == migration.old
 
 
+@pytest.mark.parametrize("at", range(2, 7))
+def test_a_connection_that_is_lost_takes_everything_back(tmp_path: Path, at: int) -> None:
+    """The hang-up comes as a step begins, from the second on: the first only builds."""
+    migration = Migration(tmp_path, "channel", repository=True)
+    (migration.new / "counts").touch()
+    before = migration.files()
+    entries = migration.entries()
+    findings, plan = migration.look()
+
+    def lose(line: str) -> None:
+        if line.startswith(f"{at}/6 "):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    executor = Executor(str(migration.base), migration.runner, migration.nix, lose)
+    with pytest.raises(KeyboardInterrupt), ended_by_signals():
+        executor.carry_out(findings, plan, SOURCE)
+    assert migration.files() == before
+    assert migration.git("status", "--porcelain") == ""
+    assert (tmp_path / "nix/var/nix/profiles/system").resolve() == migration.old == migration.default
+    assert migration.entries() == entries
+    assert not (tmp_path / TRIAL.lstrip("/")).exists()
+
+
 def test_a_file_that_changed_since_the_look_stops_it(tmp_path: Path) -> None:
     migration = Migration(tmp_path, "channel")
     findings, plan = migration.look()
@@ -279,6 +318,25 @@ def test_undo_keeps_what_was_changed_since(tmp_path: Path) -> None:
     assert "i18n.defaultLocale" in theirs.read_text()
     assert IMPORT not in theirs.read_text()
     assert "# my own line" in ours.with_suffix(".nix.undone").read_text()
+
+
+def test_undo_leaves_the_generations_as_they_were_and_a_second_try_is_counted_anew(tmp_path: Path) -> None:
+    """The same configuration builds the same system: its entry, used up by the first try, must not be found again."""
+    migration = Migration(tmp_path, "channel")
+    (migration.new / "counts").touch()
+    profiles = tmp_path / "nix/var/nix/profiles"
+    before = sorted(link.name for link in profiles.iterdir())
+    for _ in range(2):
+        findings, plan = migration.look()
+        migration.executor.carry_out(findings, plan, SOURCE)
+        assert (profiles / "system").resolve() == migration.new
+        # The old system has no hv: this one is there until there is nothing to undo.
+        program = tmp_path / PROGRAM.lstrip("/")
+        assert program.readlink() == migration.new / "sw/bin/hv"
+        migration.executor.undo()
+        assert not program.is_symlink()
+        assert sorted(link.name for link in profiles.iterdir()) == before
+        assert (profiles / "system").resolve() == migration.old == migration.default
 
 
 def test_nothing_to_undo(tmp_path: Path) -> None:

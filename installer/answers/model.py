@@ -991,5 +991,5 @@ class Answers(Frozen):
     """Operator's programs."""
     webhooks: tuple[Webhook, ...] = ()
     """Servers that are told how the installation goes."""
-    at_end: Literal["reboot", "poweroff", "stay"] = "stay"
-    """What to do when all is installed and proved."""
+    at_end: Literal["reboot", "kexec", "poweroff", "stay"] = "stay"
+    """What to do when all is installed and proved; `kexec` starts the host's kernel without the firmware between."""

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,13 @@ def _tools() -> "tuple[Looking, Executor]":
     path = f"{LiveSystem().search_path}:{os.environ.get('PATH', '')}"
     runner = Runner(Log(LOG, Redactor()), path, environment=kept)
     evaluator = Evaluator(runner, {"NIX_PATH": os.environ.get("NIX_PATH") or nix_path(LiveRoot("/"))})
-    return Looking("/", runner, evaluator), Executor("/", runner, evaluator, print)
+    return Looking("/", runner, evaluator), Executor("/", runner, evaluator, _say)
+
+
+def _say(line: str) -> None:
+    """What is done is done in order when nobody reads any more."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def _migrate(options: argparse.Namespace, looking: "Looking", executor: "Executor") -> int:
@@ -133,8 +140,10 @@ def _migrate(options: argparse.Namespace, looking: "Looking", executor: "Executo
 
 
 def _change(options: argparse.Namespace, findings: "Findings", executor: "Executor") -> int:
+    from installer.execute.interrupts import ended_by_signals
     from installer.migrate.difference import compare, describe
     from installer.migrate.plan import make_plan, two_lines
+    from installer.migrate.trial import PROGRAM
 
     source = executor.evaluator.source(options.source or own_source())
     plan = make_plan(findings, source, no_fallback=options.no_fallback)
@@ -174,12 +183,14 @@ def _change(options: argparse.Namespace, findings: "Findings", executor: "Execut
     if not options.yes and not _agreed():
         print("nothing was changed")
         return Exit.ok
-    executor.carry_out(findings, plan, source)
+    with ended_by_signals():
+        executor.carry_out(findings, plan, source)
     print(
         "\nDone. The running system is untouched; the next boot tries the new one:\n"
         "  systemctl reboot         when it suits you\n"
         "  hv health status         after it: whether it was well\n"
-        "  hv migrate --undo        at any time: back to what was"
+        "  hv migrate --undo        at any time: back to what was\n"
+        f"The system from before has no hv of its own: there it is {PROGRAM}."
     )
     return Exit.ok
 

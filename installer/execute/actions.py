@@ -15,6 +15,7 @@ from installer.execute.files import copy_file, make_directory, write_file
 from installer.execute.headers import erased_kept, save_headers
 from installer.execute.host_data import make_accounts, write_host_data
 from installer.execute.kept_table import change_table
+from installer.execute.kexec import load_kernel
 from installer.execute.keys import make_host_key, write_key
 from installer.execute.nix_store import copy_closure, realise_flake, set_profile
 from installer.execute.partition_table import write_table
@@ -33,6 +34,7 @@ from installer.plan.actions import (
     CopyFile,
     ImportPool,
     InstallBootLoader,
+    LoadKernel,
     LookAtEsp,
     MakeAccounts,
     MakeDirectory,
@@ -137,6 +139,8 @@ def carry_out(action: Action, context: Context) -> None:
             set_profile(runner, action, context.toplevel)
         case InstallBootLoader():
             install_boot_loader(runner, Path(action.root))
+        case LoadKernel():
+            load_kernel(runner, Path(action.root))
         case SaveLog():
             save_log(Path(action.path), context)
         case _:

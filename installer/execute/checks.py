@@ -15,6 +15,7 @@ from installer.execute.files import check_file
 from installer.execute.headers import check_saved
 from installer.execute.host_data import check_accounts, check_host_data
 from installer.execute.kept_table import check_entries
+from installer.execute.kexec import check_loaded
 from installer.execute.keys import check_host_key, check_key
 from installer.execute.login_proof import prove_login
 from installer.execute.mounts import (
@@ -52,6 +53,7 @@ from installer.plan.checks import (
     HeadersSaved,
     HostDataIs,
     HostKeyIs,
+    KernelLoaded,
     KeyOpens,
     LoginProof,
     LogSaved,
@@ -180,6 +182,8 @@ def verify(check: Check, context: Context) -> Evidence:
                 *(found for uuid in check.arrays for found in check_stopped(live, uuid)),
                 *(found for name in check.pools for found in check_exported(runner, name)),
             )
+        case KernelLoaded():
+            return check_loaded(live)
         case LogSaved():
             return check_log(Path(check.path), context)
         case _:

@@ -1,12 +1,10 @@
 """The whole of one installation: from consent over a resumable run to what is said at the end."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from installer.answers.model import Answers, RecoveryKind
@@ -17,7 +15,9 @@ from installer.execute.context import Context
 from installer.execute.disclosure import Disclosure, Nobody, require_reader
 from installer.execute.executor import disk_state, execute, other_plan, take_down
 from installer.execute.files import write_file
+from installer.execute.interrupts import ended_by_signals
 from installer.execute.journal import Journal, only_installer
+from installer.execute.kexec import start_kernel
 from installer.execute.live import LiveSystem
 from installer.execute.log import Log, Redactor
 from installer.execute.preflight import check_live_system, require_free_target, require_root
@@ -79,7 +79,7 @@ def install(request: Request) -> Exit:
     require_root()
     with ExitStack() as stack:
         lock = stack.enter_context(only_installer(request.live.runtime, request.live.lock_patience))
-        stack.enter_context(_ended_by_signals())
+        stack.enter_context(ended_by_signals())
         journal = Journal(request.live.journal)
         if request.fresh and (plan := saved_plan(request.live)):
             with _opened(request, journal, lock) as workshop:
@@ -181,12 +181,15 @@ def _before_plan(answers: Answers, runner: Runner) -> None:
 
 
 def _end(answers: Answers, workshop: _Workshop) -> None:
-    """Reboot, power off, or stay."""
+    """Reboot, start the host's kernel, power off, or stay."""
     if answers.at_end == "stay":
         workshop.progress.say("Take the medium out and reboot when you are ready.")
         return
     workshop.progress.say(f"Going to {answers.at_end}.")
     workshop.runner.run(["sync"])
+    if answers.at_end == "kexec":
+        start_kernel(workshop.runner)
+        return
     word = {"reboot": "reboot", "poweroff": "poweroff"}[answers.at_end]
     if Path("/run/systemd/system").is_dir():
         workshop.runner.run(["systemctl", "--no-block", word])
@@ -195,18 +198,3 @@ def _end(answers: Answers, workshop: _Workshop) -> None:
         workshop.runner.run([word])
     except CommandError:  # an init that nobody can ask
         workshop.runner.run([word, "-f"])
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let a hang-up and a polite kill end us like Ctrl-C does: programs ended, terminal as it was."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

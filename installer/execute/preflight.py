@@ -23,6 +23,7 @@ from installer.plan.actions import (
     CopyClosure,
     ImportPool,
     InstallBootLoader,
+    LoadKernel,
     LookAtEsp,
     MakeHostKey,
     RealiseFlake,
@@ -67,6 +68,8 @@ def needed_programs(plan: Plan) -> dict[str, str]:
                         "sh": "prepares the target for entering it",
                         "zstd": "looks into the initrd",
                     }
+                case LoadKernel():
+                    needed["kexec"] = step.summary
                 case AddRecoveryKey() | AddKeyFile():
                     needed.setdefault("cryptsetup", step.summary)
                 case MakeHostKey():

@@ -79,17 +79,26 @@ class Evaluator:
         return tuple(self._flake(f"{self.reference(configuration)}#{ATTRIBUTE}", "builtins.attrNames"))
 
     def source(self, reference: str) -> Source:
-        """Our own flake, in the store, and how Nix finds it again by its hash."""
-        said = self._json(("nix", *FEATURES, "flake", "metadata", "--json", reference), "our own modules")
+        """Our own flake, in the store, and how Nix finds it again by its hash.
+
+        Only its source is wanted: `nix flake metadata` would lock its inputs too, which fetches a whole nixpkgs. Nor are
+        names looked up in the registry of the Internet, which Nix fetches even when there is none to look up.
+        """
+        argv = ("nix", *FEATURES, "--option", "flake-registry", "", "flake", "prefetch", "--json", reference)
+        said = self._json(
+            argv,
+            "our own modules",
+            f"{reference} must be a flake that can be reached: name another with `hv migrate --source`",
+        )
         locked = {
             name: value
-            for name, value in said["locked"].items()
+            for name, value in said.get("locked", {"type": "path"}).items()
             if name not in ("lastModified", "__final", "dir")
         }
         if locked["type"] in ("path", "git", "file"):
             # A folder of this machine, which may change or go: the copy in the store is what was looked at.
-            locked = {"type": "path", "path": said["path"], "narHash": locked["narHash"]}
-        return Source(path=said["path"], locked=locked)
+            locked = {"type": "path", "path": said["storePath"]}
+        return Source(path=said["storePath"], locked={**locked, "narHash": said["hash"]})
 
     def build(self, configuration: Configuration, root: Path | None = None) -> str:
         """Build the system, or that of the files below another root; its path. Nothing is switched to."""
@@ -127,14 +136,19 @@ class Evaluator:
         argv = ("nix-instantiate", "--eval", "--strict", "--json", "--readonly-mode", "-E", expression)
         return self._json(argv, "the configuration")
 
-    def _json(self, argv: tuple[str, ...], what: str) -> Any:
+    def _json(
+        self,
+        argv: tuple[str, ...],
+        what: str,
+        remedy: str = "`nixos-rebuild dry-build` shows the same, with all its words",
+    ) -> Any:
         try:
             done = self.runner.run(argv, environment=self.environment, timeout=SECONDS, quiet=True)
         except CommandError as error:
             raise EvaluationError(
                 f"Nix does not evaluate {what}",
                 why=_telling(error.why),
-                remedy="`nixos-rebuild dry-build` shows the same, with all its words",
+                remedy=remedy,
             ) from error
         return json.loads(done.stdout)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from installer.migrate.nixfile import remove_import
 from installer.migrate.plan import Action, Plan, Written
 from installer.migrate.probe import git
 from installer.migrate.summary import Summary
-from installer.migrate.trial import DONE, FOLDER, SOURCE_ROOT, TRIAL, Changed, Trial
+from installer.migrate.trial import DONE, FOLDER, PROGRAM, SOURCE_ROOT, TRIAL, Changed, Trial
 
 PROFILE = "/nix/var/nix/profiles/system"
 MESSAGE = "Make this host a Hyper-NixOS host"
@@ -133,10 +134,16 @@ class Executor:
             )
             self._tell(plan, Action.remember)
             self._remember(TRIAL, trial.model_dump_json(indent=1))
+            self._link_program(after)
             self._tell(plan, Action.profile)
             self._set_profile(after)
             self._tell(plan, Action.loader)
             self._try_next(trial, findings)
+        except KeyboardInterrupt:
+            # Ctrl-C, or the SSH connection is gone.
+            self._take_back(changed, findings)
+            self.say("Stopped: the configuration is as it was, and the running system is the next to start.")
+            raise
         except (HyperError, OSError) as error:
             self._take_back(changed, findings)
             raise HyperError(
@@ -221,8 +228,33 @@ class Executor:
         partial.replace(file)
         os.sync()
 
+    def _link_program(self, toplevel: str) -> None:
+        """As long as the generation is there, so is its `hv`."""
+        link = self.path(PROGRAM)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{toplevel}/sw/bin/hv")
+
     def _set_profile(self, toplevel: str) -> None:
-        self.runner.run(("nix-env", "--profile", str(self.path(PROFILE)), "--set", toplevel), timeout=300)
+        self._profile("--set", toplevel)
+
+    def _profile(self, *words: str) -> None:
+        self.runner.run(("nix-env", "--profile", str(self.path(PROFILE)), *words), timeout=300)
+
+    def _back_to(self, before: str, after: str | None) -> None:
+        """Make the old system's own generation the profile's again, and take the migrated one out, so that the menu has
+        what it had, and a second migration to the same system is a new generation, with boots to count.
+        """
+        profile = self.path(PROFILE)
+        generations: dict[str, list[int]] = {}
+        for link in profile.parent.glob(f"{profile.name}-*-link"):
+            if match := re.fullmatch(rf"{profile.name}-(\d+)-link", link.name):
+                generations.setdefault(str(link.readlink()), []).append(int(match[1]))
+        if before in generations:
+            self._profile("--switch-generation", str(max(generations[before])))
+        else:
+            self._set_profile(before)
+        if after is not None and after != before and after in generations:
+            self._profile("--delete-generations", *map(str, sorted(generations[after])))
 
     def _install_loader(self, toplevel: str) -> None:
         """Have a system write the boot menu, with itself as the default. Nothing that runs is touched (`boot`)."""
@@ -297,7 +329,7 @@ class Executor:
             self._restore(each)
         if trial.repository:
             self._commit_back(Path(trial.repository), trial.files)
-        self._set_profile(trial.before)
+        self._back_to(trial.before, trial.after)
         self._install_loader(trial.before)
         if trial.fallback is Fallback.grub:
             self.runner.run(
@@ -306,6 +338,7 @@ class Executor:
         if trial.fallback is Fallback.once:
             self.runner.run(("bootctl", "set-oneshot", ""), timeout=60)
         self.path(SOURCE_ROOT).unlink(missing_ok=True)
+        self.path(PROGRAM).unlink(missing_ok=True)
         file.rename(file.with_name(f"undone-{trial.began:%Y%m%d-%H%M%S}.json"))
         return trial
 
@@ -356,11 +389,13 @@ class Executor:
             else:
                 names = [str(Path(each.path).relative_to(root)) for each in changed]
                 self.runner.run(git("reset", "--quiet", "--", *names, root=root), timeout=60, check=False)
-        trial = self.path(TRIAL)
-        if trial.exists() and findings.current:
-            trial.unlink()
+        record = self.path(TRIAL)
+        if record.exists() and findings.current:
+            trial = Trial.model_validate_json(record.read_bytes())
+            record.unlink()
+            self.path(PROGRAM).unlink(missing_ok=True)
             try:
-                self._set_profile(findings.current)
+                self._back_to(findings.current, trial.after)
                 self._install_loader(findings.current)
             except CommandError as error:
                 self.say(f"the boot menu may name the new system: {error.why}")

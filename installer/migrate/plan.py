@@ -178,10 +178,10 @@ def _steps(configuration: Configuration, module: Written, place: Place, fallback
         Step(action=Action.build, summary="build the new system from a copy of the configuration"),
         Step(action=Action.backup, summary="copy what changes to /var/lib/hyper-nixos/migration"),
         Step(action=Action.write, summary=f"write {root}/{module.path}; {line}{commit}"),
-        Step(action=Action.profile, summary="make it a generation; the running system is not touched"),
         Step(
             action=Action.remember, summary="remember the old system, and what the first boot is measured by"
         ),
+        Step(action=Action.profile, summary="make it a generation; the running system is not touched"),
         Step(action=Action.loader, summary=f"prepare the next boot: {TRIES[fallback]}"),
     ]
 

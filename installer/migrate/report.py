@@ -52,7 +52,7 @@ def _rows(findings: Findings) -> list[tuple[str, str]]:
             rows.append((space.mount, f"{space.kind}, {size} free"))
     rows.append(("addresses", ", ".join(findings.addresses) or "none"))
     for login in findings.logins:
-        ways = [f"{login.keys} keys"] if login.keys else []
+        ways = [f"{login.keys} key{'s' if login.keys > 1 else ''}"] if login.keys else []
         ways += ["a password"] if login.password else []
         rows.append(("administrator", f"{login.name}: {' and '.join(ways) or 'no way in'}"))
     for guest in findings.guests:

@@ -377,6 +377,15 @@ class InstallBootLoader(Frozen):
     """Mounted target."""
 
 
+class LoadKernel(Frozen):
+    """Have the running kernel hold the installed system's kernel, initrd and parameters ready (kexec(8))."""
+
+    kind: Literal["load-kernel"] = "load-kernel"
+    """Discriminator."""
+    root: str
+    """Mounted target; its system profile's boot.json says which they are."""
+
+
 class SaveLog(Frozen):
     """Keep plan, journal, log and saved headers on the target."""
 
@@ -414,6 +423,7 @@ Action = Annotated[
     | CopyClosure
     | SetProfile
     | InstallBootLoader
+    | LoadKernel
     | SaveLog,
     Field(discriminator="kind"),
 ]

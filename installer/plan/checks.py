@@ -428,6 +428,13 @@ class NotMounted(Sparse):
     """ZFS pools that must be exported."""
 
 
+class KernelLoaded(Frozen):
+    """The running kernel holds another one ready (/sys/kernel/kexec_loaded)."""
+
+    kind: Literal["kernel-loaded"] = "kernel-loaded"
+    """Discriminator."""
+
+
 class LogSaved(Frozen):
     """Plan, journal and log are on the target."""
 
@@ -475,6 +482,7 @@ Check = Annotated[
     | BootProof
     | LoginProof
     | NotMounted
+    | KernelLoaded
     | LogSaved,
     Field(discriminator="kind"),
 ]

@@ -38,3 +38,12 @@ def profile_command(action: SetProfile, toplevel: str) -> tuple[str, ...]:
         *("--set", toplevel),
         *("--option", "substitute", "false"),
     )
+
+
+def kexec_command(root: str, kernel: str, initrd: str, parameters: str) -> tuple[str, ...]:
+    """Hold a kernel of the target ready (kexec(8)); nothing is started yet."""
+    return (
+        *("kexec", "--load", f"{root}{kernel}"),
+        f"--initrd={root}{initrd}",
+        f"--command-line={parameters}",
+    )

@@ -17,6 +17,7 @@ from installer.plan.actions import (
     CopyFile,
     ImportPool,
     InstallBootLoader,
+    LoadKernel,
     LookAtEsp,
     MakeAccounts,
     MakeDirectory,
@@ -56,6 +57,7 @@ from installer.plan.checks import (
     HeadersSaved,
     HostDataIs,
     HostKeyIs,
+    KernelLoaded,
     KeyOpens,
     LoginProof,
     LogSaved,
@@ -79,7 +81,7 @@ from installer.plan.checks import (
     VolumesAre,
     WrittenInPlace,
 )
-from installer.plan.commands import build_command, copy_command, profile_command
+from installer.plan.commands import build_command, copy_command, kexec_command, profile_command
 from installer.plan.model import Plan, Region, Step
 from installer.plan.prebuilt import HOST_DATA
 from installer.plan.storage.gpt import PartitionType
@@ -341,6 +343,11 @@ def action_lines(action: Action, indent: str) -> Iterator[str]:
             yield from command_lines((f"{system}/activate",), indent)
             yield from _environment({"NIXOS_INSTALL_BOOTLOADER": "1"}, indent)
             yield from command_lines((f"{system}/bin/switch-to-configuration", "boot"), indent)
+        case LoadKernel():
+            yield from command_lines(
+                kexec_command(action.root, "KERNEL", "INITRD", "init=TOPLEVEL/init PARAMS"), indent
+            )
+            yield f"{indent}  each as boot.json of the target's system profile says"
         case _:
             yield from _paragraph(_plain_words(action), indent, indent + "  ")
 
@@ -524,6 +531,8 @@ def check_words(check: Check) -> str:
             ended = (*check.mappers, *check.arrays, *check.pools)
             closed = f", and {', '.join(ended)} is closed" if ended else ""
             return f"nothing is mounted at {check.target} or below{closed}"
+        case KernelLoaded():
+            return "/sys/kernel/kexec_loaded says that a kernel is held ready"
         case LogSaved():
             return f"plan, journal and log are in {check.path}"
 

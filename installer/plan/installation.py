@@ -13,6 +13,7 @@ from installer.plan.actions import (
     Action,
     CopyFile,
     InstallBootLoader,
+    LoadKernel,
     MakeAccounts,
     MakeDirectory,
     MakeHostKey,
@@ -41,6 +42,7 @@ from installer.plan.checks import (
     HandoffIs,
     HostDataIs,
     HostKeyIs,
+    KernelLoaded,
     KeyOpens,
     LoginProof,
     LogSaved,
@@ -233,10 +235,20 @@ class Installation:
             actions=(SaveLog(path=TARGET + LOGS),),
             checks=(LogSaved(path=TARGET + LOGS),),
         )
+        kexec = self.answers.at_end == "kexec"
+        if kexec:
+            yield Step(
+                id="load-kernel",
+                summary="Load the installed system's kernel, to be started without the firmware",
+                requires=("save-log",),
+                actions=(LoadKernel(root=TARGET),),
+                checks=(KernelLoaded(),),
+                undo=(Run(argv=("kexec", "--unload")),),
+            )
         yield Step(
             id="unmount",
             summary="Unmount the target and close what was opened",
-            requires=("save-log",),
+            requires=("load-kernel" if kexec else "save-log",),
             actions=(
                 # A write that failed on its way to the disk is told by syncfs(2), and by nothing that comes after it.
                 *(Run(argv=("sync", "--file-system", mount.target)) for mount in all_mounts(self.layout)),

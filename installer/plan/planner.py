@@ -67,6 +67,7 @@ from installer.plan.requirements import (
     require_architecture,
     require_features,
     require_hibernation,
+    require_kexec,
     require_memory,
     require_sectors,
     require_token,
@@ -151,6 +152,7 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
     images = images_to_copy(answers, medium)
     argon_memory = pbkdf_memory(facts, answers, luks_devices(answers.storage))
     require_memory(facts, answers)
+    require_kexec(facts, answers)
     require_features(facts, answers, medium)
 
     certificates = tuple(certificate_steps(answers))

@@ -38,6 +38,17 @@ def require_architecture(facts: Facts, medium: Medium) -> None:
         )
 
 
+def require_kexec(facts: Facts, answers: Answers) -> None:
+    """HyperError (Exit.unsuitable) where the kernel would refuse to start another one that is not signed."""
+    if answers.at_end == "kexec" and facts.firmware.secure_boot.verdict is Verdict.yes:
+        raise HyperError(
+            'at_end = "kexec" does not work with Secure Boot',
+            why="the kernel is locked down then and starts signed kernels only, and the host's is not signed",
+            remedy='switch Secure Boot off, or write `at_end = "reboot"`',
+            code=Exit.unsuitable,
+        )
+
+
 def counts_as(nominal: int) -> int:
     """Bytes that a machine sold with so much memory must show to be taken as one.
 

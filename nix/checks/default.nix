@@ -23,6 +23,7 @@ let
     };
   files = [
     "live"
+    "migrate"
     "phases"
     "privileges"
   ]

@@ -4,15 +4,15 @@ import argparse
 import sys
 
 from installer.errors import HyperError
-from tests.lab import cache, privileges
+from tests.lab import cache, migration, privileges
 from tests.lab.command import remove_tree
 from tests.lab.paths import STATE
 from tests.lab.play import build, play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import SCENARIOS, layouts
+from tests.lab.scenarios import SCENARIOS, endings, layouts
 
 DEMO = "uefi-luks-btrfs"
-EVERY = SCENARIOS | {scenario.name: scenario for scenario in layouts()}
+EVERY = SCENARIOS | {scenario.name: scenario for scenario in (*layouts(), *endings())}
 
 
 def main(argv: list[str]) -> int:
@@ -24,6 +24,9 @@ def main(argv: list[str]) -> int:
     verbs.add_parser("demo", help="blank disks to a set-up host, live, with a report page")
     one = verbs.add_parser("run", help="play one scenario")
     one.add_argument("scenario", choices=sorted(EVERY))
+    moved = verbs.add_parser("migrate", help="migrate an installed system in place, and take it back")
+    moved.add_argument("ending", choices=("stays", "goes-back"), help="what becomes of its first boot")
+    moved.add_argument("firmware", choices=("uefi", "bios"))
     verbs.add_parser("clean", help="remove everything the lab has built")
     options = top.parse_args(argv)
     try:
@@ -48,6 +51,8 @@ def _run(options: argparse.Namespace) -> int:
             print(build(Recorder("build", "Only the medium is built.", STATE / "build")))
         case "run":
             play(EVERY[options.scenario])
+        case "migrate":
+            (migration.stays if options.ending == "stays" else migration.goes_back)(options.firmware)
         case "demo":
             from tests.lab import report
 

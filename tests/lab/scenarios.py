@@ -46,6 +46,9 @@ class Scenario:
     beside: bool = False
     """Whether another system is on the disk, which must stay; the host is rescued from the medium afterwards."""
 
+    kexec: bool = False
+    """Whether the installed host is started from the live system, and not by the firmware."""
+
     def answers(self) -> str:
         """Its answer file, with `@ssh-key@` where a key goes."""
         text = (LAB / "answers" / f"{self.base or self.name}.toml").read_text()
@@ -172,6 +175,27 @@ def layouts() -> tuple[Scenario, ...]:
                 ('passphrase = { file = "/run/secrets/passphrase" }\n', ""),
                 ('pbkdf_memory = "32MiB"\npbkdf_iterations = 4\nrecovery_key = "seal"\n', ""),
             ),
+        ),
+    )
+
+
+def endings() -> tuple[Scenario, ...]:
+    """Hosts that the live system's own kernel starts."""
+    return (
+        Scenario(
+            name="uefi-kexec",
+            summary="UEFI, ext4; the host is started by kexec, without the firmware between.",
+            hostname="kvm2",
+            hardware=replace(_PLAIN, firmware="uefi"),
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            base="bios-ext4",
+            changes=(
+                ('firmware = "bios"\nserial', 'firmware = "uefi"\nserial'),
+                ('hostname = "kvm2"', 'hostname = "kvm2"\nat_end = "kexec"'),
+            ),
+            kexec=True,
         ),
     )
 

@@ -55,6 +55,8 @@ PACKAGES: dict[str, str] = {
     "efibootmgr": "boot entries in the firmware",
     "systemd-boot-efi": "boot loader for UEFI",
     "systemd-boot-tools": "bootctl",
+    "systemd-boot": "systemd-bless-boot, which makes a counted boot entry a good one",
+    "kexec-tools": "the installed system started without the firmware",
     "grub2-common": "grub-install",
     "grub-pc-bin": "boot loader for BIOS, of the medium and of the installed system",
     "grub-efi-amd64-bin": "boot loader of the medium on UEFI",

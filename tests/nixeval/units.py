@@ -19,6 +19,9 @@ DEGRADED = """{
   hypervisor.storage.degraded.enable = true;
   fileSystems."/srv" = { device = "/dev/disk/by-uuid/2"; fsType = "btrfs"; options = [ "degraded" ]; };
 }"""
+MIGRATED = """{
+  hypervisor.migration = { enable = true; fallback = "counted"; };
+}"""
 SELECT = """
 host:
 let
@@ -27,6 +30,7 @@ let
 in
 {
   "hyper-nixos-firstrun.service" = units."hyper-nixos-firstrun.service".text;
+  "hyper-nixos-health.service" = units."hyper-nixos-health.service".text;
   "libvirtd.socket.d/overrides.conf" = units."libvirtd.socket".text;
   "libvirtd-ro.socket.d/overrides.conf" = units."libvirtd-ro.socket".text;
   "libvirtd-admin.socket.d/overrides.conf" = units."libvirtd-admin.socket".text;
@@ -56,7 +60,7 @@ def name_store_paths(text: str) -> str:
 
 def units() -> dict[str, str]:
     """Path below GOLDEN to text."""
-    evaluated = evaluate(SELECT, [MODULES, EXAMPLE, PASSTHROUGH, DEGRADED])
+    evaluated = evaluate(SELECT, [MODULES, EXAMPLE, PASSTHROUGH, DEGRADED, MIGRATED])
     if evaluated.failed_assertions or evaluated.warnings:
         raise EvaluationError("\n".join((*evaluated.failed_assertions, *evaluated.warnings)))
     return {path: name_store_paths(text) for path, text in evaluated.value.items()}

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.lab.play import play
-from tests.lab.scenarios import Scenario, combinations, layouts
+from tests.lab.scenarios import Scenario, combinations, endings, layouts
 
 pytestmark = pytest.mark.matrix
 
@@ -22,3 +22,14 @@ def test_layout(scenario: Scenario) -> None:
     claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
     assert "every job of the first run is done" in claims
     assert len([claim for claim in claims if "pulled the host starts" in claim]) == 2
+
+
+@pytest.mark.parametrize("scenario", endings(), ids=lambda scenario: scenario.name)
+def test_ending(scenario: Scenario) -> None:
+    """The firmware is not started between the live system and the host, and the first run is done."""
+    recorder = play(scenario)
+    claims = [proof.claim for proof in recorder.write().proofs if proof.holds]
+    assert {"the firmware was started once, for the medium", "every job of the first run is done"} <= set(
+        claims
+    )
+    assert not (recorder.folder / "host.serial.log").exists(), "a second machine was started"

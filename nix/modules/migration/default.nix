@@ -47,6 +47,12 @@ in
   };
 
   config = lib.mkIf (hypervisor.enable && cfg.enable) {
+    # A kernel that panics, or a stage 1 that finds no root, starts the machine anew as well.
+    boot.kernelParams = lib.mkIf (cfg.fallback != "none") [
+      "boot.panic_on_fail"
+      "panic=30"
+    ];
+
     systemd.services.hyper-nixos-health = {
       description = "Hyper-NixOS check of a first boot";
       documentation = [ "man:hv-health(1)" ];

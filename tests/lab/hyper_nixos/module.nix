@@ -4,6 +4,9 @@ source:
 let
   passthrough = config.hypervisor.passthrough.devices or { };
   hardened = config.hypervisor.phase or "setup" == "hardened";
+  migration = config.hypervisor.migration or { };
+  # A host that became one in place keeps its own logins.
+  security = config.hypervisor.security.enable or true;
 
   # Units are goldens: texts evaluated by a real nixpkgs, with store paths written as @name@.
   golden = name: {
@@ -11,7 +14,7 @@ let
       builtins.replaceStrings [ "@hv@" ] [ "${source}/package" ] (
         builtins.concatStringsSep "/run/current-system/sw" (
           builtins.filter builtins.isString (
-            builtins.split "@(nix|qemu-host-cpu-only|coreutils|findutils|gnugrep|gnused|systemd|glibc-locales|tzdata)@" (
+            builtins.split "@(nix|qemu-host-cpu-only|coreutils|findutils|gnugrep|gnused|systemd|glibc-locales|iproute2|openssh|tzdata)@" (
               builtins.readFile "${source}/units/${name}"
             )
           )
@@ -22,7 +25,30 @@ let
 in
 {
   lab.hyperNixos = "${source}/package";
-  lab.units."hyper-nixos-firstrun.service" = golden "hyper-nixos-firstrun.service";
+  lab.units = {
+    "hyper-nixos-firstrun.service" = golden "hyper-nixos-firstrun.service";
+  }
+  # The check of a first boot after `hv migrate`; with systemd-boot its boots are counted.
+  // lib.optionalAttrs (migration.enable or false) {
+    "hyper-nixos-health.service" = {
+      text = builtins.replaceStrings [ "--patience 300" ] [
+        "--patience ${toString (migration.patience or 300)}"
+      ] (golden "hyper-nixos-health.service").text;
+      wantedBy = [ "multi-user.target" ];
+      requiredBy = [ "boot-complete.target" ];
+    };
+  };
+  boot.loader.systemd-boot.bootCounting = lib.mkIf (migration.fallback or "none" == "counted") {
+    enable = true;
+    tries = 2;
+  };
+  boot.kernelParams = lib.optionals (migration.fallback or "none" != "none") [ "panic=30" ];
+  environment.systemPackages = [
+    {
+      name = "hyper-nixos";
+      outPath = "${source}/package";
+    }
+  ];
 
   # What nix/modules/passthrough has a unit of stage 1 do: devices are claimed before any driver sees them.
   lab.claims = passthrough;
@@ -38,13 +64,13 @@ in
 
   # Phases: what nix/modules/security says about logins and the kernel, in both forms that hosts have.
   services.openssh.settings = lib.mkMerge [
-    {
+    (lib.mkIf security {
       KbdInteractiveAuthentication = lib.mkDefault false;
       PasswordAuthentication = lib.mkDefault false;
       PermitRootLogin = lib.mkDefault "no";
       X11Forwarding = lib.mkDefault false;
-    }
-    (lib.mkIf hardened {
+    })
+    (lib.mkIf (security && hardened) {
       PasswordAuthentication = lib.mkOverride 40 false;
       AllowAgentForwarding = lib.mkDefault false;
       AuthenticationMethods = lib.mkDefault "publickey";

@@ -36,6 +36,33 @@ rec {
       ) (builtins.attrNames set)
     );
   unique = builtins.foldl' (found: each: if builtins.elem each found then found else found ++ [ each ]) [ ];
+  attrByPath =
+    path: default: set:
+    if path == [ ] then
+      set
+    else if builtins.isAttrs set && set ? ${builtins.head path} then
+      attrByPath (builtins.tail path) default set.${builtins.head path}
+    else
+      default;
+  hasAttrByPath =
+    path: set:
+    path == [ ]
+    || (
+      builtins.isAttrs set
+      && set ? ${builtins.head path}
+      && hasAttrByPath (builtins.tail path) set.${builtins.head path}
+    );
+  recursiveUpdate =
+    left: right:
+    left
+    // builtins.mapAttrs (
+      name: value:
+      if builtins.isAttrs value && builtins.isAttrs (left.${name} or null) then
+        recursiveUpdate left.${name} value
+      else
+        value
+    ) right;
+  concatLists = builtins.concatLists;
   inherit (builtins)
     attrNames
     attrValues
@@ -45,9 +72,11 @@ rec {
     filter
     head
     length
+    lessThan
     listToAttrs
     map
     mapAttrs
+    sort
     toJSON
     ;
 }

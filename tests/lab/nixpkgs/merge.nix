@@ -1,6 +1,7 @@
 # Merges modules without option declarations: sets are merged key by key, lists are joined, of several other values
 # the one with the strongest priority wins, and equally strong unequal ones are an error, as in nixpkgs.
-# A value whose every definition is switched off by mkIf becomes null. Returns `config` and `specialisations`.
+# A value whose every definition is switched off by mkIf becomes null. Returns `config`, `specialisations`, and `bodies`:
+# every module's own definitions with the file that they stand in.
 lib: modules: specialArgs:
 let
   arguments = specialArgs // {
@@ -20,12 +21,13 @@ let
       module;
 
   flatten =
-    module:
+    from: module:
     let
+      file = if builtins.isPath module || builtins.isString module then toString module else from;
       loaded = load module;
-      body = loaded.config or (builtins.removeAttrs loaded [ "imports" ]);
+      value = loaded.config or (builtins.removeAttrs loaded [ "imports" ]);
     in
-    builtins.concatMap flatten (loaded.imports or [ ]) ++ [ body ];
+    builtins.concatMap (flatten file) (loaded.imports or [ ]) ++ [ { inherit file value; } ];
 
   # What one definition amounts to: values with priority and condition.
   discharge =
@@ -96,20 +98,20 @@ let
     else
       throw "the option `${builtins.concatStringsSep "." path}' has conflicting definitions: ${builtins.toJSON values}";
 
-  bodies = builtins.concatMap flatten modules;
+  bodies = builtins.concatMap (flatten "<unknown-file>") modules;
 
   config = mergeSets [ ] (
-    map (value: {
-      inherit value;
+    map (body: {
+      inherit (body) value;
       priority = 100;
       condition = true;
     }) bodies
   );
 in
 {
-  inherit config;
+  inherit bodies config;
   # Specialisations are modules of their own: unmerged, with the priorities they were written with.
   specialisations = builtins.zipAttrsWith (_: found: map (each: each.configuration or { }) found) (
-    map (body: body.specialisation or { }) bodies
+    map (body: body.value.specialisation or { }) bodies
   );
 }

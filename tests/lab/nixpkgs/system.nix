@@ -1,4 +1,4 @@
-# lib.nixosSystem of the stand-in: merged modules in, `config.system.build.toplevel` out.
+# lib.nixosSystem of the stand-in: merged modules in, `config.system.build.toplevel` out, and what programs ask beside it.
 { nixpkgs }:
 {
   modules,
@@ -120,10 +120,16 @@ let
         };
         specialisations = builtins.mapAttrs (_: each: "${each.config.system.build.toplevel}") specialisations;
       };
+      declared = import ./declared.nix lib {
+        inherit config;
+        inherit (merged) bodies;
+      };
     in
     {
-      config = config // {
-        system = (config.system or { }) // {
+      inherit lib pkgs;
+      inherit (declared) options;
+      config = declared.config // {
+        system = declared.config.system // {
           build = { inherit toplevel initrd; };
         };
         specialisation = specialisations;

@@ -3,7 +3,8 @@
 `boot` writes the boot loader's entries for every generation of the system profile and its specialisations, `test`
 activates and restarts what changed, `switch` does both. Names and places are NixOS's: for systemd-boot those of
 systemd-boot-builder.py (EFI/nixos/HASH-NAME-FILE.efi, loader/entries/nixos-generation-N[-specialisation-NAME].conf),
-for GRUB on BIOS /boot/kernels and /boot/grub/grub.cfg.
+for GRUB on BIOS /boot/kernels and /boot/grub/grub.cfg. Boot counting is as that builder has it: an entry that is not there
+yet gets its tries into its name, one that is there keeps the name that it came to.
 """
 
 import filecmp
@@ -19,6 +20,20 @@ from pathlib import Path
 from typing import Any
 
 PROFILES = Path("/nix/var/nix/profiles")
+ONCE = """if [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${{next_entry}}" ]; then
+  set default="${{next_entry}}"
+  set next_entry=
+  save_env next_entry
+  set timeout=1
+else
+  set default=0
+  set timeout={timeout}
+fi
+"""
+"""What NixOS's menu begins with: an entry for one boot alone is forgotten as it is chosen (GRUB manual, "load_env")."""
 ACTIONS = ("switch", "boot", "test", "dry-activate", "check")
 
 
@@ -128,6 +143,7 @@ def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bo
             register(esp)
     kept: set[Path] = set()
     default = None
+    counting = settings.get("bootCounting", {})
     for entry in entries(settings.get("configurationLimit") or 1000):
         files = {}
         for kind in ("kernel", "initrd"):
@@ -135,26 +151,40 @@ def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bo
             name = "-".join(source.parts[3:])
             files[kind] = esp / "EFI/nixos" / f"{name}.efi"
             place(source, files[kind])
-        path = esp / "loader/entries" / f"{entry.name}.conf"
-        text(
-            path,
+        content = (
             f"title {entry.title}\nversion Generation {entry.generation} {entry.boot['label']}\n"
             f"linux /{files['kernel'].relative_to(esp)}\ninitrd /{files['initrd'].relative_to(esp)}\n"
-            f"options {entry.options}\nsort-key nixos\n",
+            f"options {entry.options}\nsort-key nixos\n"
         )
+        path = place_of(esp / "loader/entries", entry.name, content, counting)
+        text(path, content)
         kept |= {path, *files.values()}
         if entry.boot["toplevel"] == str(toplevel):
-            default = default or path.name
+            default = default or f"{entry.name}.conf"
     for old in [*(esp / "EFI/nixos").iterdir(), *(esp / "loader/entries").glob("nixos-*.conf")]:
         if old not in kept:
             old.unlink()
     timeout = loader.get("timeout", 5)
     lines = [f"timeout {timeout}"] if timeout is not None else []
     if default:
-        lines.append(f"default {default}")
+        # `preferred` is known to systemd-boot 260 and newer; the others take the newest entry that has tries left.
+        names = (
+            [f"preferred {default}", "default nixos-*"] if counting.get("enable") else [f"default {default}"]
+        )
+        lines += names
     lines += [f"editor {1 if settings.get('editor', True) else 0}", "console-mode keep"]
     text(esp / "loader/loader.conf", "\n".join(lines) + "\n")
     print(f"{len(kept)} files of boot entries are on {esp}; the default is {default}")
+
+
+def place_of(folder: Path, name: str, content: str, counting: dict[str, Any]) -> Path:
+    """The entry's file: as it is there, with whatever its counters came to, or a fresh one."""
+    for there in folder.glob(f"{name}*.conf"):
+        if re.fullmatch(rf"{re.escape(name)}(\+[0-9]+(-[0-9]+)?)?\.conf", there.name) and (
+            there.read_text() == content
+        ):
+            return there
+    return folder / (f"{name}+{counting['tries']}.conf" if counting.get("enable") else f"{name}.conf")
 
 
 def register(esp: Path) -> None:
@@ -181,13 +211,14 @@ def grub(toplevel: Path, loader: dict[str, Any], boot: Path, devices: list[str])
         "serial --unit=0 --speed=115200",
         "terminal_input console serial",
         "terminal_output console serial",
-        f"set timeout={loader.get('timeout', 5)}",
         f"search --no-floppy --fs-uuid --set=root {output('findmnt', '-no', 'UUID', '-T', str(boot)).strip()}",
+        *ONCE.format(timeout=loader.get("timeout", 5)).splitlines(),
     ]
     separate = os.path.ismount(boot)
     subvolume = re.search(r"\bsubvol=([^,\s]+)", output("findmnt", "-no", "OPTIONS", "-T", str(boot)))
     prefix = (subvolume[1].rstrip("/") if subvolume else "") + ("" if separate else "/boot")
     kept: set[Path] = set()
+    default: list[str] = []
     menu: list[str] = []
     for entry in entries(settings.get("configurationLimit") or 100):
         names = {}
@@ -197,20 +228,15 @@ def grub(toplevel: Path, loader: dict[str, Any], boot: Path, devices: list[str])
             place(source, file)
             kept.add(file)
             names[kind] = f"{prefix}/kernels/{file.name}"
-        if entry.boot["toplevel"] == str(toplevel) and not any(
-            line.startswith("set default") for line in lines
-        ):
-            lines.append(f'set default="{entry.name}"')
-        menu += [
-            f'menuentry "{entry.title} - Generation {entry.generation}" --id {entry.name} {{',
-            f"  linux {names['kernel']} {entry.options}",
-            f"  initrd {names['initrd']}",
-            "}",
-        ]
+        body = [f"  linux {names['kernel']} {entry.options}", f"  initrd {names['initrd']}", "}"]
+        if entry.boot["toplevel"] == str(toplevel) and not default:
+            default = [f'menuentry "{entry.title}" --id default {{', *body]
+        menu += [f'menuentry "{entry.title} - Generation {entry.generation}" --id {entry.name} {{', *body]
     for old in (boot / "kernels").iterdir():
         if old not in kept:
             old.unlink()
-    text(boot / "grub/grub.cfg", "\n".join([*lines, *menu]) + "\n")
+    lines += [*default, 'submenu "NixOS - All configurations" {', *menu, "}"]
+    text(boot / "grub/grub.cfg", "\n".join(lines) + "\n")
     print(f"GRUB on {', '.join(devices)} offers {len(menu) // 4} entries")
 
 

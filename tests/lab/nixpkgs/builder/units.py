@@ -99,10 +99,12 @@ def write(folder: Path, config: dict[str, Any], *, ssh_trigger: str) -> None:
         (folder / name).write_text(unit["text"])
         for target in unit.get("wantedBy", []):
             _want(folder, target, name, f"/etc/systemd/system/{name}")
+        for target in unit.get("requiredBy", []):
+            _want(folder, target, name, f"/etc/systemd/system/{name}", kind="requires")
 
 
-def _want(folder: Path, target: str, name: str, unit: str) -> None:
-    wants = folder / f"{target}.wants"
+def _want(folder: Path, target: str, name: str, unit: str, *, kind: str = "wants") -> None:
+    wants = folder / f"{target}.{kind}"
     wants.mkdir(exist_ok=True)
     (wants / name).symlink_to(unit)
 
