@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,22 @@ def world(tmp_path: Path) -> World:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/current-system").symlink_to(tmp_path / "nix/store/new")
     return World(programs=runner, root=tmp_path, clock=Clock(sleep=lambda _: None), uri="test:///default")
+
+
+def test_a_libvirt_that_never_answers_is_not_waited_for(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it dies as it starts, and systemd holds its socket: the connection stands, and nobody speaks."""
+    monkeypatch.setattr(check, "ANSWER_SECONDS", 0.5)
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind(str(tmp_path / "libvirt-sock"))
+        held.listen()
+        silent = replace(world, uri=f"qemu+unix:///system?socket={tmp_path}/libvirt-sock")
+        expected = EXPECTED.model_copy(update={"guests": ("router",)})
+        for question in (check.libvirt_answers, check.guests_run):
+            seen = question(silent, expected, tmp_path)
+            assert not seen.well
+            assert "did not answer within" in seen.line
 
 
 def trial(world: World, fallback: Fallback = Fallback.counted) -> Path:

@@ -72,7 +72,14 @@ def check(world: World, patience: float) -> int:
         return Exit.ok
     # The count is on disk before anything else can go wrong.
     _say(
-        world, Verdict(at=world.clock.now(), attempts=attempts, system=system, well=False, lines=("begun",))
+        world,
+        Verdict(
+            at=world.clock.now(),
+            attempts=attempts,
+            system=system,
+            well=False,
+            lines=("begun, and not come to an end",),
+        ),
     )
     seen = look(world, trial.expected, Path(system), patience)
     well = all(each.well for each in seen)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from json import loads
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 from hv.firstrun.logins import require_way_in
@@ -16,6 +18,8 @@ from installer.migrate.trial import Expected
 
 PAUSE = 3.0
 BANNER_SECONDS = 10.0
+ANSWER_SECONDS = 20.0
+"""Starting libvirt behind its socket is a matter of a second or two; whoever is slower is asked again."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,15 @@ def ssh_answers(world: World, expected: Expected, system: Path) -> Seen:
 def libvirt_answers(world: World, expected: Expected, system: Path) -> Seen:
     """libvirt answers."""
     del expected, system
-    try:
-        with world.libvirt() as connection:
-            return Seen(True, f"libvirt: answers, version {connection.getLibVersion()}")
-    except HyperError as error:
-        return Seen(False, f"libvirt: {error.why}")
+
+    def ask() -> Seen:
+        try:
+            with world.libvirt() as connection:
+                return Seen(True, f"libvirt: answers, version {connection.getLibVersion()}")
+        except HyperError as error:
+            return Seen(False, f"libvirt: {error.why}")
+
+    return _in_time("libvirt", ask)
 
 
 def guests_run(world: World, expected: Expected, system: Path) -> Seen:
@@ -109,11 +117,15 @@ def guests_run(world: World, expected: Expected, system: Path) -> Seen:
     del system
     if not expected.guests:
         return Seen(True, "guests: none started with the host before")
+    return _in_time("guests", lambda: _guests(world, expected.guests))
+
+
+def _guests(world: World, names: tuple[str, ...]) -> Seen:
     libvirt = libvirt_module()
     down = []
     try:
         with world.libvirt() as connection:
-            for name in expected.guests:
+            for name in names:
                 try:
                     if not connection.lookupByName(name).isActive():
                         down.append(f"{name} is off")
@@ -123,7 +135,7 @@ def guests_run(world: World, expected: Expected, system: Path) -> Seen:
         return Seen(False, f"guests: {error.why}")
     if down:
         return Seen(False, f"guests: {'; '.join(down)}")
-    return Seen(True, f"guests: {', '.join(expected.guests)} run")
+    return Seen(True, f"guests: {', '.join(names)} run")
 
 
 CHECKS: tuple[Check, ...] = (network, administrators, ssh_answers, libvirt_answers, guests_run)
@@ -137,6 +149,28 @@ def look(world: World, expected: Expected, system: Path, patience: float) -> tup
         if all(each.well for each in seen) or world.clock.monotonic() >= end:
             return seen
         world.clock.sleep(PAUSE)
+
+
+def _in_time(what: str, ask: Callable[[], Seen]) -> Seen:
+    """What a question to libvirt comes to. Its library waits without end for a daemon that dies as it starts, and that
+    systemd starts again and again behind its socket.
+    """
+    answers: SimpleQueue[Seen | BaseException] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put(ask())
+        except BaseException as error:
+            answers.put(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        found = answers.get(timeout=ANSWER_SECONDS)
+    except Empty:
+        return Seen(False, f"{what}: libvirt did not answer within {ANSWER_SECONDS:.0f} s")
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _ip(world: World, *words: str) -> Iterator[Any]:
