@@ -83,10 +83,27 @@ class Enrolment(Sparse):
     """Holds the TPM's PIN; none: without PIN."""
 
 
+class HandoffWebhook(Sparse):
+    """A server that is told how the first run went."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("secret_file", "certificate", "proxy", "no_proxy"))
+
+    url: str
+    """Where the event is posted to."""
+    secret_file: str | None = None
+    """File on the host with the key that signs it; none: not signed."""
+    certificate: str | None = None
+    """SHA-256 of the server's certificate; none: the host's own trust decides."""
+    proxy: str | None = None
+    """HTTP proxy."""
+    no_proxy: tuple[str, ...] = ()
+    """Names reached without it."""
+
+
 class Handoff(Sparse):
     """The record."""
 
-    sparse: ClassVar[frozenset[str]] = frozenset(("enrolment",))
+    sparse: ClassVar[frozenset[str]] = frozenset(("enrolment", "webhooks"))
 
     version: Literal[1] = 1
     """Format."""
@@ -106,3 +123,5 @@ class Handoff(Sparse):
     """Accounts that must be able to log in before and after the phase is raised."""
     enrolment: Enrolment | None = None
     """What opens encrypted disks beside the passphrase."""
+    webhooks: tuple[HandoffWebhook, ...] = ()
+    """Who is told how the first run went."""

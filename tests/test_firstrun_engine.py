@@ -429,8 +429,19 @@ def hv(host: Path, *words: str) -> int:
 def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hv(host, "status") == Exit.step
     text = capsys.readouterr().out
-    assert [line.split()[0] for line in text.splitlines()[3:11]] == [
-        *("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "backup", "phase"),
+    assert [line.split()[0] for line in text.splitlines()[3:13]] == [
+        *(
+            "grow-root",
+            "enrol",
+            "hardware",
+            "libvirt",
+            "pool",
+            "network",
+            "certificate",
+            "backup",
+            "phase",
+            "webhook",
+        ),
     ]
     assert not (host / "var/lib/hyper-nixos/firstrun").exists(), "status writes nothing"
 
@@ -482,7 +493,18 @@ def test_running_as_somebody_is_refused(host: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("grow-root", "enrol", "hardware", "libvirt", "pool", "network", "backup", "phase")
+    names = (
+        "grow-root",
+        "enrol",
+        "hardware",
+        "libvirt",
+        "pool",
+        "network",
+        "certificate",
+        "backup",
+        "phase",
+        "webhook",
+    )
     for name in names:
         hv(host, "skip", name, "--reason", "test")
     issue = host / console.ISSUE_FILE.lstrip("/")

@@ -527,7 +527,7 @@ def test_power_cuts_at_every_step_of_every_job(host: Host, image: Path) -> None:
         now_settled = sum(state.status in (Status.done, Status.skipped) for state in states)
         effects = 0 if now_settled > settled else effects + 1
         settled = now_settled
-    assert cut_jobs == {"libvirt", "pool", "network", "vm-tiny", "backup"}
+    assert cut_jobs == {"libvirt", "pool", "network", "vm-tiny", "certificate", "backup"}
     assert cuts > 40, "fewer effects than these jobs have"
     wait_for("the guest's marker", lambda: MARKER in host.console("tiny"))
     assert host.console("tiny").count(MARKER) == 1, "the guest was started once"

@@ -1,6 +1,7 @@
 """Which jobs a host has, in order."""
 
 from hv.firstrun.backup import BackupJob
+from hv.firstrun.certificate import CertificateJob
 from hv.firstrun.enrol import EnrolJob
 from hv.firstrun.grow_root import GrowRootJob
 from hv.firstrun.hardware import HardwareJob
@@ -10,12 +11,13 @@ from hv.firstrun.network import NetworkJob
 from hv.firstrun.phase import PhaseJob
 from hv.firstrun.pool import PoolJob
 from hv.firstrun.vm import VmJob
+from hv.firstrun.webhook import WebhookJob
 from installer.handoff import Handoff
 
 
 def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
-    """Room first, the phase last."""
-    return (
+    """Room first, the phase last; then others are told."""
+    jobs: tuple[Job, ...] = (
         GrowRootJob(handoff.grow),
         EnrolJob(handoff.enrolment),
         HardwareJob(handoff.expectations),
@@ -23,6 +25,9 @@ def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
         PoolJob(handoff.pool),
         NetworkJob(),
         *(VmJob(handoff.hostname, vm) for vm in handoff.vms),
+        CertificateJob(handoff.hostname),
         BackupJob(),
         PhaseJob(handoff.administrators),
     )
+    names = tuple(job.name for job in jobs)
+    return (*jobs, WebhookJob(handoff.hostname, handoff.webhooks, names))

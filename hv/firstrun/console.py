@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from hv.firstrun.certificate import AUTHORITY
+from hv.firstrun.certificate import fingerprint as fingerprint_of
 from hv.firstrun.state import SETTLED, JobState, Status
 from hv.firstrun.world import World, write_atomically
 from installer.answers.ssh_key import fingerprint, parse_ssh_key
@@ -50,7 +52,7 @@ def notice(states: Sequence[JobState]) -> str:
 
 
 def page(world: World, states: Sequence[JobState]) -> str:
-    """Name, addresses, keys of the SSH server, and the notice; no states: no notice."""
+    """Name, addresses, keys of the SSH server, the authority's fingerprint, and the notice; no states: no notice."""
     head = [_hostname(world)]
     addresses = list(_addresses(world))
     if addresses:
@@ -58,7 +60,9 @@ def page(world: World, states: Sequence[JobState]) -> str:
         head.append(f"  addresses: {'  '.join(addresses[:ADDRESSES])}{more}")
     else:
         head.append("  addresses: none yet")
-    head += [f"  {kind} {key}" for kind, key in _host_keys(world)]
+    head += [f"  {kind} {key}" for kind, key in host_keys(world)]
+    if digest := fingerprint_of(world.path(AUTHORITY)):
+        head.append(f"  authority {digest}")
     if not states:
         head.append("  after login: hv security phase, hv firstrun status")
     return _literally(line for line in head).rstrip("\n") + "\n\n" + (notice(states) if states else "")
@@ -91,7 +95,7 @@ def _addresses(world: World) -> Iterator[str]:
                     yield str(each["local"])
 
 
-def _host_keys(world: World) -> Iterator[tuple[str, str]]:
+def host_keys(world: World) -> Iterator[tuple[str, str]]:
     """Kind and fingerprint of each key by which the SSH server proves itself."""
     for file in sorted(world.path("/etc/ssh").glob("ssh_host_*_key.pub")):
         try:

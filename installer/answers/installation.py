@@ -30,13 +30,14 @@ class Webhook(Frozen):
         ),
     ]
     """Where each event is posted to; it gets no name or password in it."""
-    events: tuple[Literal["started", "step", "succeeded", "failed"], ...] = (
+    events: tuple[Literal["started", "step", "succeeded", "failed", "first-run"], ...] = (
         "started",
         "step",
         "succeeded",
         "failed",
+        "first-run",
     )
-    """Which events."""
+    """Which events; `first-run` is told by the installed host itself, after its first boot."""
     secret: SecretFile | None = Field(
         default=None,
         examples=[{"file": "/run/hyper-nixos/live/secrets/webhook"}],

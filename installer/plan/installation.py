@@ -7,7 +7,7 @@ from installer.answers.model import Answers, Hook, RecoveryKind, User, VmAnswers
 from installer.answers.recovery import recipients, recovery_kind
 from installer.answers.sizes import parse_size
 from installer.errors import Exit, HyperError
-from installer.handoff import HANDOFF_PATH, Enrolment, HandoffVm
+from installer.handoff import HANDOFF_PATH, Enrolment, HandoffVm, HandoffWebhook
 from installer.medium import Medium
 from installer.plan.actions import (
     Action,
@@ -88,6 +88,26 @@ def password_path(user: User) -> str:
     return f"{SECRETS}/passwords/{user.name}"
 
 
+def webhook_secret(number: int) -> str:
+    """Where the host keeps the key of a webhook."""
+    return f"{SECRETS}/webhooks/{number}"
+
+
+def handoff_webhooks(answers: Answers) -> tuple[HandoffWebhook, ...]:
+    """Who is told how the first run went."""
+    return tuple(
+        HandoffWebhook(
+            url=hook.url,
+            secret_file=webhook_secret(number) if hook.secret else None,
+            certificate=hook.certificate,
+            proxy=answers.network.proxy,
+            no_proxy=answers.network.no_proxy if answers.network.proxy else (),
+        )
+        for number, hook in enumerate(answers.webhooks)
+        if "first-run" in hook.events
+    )
+
+
 def hook_steps(answers: Answers, when: str, requires: tuple[str, ...]) -> Iterator[Step]:
     """The operator's programs at one point, one after the other."""
     hooks: list[Hook] = [hook for hook in answers.hooks if hook.when == when]
@@ -160,7 +180,12 @@ class Installation:
         """From the mounted file systems to nothing being mounted any more."""
         mounted = (*(mount.step for mount in all_mounts(self.layout)), *self.cleared)
         swapping = tuple(f"activate-{each.key}" for each in self.layout.elements if isinstance(each, Swap))
-        secrets = (*self._secrets(mounted), *self._unlock_key(mounted), *self._enrolment(mounted))
+        secrets = (
+            *self._secrets(mounted),
+            *self._webhook_secrets(mounted),
+            *self._unlock_key(mounted),
+            *self._enrolment(mounted),
+        )
         yield from secrets
         yield Step(
             id="write-configuration",
@@ -385,6 +410,35 @@ class Installation:
                 *(WriteSecret(secret=_password(user), path=TARGET + password_path(user)) for user in users),
             ),
             checks=tuple(FileIs(path=TARGET + password_path(user), mode=0o600) for user in users),
+        )
+
+    def _webhook_secrets(self, mounted: tuple[str, ...]) -> Iterator[Step]:
+        """Keys with which the host signs what it tells of its first run."""
+        keyed = [
+            (number, hook)
+            for number, hook in enumerate(self.answers.webhooks)
+            if hook.secret and "first-run" in hook.events
+        ]
+        if not keyed:
+            return
+        folders = (SECRETS, f"{SECRETS}/webhooks")
+        yield Step(
+            id="webhook-secrets",
+            summary="Write the keys of webhooks, which the host tells of its first run, where only root reads them",
+            requires=mounted,
+            actions=(
+                *(MakeDirectory(path=TARGET + folder, mode=0o700) for folder in folders),
+                *(
+                    WriteSecret(
+                        secret=SecretReference(
+                            name=f"webhook:{number}", file=hook.secret and hook.secret.file
+                        ),
+                        path=TARGET + webhook_secret(number),
+                    )
+                    for number, hook in keyed
+                ),
+            ),
+            checks=tuple(FileIs(path=TARGET + webhook_secret(number), mode=0o600) for number, _ in keyed),
         )
 
     def _unlock_key(self, mounted: tuple[str, ...]) -> Iterator[Step]:

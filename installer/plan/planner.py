@@ -28,6 +28,7 @@ from installer.plan.installation import (
     Installation,
     certificate_steps,
     handoff_vms,
+    handoff_webhooks,
     hook_steps,
     images_to_copy,
 )
@@ -198,6 +199,7 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
         phase=answers.security.phase.value,
         administrators=tuple(user.name for user in answers.users if user.admin),
         enrolment=enrolment(answers, layout),
+        webhooks=handoff_webhooks(answers),
     )
     storage_steps = (
         taken_over(layout, on_disks, answers, 2 * source.size) if again else tuple(layout.steps())

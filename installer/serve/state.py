@@ -57,7 +57,13 @@ MACHINES = sql.Table(
 """How far each machine is."""
 KEPT = timedelta(days=90)
 """How long events are kept."""
-_STATES = {"started": "installing", "step": "installing", "succeeded": "installed", "failed": "failed"}
+_STATES = {
+    "started": "installing",
+    "step": "installing",
+    "succeeded": "installed",
+    "failed": "failed",
+    "first-run": "installed",
+}
 
 
 @dataclass(frozen=True)

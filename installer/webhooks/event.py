@@ -9,7 +9,7 @@ from installer import VERSION
 from installer.frozen import Frozen
 from installer.probe.identity import Identity
 
-EventKind = Literal["started", "step", "succeeded", "failed"]
+EventKind = Literal["started", "step", "succeeded", "failed", "first-run"]
 SIGNATURE = "Hyper-NixOS-Signature"
 """Header with the signature: `t=SECONDS,v1=HEX`."""
 KIND = "Hyper-NixOS-Event"
@@ -53,6 +53,17 @@ class BundleTold(Frozen):
     """The same for scp(1), one an address of the machine: `root@192.0.2.5:/run/…`."""
 
 
+class JobTold(Frozen):
+    """How a job of the first run stands."""
+
+    name: str
+    """Stable name, as `hv firstrun status` has it."""
+    state: str
+    """`done`, `skipped`, `failed` or `waiting`."""
+    error: ErrorTold | None = None
+    """Why it failed."""
+
+
 class Event(Frozen):
     """One event: the body of the request."""
 
@@ -63,13 +74,13 @@ class Event(Frozen):
     time: datetime
     """When it happened, in UTC."""
     installation: str
-    """UUID of this run of the installer."""
+    """UUID of this run of the installer; with `first-run`, of the host's first run."""
     event: EventKind
     """What happened."""
     hyper_nixos: str = VERSION
     """Version of the installer."""
     host: str
-    """Name of the host to be."""
+    """Name of the host, or of the host to be."""
     identity: Identity
     """Which machine it is."""
     percent: float | None = None
@@ -81,11 +92,15 @@ class Event(Frozen):
     seconds: float | None = None
     """With `succeeded`: how long it took."""
     host_keys: tuple[str, ...] = ()
-    """With `succeeded`: fingerprints of the host's SSH keys, as far as it has them."""
+    """With `succeeded` and `first-run`: fingerprints of the host's SSH keys, as far as it has them."""
     recovery_key: str | None = None
     """With `succeeded`: the recovery key of encrypted disks, encrypted for its recipients (age(1), armoured)."""
     error: ErrorTold | None = None
     """With `failed`."""
+    jobs: tuple[JobTold, ...] = ()
+    """With `first-run`: all jobs but the one that tells this."""
+    authority: str | None = None
+    """With `first-run`: SHA-256 of the certificate of the host's own authority."""
     bundle: BundleTold | None = None
     """With `failed`: where the support bundle is."""
 
