@@ -12,9 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.nixeval.nix import LAB, require
+from tests.nixeval.nix import require
 
-STORE = LAB / "nixeval-store"
 Inputs = Mapping[str, frozenset[str]]
 """Path of a derivation to names of its outputs."""
 
@@ -40,7 +39,7 @@ def instantiate(expression: str) -> list[str]:
 @cache
 def read(path: str) -> Derivation:
     """A derivation of the store."""
-    text = (STORE / path.lstrip("/")).read_text()
+    text = (require().store / path.lstrip("/")).read_text()
     found: tuple[Any, ...] = ast.literal_eval(text.removeprefix("Derive"))
     inputs = {each: frozenset(outputs) for each, outputs in found[1]}
     return Derivation(Path(path).stem[33:], inputs, "outputHash" in dict(found[6]))

@@ -62,15 +62,21 @@ class Nix:
             return [str(loader), "--argv0", program, "--library-path", libraries, nix]
         return [str(self.directory / program) if self.directory else program]
 
+    @property
+    def store(self) -> Path:
+        """Where its derivations go. A wrapper has one of its own: a database that one Nix keeps with a write-ahead log,
+        another that is told not to cannot open.
+        """
+        return LAB / ("nixeval-store-wrapper" if self.wrapper else "nixeval-store")
+
     def run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
         """Standard output of `program`; EvaluationError with Nix's own words when it fails."""
-        store = LAB / "nixeval-store"
-        store.mkdir(parents=True, exist_ok=True)
+        self.store.mkdir(parents=True, exist_ok=True)
         environment = {
             "GC_INITIAL_HEAP_SIZE": HEAP,
             **os.environ,
             "NIX_CONFIG": CONFIGURATION,
-            "NIX_REMOTE": str(store),
+            "NIX_REMOTE": str(self.store),
             "NIX_PATH": "",
         }
         done = subprocess.run(
