@@ -1,11 +1,16 @@
 """Command lines: argparse, whose errors say what happened, why, and what to do next."""
 
+from __future__ import annotations
+
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NoReturn
 
 from installer.errors import Exit, HyperError
+
+TYPE_CHECKING = False  # typing's own would import typing, and quick commands come through here
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,7 +82,7 @@ def near(word: str, words: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(word, words, n=1, cutoff=0.5)), None)
 
 
-def _groups(parser: argparse.ArgumentParser) -> Iterator["argparse._SubParsersAction[Any]"]:
+def _groups(parser: argparse.ArgumentParser) -> Iterator[argparse._SubParsersAction[Any]]:
     return (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.nixeval import pages, phases
 from tests.nixeval.host import MODULES, TOPLEVEL, Evaluated, evaluate
-from tests.nixeval.phases import BROKER, STATES
+from tests.nixeval.phases import STATES
 from tests.nixeval.units import EXAMPLE
 
 ROLES: dict[str, Any] = json.loads(pages.ROLES.read_text())
@@ -387,14 +387,16 @@ def test_no_other_program_runs_with_more_rights_than_its_caller() -> None:
 
 
 @pytest.mark.nixpkgs
-def test_the_broker_is_there_when_it_has_a_program() -> None:
+def test_the_broker_is_there_unless_it_is_switched_off() -> None:
     select = """host: let inherit (host.config.systemd) services sockets; in {
       socket = sockets.hvd.socketConfig or null;
       listens = sockets.hvd.listenStreams or [ ];
       service = services.hvd.serviceConfig or null;
     }"""
-    assert example(select).value == {"socket": None, "listens": [], "service": None}
-    host = example(select, BROKER)
+    without = example(select, "{ hypervisor.privileges.broker.enable = false; }")
+    assert without.value == {"socket": None, "listens": [], "service": None}
+    assert (without.failed_assertions, without.warnings) == ((), ())
+    host = example(select)
     assert (host.failed_assertions, host.warnings) == ((), ())
     assert host.value["listens"] == ["/run/hvd/hvd.sock"]
     assert (host.value["socket"]["SocketMode"], host.value["socket"]["SocketGroup"]) == ("0660", "hv-users")
@@ -435,10 +437,13 @@ def test_each_assertion_fires_and_only_then() -> None:
         ),
         "in kvm": ([grouped("kvm")], ""),
         "a broker without a program": (
-            ["{ hypervisor.privileges.broker = { enable = true; program = null; }; }"],
+            ["{ hypervisor.privileges.broker.program = null; }"],
             "there is no program to run",
         ),
-        "a broker with one": ([BROKER], ""),
+        "none that has no program": (
+            ["{ hypervisor.privileges.broker = { enable = false; program = null; }; }"],
+            "",
+        ),
         "QEMU as root": (
             ["({ lib, ... }: { virtualisation.libvirtd.qemu.runAsRoot = lib.mkForce true; })"],
             "QEMU would run as root",

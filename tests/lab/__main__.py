@@ -9,10 +9,10 @@ from tests.lab.command import remove_tree
 from tests.lab.paths import STATE
 from tests.lab.play import build, play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import SCENARIOS, endings, layouts
+from tests.lab.scenarios import SCENARIOS, endings, layouts, people
 
 DEMO = "uefi-luks-btrfs"
-EVERY = SCENARIOS | {scenario.name: scenario for scenario in (*layouts(), *endings())}
+EVERY = SCENARIOS | {scenario.name: scenario for scenario in (*layouts(), *endings(), people())}
 
 
 def main(argv: list[str]) -> int:

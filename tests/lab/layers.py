@@ -38,6 +38,9 @@ LIVE_MODULES = [
 ]
 SKELETON = ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "home", "boot", "iso", "payload", "var")
 PACKAGE = ("installer", "hv", "iso", "templates")
+POLKIT = REPOSITORY / "tests/golden/security/setup/polkit.rules"
+"""As the modules evaluate to it."""
+ROLES = REPOSITORY / "nix/modules/privileges/roles.json"
 """Folders that make up the installed program."""
 UNREAD = (
     "usr/share/perl",
@@ -49,9 +52,19 @@ UNREAD = (
     "usr/lib/x86_64-linux-gnu/gconv",
     "usr/lib/x86_64-linux-gnu/perl-base",
     "usr/lib/x86_64-linux-gnu/perl5",
-    *(f"usr/lib/python3/dist-packages/{name}" for name in ("pygments", "markdown_it", "mdurl", "uc_micro")),
+    "usr/lib/x86_64-linux-gnu/perl",
+    "usr/lib/file",
+    *(
+        f"usr/lib/python3/dist-packages/{name}"
+        for name in (
+            *("pygments", "markdown_it", "mdurl", "uc_micro", "uvloop", "wsproto"),
+            *(f"sqlalchemy/dialects/{name}" for name in ("mssql", "mysql", "oracle", "postgresql")),
+            *("sqlalchemy/testing", "lxml/html", "lxml/includes", "lxml/isoschematron"),
+        )
+    ),
 )
-"""Below the userland's root: Perl's library, converters of foreign encodings, what rich could also use."""
+"""Below the userland's root: Perl's library, converters of foreign encodings, what rich, uvicorn and SQLAlchemy could
+also use."""
 IMAGE = "/live/images/marker.raw"
 """The guest image, on the medium."""
 
@@ -129,16 +142,19 @@ def compose_hyper_nixos(folder: Path) -> None:
     shutil.copytree(LAB / "hyper_nixos", folder, ignore=ignore)
     units = folder / "units"
     shutil.copytree(REPOSITORY / "tests/golden/units", units, ignore=ignore)
+    shutil.copy(POLKIT, folder / POLKIT.name)
+    shutil.copy(ROLES, folder / ROLES.name)
     package = folder / "package"
     for name in PACKAGE:
         if (REPOSITORY / name).exists():
             shutil.copytree(REPOSITORY / name, package / name, ignore=ignore)
     if (REPOSITORY / "templates").exists() and not (package / "installer/templates").exists():
         shutil.copytree(REPOSITORY / "templates", package / "installer/templates", ignore=ignore)
-    launcher = package / "bin/hv"
-    launcher.parent.mkdir()
-    launcher.write_text((folder / "launcher.py").read_text())
-    launcher.chmod(0o755)
+    (package / "bin").mkdir()
+    for name, module in {"hv": "hv.cli", "hvd": "hv.daemon.run", "hv-hostd": "hv.hostd.__main__"}.items():
+        launcher = package / "bin" / name
+        launcher.write_text((folder / "launcher.py").read_text().replace("hv.cli", module))
+        launcher.chmod(0o755)
     compile_python(package)
 
 
@@ -153,6 +169,8 @@ def code() -> Path:
         LAB / "live",
         Path(guest.__file__),
         REPOSITORY / "tests/golden/units",
+        POLKIT,
+        ROLES,
         *(REPOSITORY / name for name in PACKAGE),
     )
     return cache.built("code", content, _code)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from installer.plan.model import Plan
-from tests.lab import beside, closures, layers, mounts, userland
+from tests.lab import beside, closures, layers, mounts, people, userland
 from tests.lab.channels import Agent, Job
 from tests.lab.command import run
 from tests.lab.guest import MARKER
@@ -281,6 +281,8 @@ def first_run(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh
         text = ssh.sudo("hv probe --json", PASSWORD, measured=20)[1]
         (recorder.folder / "facts-after.json").write_text(text[text.index("{") :])
         recorder.files["facts_after"] = "facts-after.json"
+    if scenario.people:
+        people.make_guests(recorder, ssh, PASSWORD)
     if scenario.hardened:
         hardened(scenario, recorder, running, ssh)
     recorder.picture(running.screenshot("done"), "The host, set up")

@@ -43,6 +43,8 @@ class Scenario:
     """Whether it must also start with any of its system's disks pulled."""
     changes: tuple[tuple[str, str], ...] = ()
     """What is replaced in that file."""
+    people: bool = False
+    """Whether people without sudo make guests of their own at the end."""
     beside: bool = False
     """Whether another system is on the disk, which must stay; the host is rescued from the medium afterwards."""
 
@@ -197,6 +199,25 @@ def endings() -> tuple[Scenario, ...]:
             ),
             kexec=True,
         ),
+    )
+
+
+def people() -> Scenario:
+    """A host whose people make guests: two who may, each for themselves, and one who only looks."""
+    plain = SCENARIOS["bios-ext4"]
+    accounts = "".join(
+        f'[[users]]\nname = "{name}"\ngroups = ["{group}"]\nssh_keys = ["@ssh-key@"]\n\n'
+        for name, group in (("ada", "hv-owners"), ("bob", "hv-owners"), ("vic", "hv-viewers"))
+    )
+    return replace(
+        plain,
+        name="bios-ext4-people",
+        summary="BIOS, ext4; people without sudo make guests of their own.",
+        guest=None,
+        interrupted=False,
+        people=True,
+        base="bios-ext4",
+        changes=(("[[first_run.vms]]", f"{accounts}[[first_run.vms]]"),),
     )
 
 

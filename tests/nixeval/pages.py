@@ -103,8 +103,8 @@ def _privileges(roles: dict[str, Any], forbidden: dict[str, str]) -> Iterator[st
     yield NOTE
     yield (
         "A role is a group; put people into it with `users.users.NAME.extraGroups`. Guests are reached through the\n"
-        "broker `hvd` alone ([virtual machines](../vms.md)), which looks at the caller's groups. It runs where\n"
-        "`hypervisor.privileges.broker.enable` is true; elsewhere only root reaches guests, with `sudo virsh`.\n"
+        "broker `hvd` alone ([virtual machines](../vms.md)), which looks at the caller's groups. Where\n"
+        "`hypervisor.privileges.broker.enable` is false only root reaches guests, with `sudo virsh`.\n"
         "[Security](../security.md#privileges) says why.\n"
     )
     yield "## Guests\n"

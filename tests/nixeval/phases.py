@@ -23,7 +23,7 @@ FILES = REPOSITORY / "tests/golden/security"
 PROFILES = ("development", "balanced", "strict", "paranoid")
 STATES = ("setup", *PROFILES)
 """Phase setup, then phase hardened with each profile."""
-BROKER = '{ hypervisor.privileges.broker = { enable = true; program = "/run/current-system/sw/bin/hvd"; }; }'
+BROKER = '{ hypervisor.privileges.broker.program = "/run/current-system/sw/bin/hvd"; }'
 HELPERS = """{
   boot.swraid = { enable = true; mdadmConf = "MAILADDR root"; };
   fileSystems."/boot2" = { device = "/dev/disk/by-partuuid/b"; fsType = "vfat"; };

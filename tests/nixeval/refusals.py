@@ -153,7 +153,7 @@ REFUSALS = (
     ),
     Refusal(
         "but there is no program to run",
-        "{ hypervisor.privileges.broker = { enable = true; program = null; }; }",
+        "{ hypervisor.privileges.broker.program = null; }",
     ),
     # security
     Refusal(

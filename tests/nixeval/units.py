@@ -31,6 +31,10 @@ in
 {
   "hyper-nixos-firstrun.service" = units."hyper-nixos-firstrun.service".text;
   "hyper-nixos-health.service" = units."hyper-nixos-health.service".text;
+  "hv-hostd.service" = units."hv-hostd.service".text;
+  "hv-hostd.socket" = units."hv-hostd.socket".text;
+  "hvd.service" = units."hvd.service".text;
+  "hvd.socket" = units."hvd.socket".text;
   "libvirtd.socket.d/overrides.conf" = units."libvirtd.socket".text;
   "libvirtd-ro.socket.d/overrides.conf" = units."libvirtd-ro.socket".text;
   "libvirtd-admin.socket.d/overrides.conf" = units."libvirtd-admin.socket".text;

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.lab.play import play
-from tests.lab.scenarios import Scenario, combinations, endings, layouts
+from tests.lab.scenarios import Scenario, combinations, endings, layouts, people
 
 pytestmark = pytest.mark.matrix
 
@@ -33,3 +33,11 @@ def test_ending(scenario: Scenario) -> None:
         claims
     )
     assert not (recorder.folder / "host.serial.log").exists(), "a second machine was started"
+
+
+def test_people_without_sudo() -> None:
+    """Guests through the broker, as the modules evaluate it, in its sandbox, on an installed host."""
+    claims = [proof.claim for proof in play(people()).write().proofs if proof.holds]
+    assert "ada reads the guest's marker" in claims
+    assert "bob cannot stop it" in claims
+    assert "it is gone" in claims

@@ -16,11 +16,13 @@ in
   options.hypervisor.privileges.broker = {
     enable = lib.mkOption {
       type = lib.types.bool;
-      default = false;
-      example = true;
+      default = config.hypervisor.virtualization.enable;
+      defaultText = lib.literalExpression "config.hypervisor.virtualization.enable";
+      example = false;
       description = ''
-        Whether the broker runs, and with it `hv vm` without sudo. Its account is there in any case, so that nothing of the
-        host's privileges changes when it is switched on.
+        Whether the broker runs, and with it `hv vm` without sudo; without it only root reaches guests, with `sudo virsh`.
+        It starts when somebody first asks it. Its account is there in any case, so that nothing of the host's privileges
+        changes when it is switched on or off.
       '';
     };
     program = lib.mkOption {

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""`hv`, from the folder that this launcher lies in."""
+"""One program, from the folder that this launcher lies in."""
 
 import sys
 from pathlib import Path

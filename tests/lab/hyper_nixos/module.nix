@@ -20,13 +20,28 @@ let
           )
         )
       );
-    wantedBy = [ "multi-user.target" ];
+    wantedBy = [ ];
   };
+  wanted = target: unit: unit // { wantedBy = [ target ]; };
+
+  # Everybody with a role may speak to the broker (nix/modules/privileges).
+  roles = map (role: role.group) (
+    builtins.attrValues (builtins.fromJSON (builtins.readFile "${source}/roles.json"))
+  );
+  people = config.users.users or { };
+  hasRole = name: builtins.any (group: builtins.elem group roles) (people.${name}.extraGroups or [ ]);
 in
 {
   lab.hyperNixos = "${source}/package";
   lab.units = {
-    "hyper-nixos-firstrun.service" = golden "hyper-nixos-firstrun.service";
+    "hyper-nixos-firstrun.service" = wanted "multi-user.target" (golden "hyper-nixos-firstrun.service");
+    "hv-hostd.service" = golden "hv-hostd.service";
+    "hv-hostd.socket" = wanted "sockets.target" (golden "hv-hostd.socket");
+    "hvd.service" = golden "hvd.service";
+    "hvd.socket" = wanted "sockets.target" (golden "hvd.socket");
+    "libvirtd.socket.d/overrides.conf" = golden "libvirtd.socket.d/overrides.conf";
+    "libvirtd-ro.socket.d/overrides.conf" = golden "libvirtd-ro.socket.d/overrides.conf";
+    "libvirtd-admin.socket.d/overrides.conf" = golden "libvirtd-admin.socket.d/overrides.conf";
   }
   # The check of a first boot after `hv migrate`; with systemd-boot its boots are counted.
   // lib.optionalAttrs (migration.enable or false) {
@@ -49,6 +64,23 @@ in
       outPath = "${source}/package";
     }
   ];
+
+  # What nix/modules/privileges says: the broker's account, roles as groups, and nobody else near libvirt.
+  users.users.hvd = {
+    isSystemUser = true;
+    group = "hvd";
+    description = "Broker between people and libvirt";
+    extraGroups = [ "libvirtd" ];
+  };
+  users.groups = builtins.listToAttrs (
+    map (name: {
+      inherit name;
+      value = { };
+    }) ([ "hvd" ] ++ roles)
+  ) // {
+    hv-users.members = builtins.filter hasRole (builtins.attrNames people);
+  };
+  environment.etc."polkit-1/rules.d/10-nixos.rules".text = builtins.readFile "${source}/polkit.rules";
 
   # What nix/modules/passthrough has a unit of stage 1 do: devices are claimed before any driver sees them.
   lab.claims = passthrough;

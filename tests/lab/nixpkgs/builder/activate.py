@@ -132,6 +132,9 @@ def _accounts(users: dict[str, Any], userland: Path) -> None:
     for name, user in sorted(users.get("users", {}).items()):
         _account(name, user, passwd, groups)
         shadow[name] = _password(user, shadow.get(name, [name, "!", "1", "", "", "", "", "", ""]))
+    for name, group in users.get("groups", {}).items():
+        for member in group.get("members", []):
+            _join(groups, name, member)
     for name in passwd:
         shadow.setdefault(name, [name, "!*"[name != "root"], "1", "", "", "", "", "", ""])
     _write(ETC / "passwd", passwd, 0o644)
@@ -158,11 +161,15 @@ def _account(
     passwd[name] = [name, "x", str(number), groups[group][2], user.get("description", ""), home, shell]
     for extra in user.get("extraGroups", []):
         if extra in groups:
-            members = [each for each in groups[extra][3].split(",") if each]
-            groups[extra][3] = ",".join(dict.fromkeys([*members, name]))
+            _join(groups, extra, name)
     if normal and not Path(home).exists():
         Path(home).mkdir(parents=True, mode=0o700)
         os.chown(home, number, int(groups[group][2]))
+
+
+def _join(groups: dict[str, list[str]], group: str, name: str) -> None:
+    members = [each for each in groups[group][3].split(",") if each]
+    groups[group][3] = ",".join(dict.fromkeys([*members, name]))
 
 
 def _password(user: dict[str, Any], row: list[str]) -> list[str]:

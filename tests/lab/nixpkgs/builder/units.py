@@ -96,7 +96,9 @@ def write(folder: Path, config: dict[str, Any], *, ssh_trigger: str) -> None:
             service = f"encrypted-swap-{number}.service"
             _want(folder, "swap.target", service, f"/etc/systemd/system/{service}")
     for name, unit in config["units"].items():
-        (folder / name).write_text(unit["text"])
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(unit["text"])
         for target in unit.get("wantedBy", []):
             _want(folder, target, name, f"/etc/systemd/system/{name}")
         for target in unit.get("requiredBy", []):
