@@ -685,3 +685,13 @@ def test_a_description_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "  disk: web.vmdk (vmdk)",
         "  not taken over: sound",
     ]
+
+
+def test_names_are_those_of_the_folder_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that are run by others run in `/`; what a person names lies where the person is."""
+    (tmp_path / "mine.raw").write_bytes(b"\0" * (1 << 20))
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "mine.raw", "made.qcow2"]) == 0
+    assert format_of(tmp_path / "made.qcow2") == "qcow2"

@@ -380,4 +380,5 @@ def _programs() -> "Programs":
     from installer.execute.log import NoLog
     from installer.execute.runner import Runner
 
-    return Runner(NoLog(), os.environ.get("PATH", "/run/current-system/sw/bin:/usr/bin:/bin"))
+    path = os.environ.get("PATH", "/run/current-system/sw/bin:/usr/bin:/bin")
+    return Runner(NoLog(), path, folder=Path.cwd())

@@ -167,6 +167,8 @@ class Runner:
     """Descriptors that programs inherit: the installation's lock stays held while any of them lives."""
     environment: dict[str, str] = field(default_factory=dict)
     """More variables for every program, e.g. the proxy."""
+    folder: Path = Path("/")
+    """Where programs run: it holds no file system busy. Where people name files, it is their own folder instead."""
 
     def run(
         self,
@@ -252,7 +254,7 @@ class Runner:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env={**environment, **self.environment, **more},
-                cwd="/",
+                cwd=self.folder,
                 start_new_session=True,
                 pass_fds=self.keep_open,
             )
