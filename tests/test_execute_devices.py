@@ -12,7 +12,7 @@ from installer.execute.btrfs import check_subvolumes
 from installer.execute.devices import settle
 from installer.execute.evidence import Wrong
 from installer.execute.headers import check_saved, save_headers
-from installer.execute.identity import OwnUse, check_identity
+from installer.execute.identity import OwnUse, check_identity, check_places, disks_below
 from installer.execute.log import Log, Redactor
 from installer.execute.mounts import check_mounted, check_not_mounted, users_of
 from installer.execute.partition_table import check_table, read_table, write_table
@@ -117,6 +117,48 @@ def test_link_that_leads_elsewhere_is_refused(made: Rig) -> None:
     assert caught.value.code is Exit.busy
     assert str(other.serial) in caught.value.why
     assert other.digest() == before
+
+
+def test_partition_of_another_disk_is_refused(made: Rig, runner: Runner) -> None:
+    """Two disks with one name: the link to the disk leads to the one, the link to its partition to the other."""
+    disk, other = identity(made.add_disk(GIB)), identity(made.add_disk(GIB))
+    for each in (disk, other):
+        write_table(runner, each, TABLE)
+    formatting = step(disk, disk.partition(3))
+    (evidence,) = check_places(made.live, (disk,), formatting)
+    assert f"on {Path(disk.device).resolve().name}" in evidence
+    link = Path(disk.partition(3))
+    right = link.readlink()
+    link.unlink()
+    link.symlink_to(Path(other.partition(3)).resolve())
+    try:
+        with pytest.raises(HyperError, match="not touched") as caught:
+            check_places(made.live, (disk,), formatting)
+        assert caught.value.code is Exit.busy
+        assert f"lies on {Path(other.device).resolve().name}" in caught.value.why
+        both = check_places(made.live, (disk, other), formatting)
+        assert len(both) == 1
+    finally:
+        link.unlink()
+        link.symlink_to(right)
+
+
+def test_devices_are_followed_down_to_disks(made: Rig) -> None:
+    """A volume on an array on partitions, and a multipath device that is itself the disk: sysfs as the kernel has it."""
+    block = made.folder / "sysfs/class/block"
+    for name, slaves in (("dm-1", ("md127",)), ("md127", ("sda1", "sdb1")), ("dm-0", ("sdc", "sdd"))):
+        for slave in slaves:
+            (block / name / "slaves" / slave).mkdir(parents=True)
+    for disk in ("sda", "sdb", "sdc", "sdd"):
+        (made.folder / f"sysfs/devices/{disk}/{disk}1").mkdir(parents=True)
+        (made.folder / f"sysfs/devices/{disk}/{disk}1/partition").write_text("1")
+        for name in (disk, f"{disk}1"):
+            place = f"devices/{disk}" if name == disk else f"devices/{disk}/{name}"
+            (block / name).symlink_to(made.folder / "sysfs" / place)
+    live = replace(made.live, sysfs=made.folder / "sysfs")
+    assert list(disks_below(live, "dm-1", frozenset())) == ["sda", "sdb"]
+    assert list(disks_below(live, "dm-0", frozenset({"dm-0"}))) == ["dm-0"]
+    assert list(disks_below(live, "dm-0", frozenset())) == ["sdc", "sdd"]
 
 
 @pytest.mark.parametrize(

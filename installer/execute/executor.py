@@ -12,7 +12,7 @@ from installer.execute.content import expected, remember
 from installer.execute.context import Context
 from installer.execute.devices import settle
 from installer.execute.evidence import Evidence, Wrong
-from installer.execute.identity import OwnUse, check_identity
+from installer.execute.identity import OwnUse, check_identity, check_places
 from installer.execute.journal import Journal
 from installer.execute.records import JOURNAL
 from installer.plan.actions import Action, Run, SaveLog
@@ -181,6 +181,8 @@ def _afresh(context: Context, step: Step, verified: tuple[Step, ...]) -> Evidenc
             for line in check_identity(context.live, disk, step, OwnUse.of(verified), content):
                 context.runner.log.write(f"# {line}")
         if step.writes:
+            for line in check_places(context.live, tuple(map(context.disk, step.writes)), step):
+                context.runner.log.write(f"# {line}")
             remember(context.plan, journal, context.live, step)
         journal.record("started", step.id)
         for action in step.actions:

@@ -1,5 +1,6 @@
 """The last look before a write: is this still the disk that was confirmed, and does nobody else use it?"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from installer.errors import Exit, HyperError
@@ -99,6 +100,62 @@ def check_identity(
             )
     known = f"ends {content.ends.hash}" if content else f"serial {disk.serial}, WWN {disk.wwn}"
     return (f"{disk.device} is {name}: {known}, {device.size} bytes, not in use",)
+
+
+def check_places(live: LiveSystem, disks: tuple[DiskIdentity, ...], step: Step) -> tuple[str, ...]:
+    """Every device that the step's programs are given, down to the disks it stands on, lies on those that it may write.
+
+    A link to a partition, an array or a mapped volume may lead elsewhere than the link to its disk does: two disks
+    with one name, a volume of the same name that something else brought up.
+
+    Args:
+        live: The live system.
+        disks: All disks that the step writes to, each known to be the planned one.
+        step: Which is going to write.
+
+    Returns:
+        Evidence.
+
+    Raises:
+        HyperError: `Exit.busy`, and nothing was written by this step.
+    """
+    planned = {kernel_name(disk.device): disk for disk in disks}
+    words = [word for action in step.actions if isinstance(action, Run) for word in action.argv]
+    found = []
+    for path in dict.fromkeys(word for word in words if word.startswith("/dev/")):
+        name = kernel_name(path)
+        if name is None:  # what the step makes itself
+            continue
+        below = frozenset(disks_below(live, name, frozenset(filter(None, planned))))
+        if foreign := sorted(below - planned.keys()):
+            raise _refuse(
+                disks[0],
+                step,
+                f"{path} is {name}, which lies on {', '.join(foreign)}: no disk that this step may write to",
+                "take away or stop what has the same name",
+            )
+        found.append(f"{path} is {name}, on {', '.join(sorted(below))}")
+    return tuple(found)
+
+
+def disks_below(live: LiveSystem, name: str, ends: frozenset[str]) -> Iterator[str]:
+    """Kernel names of the disks that a device stands on (sysfs `slaves`, and the folder a partition is in).
+
+    Args:
+        live: The live system.
+        name: Kernel name of the device.
+        ends: Names that are disks, whatever these stand on (multipath).
+    """
+    folder = live.sysfs / "class/block" / name
+    if name in ends:
+        yield name
+    elif (folder / "partition").exists():
+        yield from disks_below(live, folder.resolve().parent.name, ends)
+    elif slaves := sorted(each.name for each in (folder / "slaves").glob("*")):
+        for slave in slaves:
+            yield from disks_below(live, slave, ends)
+    else:
+        yield name
 
 
 def _writes_table(step: Step, disk: DiskIdentity) -> bool:

@@ -16,6 +16,7 @@ TARGET = "/mnt"
 FORMATTERS = frozenset(
     (
         "wipefs",
+        "blkdiscard",
         "mkfs.fat",
         "mkfs.ext4",
         "mkfs.xfs",

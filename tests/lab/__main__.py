@@ -6,13 +6,17 @@ import sys
 from installer.errors import HyperError
 from tests.lab import cache, migration, privileges
 from tests.lab.command import remove_tree
+from tests.lab.examples import examples
 from tests.lab.paths import STATE
 from tests.lab.play import build, play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import SCENARIOS, endings, layouts, people
+from tests.lab.scenarios import SCENARIOS, combinations, endings, layouts, people
 
 DEMO = "uefi-luks-btrfs"
-EVERY = SCENARIOS | {scenario.name: scenario for scenario in (*layouts(), *endings(), people())}
+EVERY = SCENARIOS | {
+    scenario.name: scenario
+    for scenario in (*layouts(), *endings(), people(), *combinations(), *examples())
+}
 
 
 def main(argv: list[str]) -> int:

@@ -7,9 +7,10 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal
 
 from installer.errors import HyperError
@@ -71,10 +72,14 @@ class Machine:
         """Blank disks, factory-fresh firmware."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for disk in self.hardware.disks:
-            image = self.folder / f"{disk.serial}.qcow2"
-            run(entered(userland.build() / "root", _create(image, disk.size), keep_user=True))
+            self.blank(disk)
         if self.hardware.firmware == "uefi":
             shutil.copyfile(userland.build() / "root" / OVMF_VARIABLES, self.folder / "variables.fd")
+
+    def blank(self, disk: Disk) -> None:
+        """Make it anew, with nothing on it."""
+        image = self.folder / f"{disk.serial}.qcow2"
+        run(entered(userland.build() / "root", _create(image, disk.size), keep_user=True))
 
     def start(
         self, name: str, *, iso: Path | None = None, without: str | None = None, base: "Base | None" = None
@@ -100,6 +105,16 @@ class Base:
     """A read-only disk that is there from the beginning."""
 
 
+@dataclass(frozen=True)
+class DiskError:
+    """A place of a disk that answers with an input/output error (QEMU's blkdebug)."""
+
+    what: Literal["read", "write"]
+    """Which requests fail."""
+    sector: int
+    """Every one that covers this one, of 512 bytes."""
+
+
 def _create(image: Path, size: str) -> list[str]:
     return ["qemu-img", "create", "-q", "-f", "qcow2", str(image), size]
 
@@ -117,6 +132,7 @@ class Running:
     ) -> None:
         self.machine, self.name = machine, name
         self._without, self._base = without, base
+        self._nodes: set[int] = set()
         restored = base is not None and base.state.exists()
         # Socket paths are limited to 107 bytes.
         self._sockets = Path(tempfile.mkdtemp(prefix="hv-lab-"))
@@ -312,28 +328,65 @@ class Running:
                 remedy="look at QEMU",
             )
 
-    def plug_disks(self) -> None:
-        """Plug in the machine's disks while it runs."""
-        for number, disk in enumerate(self.machine.hardware.disks):
-            file = {"driver": "file", "filename": str(self.machine.folder / f"{disk.serial}.qcow2")}
+    def plug_disks(self, errors: "Mapping[str, DiskError]" = MappingProxyType({})) -> None:
+        """Plug in the machine's disks while it runs, each with the error that it is to have, by serial number."""
+        for disk in self.machine.hardware.disks:
+            self.plug_disk(disk.serial, errors.get(disk.serial))
+
+    def plug_disk(self, serial: str, error: "DiskError | None" = None) -> None:
+        """Plug in one disk, also one that was unplugged before."""
+        number = self._number(serial)
+        disk = self.machine.hardware.disks[number]
+        node = f"disk{number}"
+        if number not in self._nodes:
+            file = {"driver": "file", "filename": str(self.machine.folder / f"{serial}.qcow2")}
             cache = {"no-flush": True}
             self.monitor.run(
                 "blockdev-add",
-                **{"node-name": f"disk{number}", "driver": "qcow2", "file": file, "cache": cache},
+                **{"node-name": node, "driver": "qcow2", "file": file, "cache": cache},
                 discard="unmap",
             )
+            self._nodes.add(number)
+        if error is not None:
+            rule = {"event": "none", "iotype": error.what, "sector": error.sector, "errno": 5, "once": False}
             self.monitor.run(
-                "device_add",
-                driver="nvme" if disk.bus == "nvme" else "virtio-blk-pci",
-                drive=f"disk{number}",
-                serial=disk.serial,
-                bus=f"port{number}",
-                id=f"device{number}",
+                "blockdev-add",
+                **{"node-name": f"errors{number}", "driver": "blkdebug", "inject-error": [rule]},
+                image=node,
             )
+            node = f"errors{number}"
+        self.monitor.run(
+            "device_add",
+            driver="nvme" if disk.bus == "nvme" else "virtio-blk-pci",
+            drive=node,
+            serial=serial,
+            bus=f"port{number}",
+            id=f"device{number}",
+        )
+
+    def unplug_disk(self, serial: str) -> None:
+        """Pull a disk and wait until it is gone; what was written to it stays."""
+        number = self._number(serial)
+        self.pull(serial)
+        deadline, pause = time.monotonic() + patience(20), threading.Event()
+        while any(
+            each["name"] == f"device{number}"
+            for each in self.monitor.run("qom-list", path="/machine/peripheral")
+        ):
+            if time.monotonic() > deadline:
+                raise HyperError(f"{serial} stays plugged in", why="the guest holds it", remedy="look at it")
+            pause.wait(0.2)
+        if any(
+            each["node-name"] == f"errors{number}" for each in self.monitor.run("query-named-block-nodes")
+        ):
+            self.monitor.run("blockdev-del", **{"node-name": f"errors{number}"})
+
+    def _number(self, serial: str) -> int:
+        return [disk.serial for disk in self.machine.hardware.disks].index(serial)
 
     def copy(self, serial: str, name: str) -> Path:
         """What is on a disk at this moment, as an image beside it."""
-        number = [disk.serial for disk in self.machine.hardware.disks].index(serial)
+        number = self._number(serial)
         target = self.machine.folder / f"{serial}-{name}.qcow2"
         self.monitor.run(
             "drive-backup",
@@ -354,8 +407,7 @@ class Running:
 
     def pull(self, serial: str) -> None:
         """Pull a disk out of the running machine."""
-        number = [disk.serial for disk in self.machine.hardware.disks].index(serial)
-        self.monitor.run("device_del", id=f"device{number}")
+        self.monitor.run("device_del", id=f"device{self._number(serial)}")
 
     def screenshot(self, name: str) -> Path:
         """The screen as a PNG in the run's folder."""

@@ -47,12 +47,15 @@ class Scenario:
     """Whether people without sudo make guests of their own at the end."""
     beside: bool = False
     """Whether another system is on the disk, which must stay; the host is rescued from the medium afterwards."""
-
     kexec: bool = False
     """Whether the installed host is started from the live system, and not by the firmware."""
+    given: str | None = None
+    """Its answer file itself, in place of one in tests/lab/answers."""
 
     def answers(self) -> str:
         """Its answer file, with `@ssh-key@` where a key goes."""
+        if self.given is not None:
+            return self.given
         text = (LAB / "answers" / f"{self.base or self.name}.toml").read_text()
         for old, new in self.changes:
             assert old in text, f"{self.name}: {old!r} is not in its answers"

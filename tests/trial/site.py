@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from installer.facts import Facts
@@ -17,7 +18,7 @@ from tests.lab import layers, userland
 from tests.lab.channels import Agent, Answer, Job
 from tests.lab.closures import MOUNT
 from tests.lab.command import run
-from tests.lab.machine import Base, Machine, Running
+from tests.lab.machine import Base, DiskError, Machine, Running
 from tests.lab.tools import entered
 from tests.trial import payload
 from tests.trial.layouts import BYSTANDER, HARDWARE, SECRETS, Layout
@@ -81,6 +82,12 @@ class Site:
         run(entered(userland.build() / "root", argv, keep_user=True))
         raw.unlink()
 
+    def blank(self) -> None:
+        """All disks but the one that nobody chooses as they came from the factory; only while the machine is off."""
+        for disk in self.machine.hardware.disks:
+            if disk.serial != BYSTANDER:
+                self.machine.blank(disk)
+
     def image(self, serial: str) -> Path:
         """The file behind a disk."""
         return self.folder / f"{serial}.qcow2"
@@ -116,10 +123,12 @@ class Site:
         return self._payload
 
     @contextmanager
-    def restored(self, name: str) -> Iterator["Session"]:
+    def restored(
+        self, name: str, errors: Mapping[str, DiskError] = MappingProxyType({})
+    ) -> Iterator["Session"]:
         """The live system as it is right after booting, without booting; the disks are plugged in then.
 
-        The first time it is booted for that, and kept as it runs.
+        The first time it is booted for that, and kept as it runs. `errors` are those of disks, by serial number.
         """
         assert self._payload is not None, "what it is given is made when it is booted with its disks"
         base = Base(self.folder / "base.state", self._payload[0])
@@ -133,7 +142,7 @@ class Site:
         with self.machine.start(name, iso=layers.iso(), base=base) as running:
             assert running.agent is not None
             session = Session(running, running.agent)
-            running.plug_disks()
+            running.plug_disks(errors)
             session.shell(_PLUGGED, measured=10)
             yield session
 
@@ -169,7 +178,11 @@ class Session:
 
     def hv(self, *words: str, die: Mapping[str, Any] | None = None, measured: float = 40) -> Run:
         """Run `hv` with these arguments."""
-        answer = self.ask(*words, die=die).wait(measured)
+        return self.told(self.ask(*words, die=die), measured)
+
+    def told(self, job: Job, measured: float = 90) -> Run:
+        """What came of a run that was started with `ask`."""
+        answer = job.wait(measured)
         assert answer.code == 0, answer.text
         said = json.loads(answer.text)
         return Run(

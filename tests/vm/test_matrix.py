@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.lab.examples import examples
 from tests.lab.play import play
 from tests.lab.scenarios import Scenario, combinations, endings, layouts, people
 
@@ -18,10 +19,8 @@ def test_combination(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("scenario", layouts(), ids=lambda scenario: scenario.name)
 def test_layout(scenario: Scenario) -> None:
-    """Several disks: whole, and with each of them pulled."""
-    claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
-    assert "every job of the first run is done" in claims
-    assert len([claim for claim in claims if "pulled the host starts" in claim]) == 2
+    """Several disks: whole, and with each of them pulled; beside another system: rescued too."""
+    installed(scenario)
 
 
 @pytest.mark.parametrize("scenario", endings(), ids=lambda scenario: scenario.name)
@@ -41,3 +40,18 @@ def test_people_without_sudo() -> None:
     assert "ada reads the guest's marker" in claims
     assert "bob cannot stop it" in claims
     assert "it is gone" in claims
+
+
+@pytest.mark.parametrize("scenario", examples(), ids=lambda scenario: scenario.name)
+def test_example(scenario: Scenario) -> None:
+    """The layouts of `examples/`, under their names."""
+    installed(scenario)
+
+
+def installed(scenario: Scenario) -> None:
+    """Set up, and what else its kind of layout is to show."""
+    claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
+    assert "every job of the first run is done" in claims
+    pulled = [claim for claim in claims if "pulled the host starts" in claim]
+    assert len(pulled) == (2 if scenario.mirrored else 0)
+    assert ("the password that was set opens the console" in claims) is scenario.beside

@@ -6,6 +6,7 @@ import pytest
 
 from installer.errors import Exit
 from tests.trial.cuts import cut_at_random
+from tests.trial.disks import PULLED, SECTORS, Sector, bad_sector, pulled
 from tests.trial.faults import FAULTS, SMALL, Fault
 from tests.trial.kills import kill_at_every_step
 from tests.trial.layouts import BYSTANDER, LAYOUTS, LUKS_BTRFS, MD_LVM, Layout
@@ -68,15 +69,28 @@ def test_given_up_it_comes_back_to_the_byte(session: Session, site: Site) -> Non
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A machine of its own: power cuts end it."""
-    made = Site(tmp_path_factory.mktemp("cuts"), tuple(LAYOUTS.values()), ballast=24 << 20)
+    """A machine of its own: power cuts end it, and its disks fail."""
+    made = Site(tmp_path_factory.mktemp("cuts"), (*LAYOUTS.values(), SMALL), ballast=24 << 20)
     with made.live("first"):
         pass
     return made
 
 
+@pytest.mark.parametrize("sector", SECTORS, ids=lambda sector: sector.name)
+def test_bad_sector(ground: Site, sector: Sector, record_property: Callable[[str, object], None]) -> None:
+    record_property("proved", bad_sector(ground, sector))
+
+
+@pytest.mark.parametrize("layout", PULLED, ids=lambda layout: layout.name)
+def test_disk_pulled_while_installing(
+    ground: Site, layout: Layout, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("proved", pulled(ground, layout))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
 def test_power_cuts(ground: Site, layout: Layout, record_property: Callable[[str, object], None]) -> None:
+    ground.blank()
     others = [disk.serial for disk in ground.machine.hardware.disks if disk.serial not in layout.disks]
     before = {serial: ground.digest(serial) for serial in others}
     cuts = cut_at_random(ground, layout, CUTS, seed=len(layout.name))

@@ -8,6 +8,7 @@ from installer.plan.actions import Action, AssembleArray, Run
 from installer.plan.checks import ArrayIs, ArrayMembersAre
 from installer.plan.model import HostArray, Step
 from installer.plan.storage.element import Device, HostPart, Layout
+from installer.plan.storage.gpt import Partition
 
 LEVELS = {
     Redundancy.mirror: "raid1",
@@ -18,6 +19,10 @@ LEVELS = {
 """md's names."""
 MODULES = {"raid1": "raid1", "raid10": "raid10", "raid5": "raid456", "raid6": "raid456"}
 """Kernel modules behind them."""
+BEGINNING = 136 << 20
+"""Bytes of a member: mdadm puts the data at most 128 MiB and a bitmap from its start (mdadm, super1.c), and LVM its label
+and metadata into the next MiB.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,7 @@ class Array(Device):
             requires=layout.ready(self.on),
             writes=layout.writes(self.key),
             actions=(
+                *self._cleared(layout),
                 Run(
                     argv=(
                         *("mdadm", "--create", f"/dev/md/{self.name}"),
@@ -95,6 +101,15 @@ class Array(Device):
             transient=True,
             weight=0.2,
         )
+
+    def _cleared(self, layout: Layout) -> Iterator[Action]:
+        """Zeros where the array will begin. What an array of the same shape held before comes to light with it, and is
+        brought up by udev (a volume group) before anything could erase it.
+        """
+        for key in self.on:
+            member = layout.device(key)
+            length = min(member.size, BEGINNING) if isinstance(member, Partition) else BEGINNING
+            yield Run(argv=("blkdiscard", "--zeroout", "--length", str(length), member.device(layout)))
 
     def release(self, layout: Layout) -> Iterator[Action]:
         yield Run(argv=("mdadm", "--stop", self.device(layout)))

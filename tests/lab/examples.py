@@ -1,0 +1,162 @@
+"""The layouts of `examples/`, each installed on a machine of the lab under its own name.
+
+Taken from an example is its table `storage`, whole, but for what is said here: which disks, sizes that fit them, and a
+passphrase from a file in place of one that is typed. Everything else of the answers is the lab's.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from installer.answers.toml import toml, toml_key
+from tests.lab.machine import Disk, Hardware
+from tests.lab.paths import REPOSITORY
+from tests.lab.scenarios import ADMINISTRATOR, Scenario
+
+FOLDER = REPOSITORY / "examples"
+_PASSPHRASE = {
+    "encryption.passphrase": {"file": "/run/secrets/passphrase"},
+    "encryption.pbkdf_memory": "32MiB",
+    "encryption.pbkdf_iterations": 4,
+    "encryption.recovery_key": "seal",
+}
+_PAIR = (Disk("HVMAIN01", bus="nvme"), Disk("HVMAIN02", bus="nvme"))
+
+
+@dataclass(frozen=True)
+class Example:
+    """How an example is installed in the lab."""
+
+    summary: str
+    """One sentence for a person."""
+    disks: tuple[Disk, ...]
+    """The machine's."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """What is said otherwise below `storage`, by dotted path; none: left out."""
+    mirrored: bool = False
+    """Whether the host must also start without either of its system's disks."""
+    beside: bool = False
+    """Whether another system is on the disk."""
+
+
+EXAMPLES = {
+    "home-lab": Example("btrfs on the machine's one virtio disk.", (Disk("HVMAIN01", bus="virtio"),)),
+    "mirror-btrfs-luks": Example(
+        "btrfs raid1 on two encrypted disks.",
+        _PAIR,
+        {**_PASSPHRASE, "disk.model": "QEMU NVMe*", "swap.kind": "none"},
+        mirrored=True,
+    ),
+    "mirror-md-lvm": Example(
+        "md raid1 with LVM, ext4, swap and a thin pool for VMs.",
+        tuple(replace(disk, size="8G") for disk in _PAIR),
+        {
+            "disks": [{"serial": "HVMAIN01"}, {"serial": "HVMAIN02"}],
+            "root_size": "4GiB",
+            "swap.size": "256MiB",
+        },
+        mirrored=True,
+    ),
+    "fast-system-big-data": Example(
+        "An encrypted btrfs mirror for the system, four disks with md raid10, LUKS and xfs for VMs.",
+        (*_PAIR, *(Disk(f"HVDATA0{number}", size="1G", bus="virtio") for number in range(1, 5))),
+        {**_PASSPHRASE, "swap.kind": "none"},
+    ),
+    "encrypted-server-unattended": Example(
+        "LUKS and ext4 on an NVMe disk.",
+        (Disk("HVMAIN01", bus="nvme"),),
+        {**_PASSPHRASE, "disk.serial": "HVMAIN01", "encryption.recovery_recipients": None},
+    ),
+    "workstation-passthrough": Example(
+        "LUKS, xfs and swap.",
+        (Disk("HVMAIN01", bus="nvme"),),
+        {**_PASSPHRASE, "disk.serial": "HVMAIN01", "swap.size": "256MiB"},
+    ),
+    "encrypted-remote": Example(
+        "LUKS and xfs; without token and without SSH in stage 1, which the lab's stage 1 does not have.",
+        (Disk("HVMAIN01", bus="nvme"),),
+        {
+            **_PASSPHRASE,
+            "disk.serial": "HVMAIN01",
+            "encryption.token": None,
+            "encryption.pin": None,
+            "encryption.ssh": None,
+        },
+    ),
+    "beside-windows": Example(
+        "LUKS and ext4 in the free space beside another system, with an EFI system partition of its own.",
+        (Disk("HVMAIN01", size="10G", bus="nvme"),),
+        {**_PASSPHRASE, "disk.serial": "HVMAIN01"},
+        beside=True,
+    ),
+}
+"""By name of the example."""
+NOT_IN_LAB = {"many-disks-zfs": "the lab's kernel is Debian's, which has no ZFS"}
+"""Why others cannot be."""
+
+
+def examples() -> tuple[Scenario, ...]:
+    """Each as a scenario of the same name."""
+    return tuple(_scenario(name, example) for name, example in EXAMPLES.items())
+
+
+def _scenario(name: str, example: Example) -> Scenario:
+    storage = changed_storage(name)
+    hostname = str(tomllib.loads(_text(name))["hostname"])
+    given = {
+        "version": 1,
+        "hostname": hostname,
+        "storage": storage,
+        "boot": {
+            "firmware": "uefi",
+            "serial_console": "ttyS0,115200",
+            # Emulated, and maybe beside others: systemd's own 90 seconds may not do.
+            "kernel_params": ["no_timer_check", "systemd.default_device_timeout_sec=900"],
+        },
+        "users": [
+            {
+                "name": ADMINISTRATOR,
+                "admin": True,
+                "password_hash_file": {"file": f"/run/secrets/{ADMINISTRATOR}.hash"},
+                "ssh_keys": ["@ssh-key@"],
+            }
+        ],
+        "hypervisor": {"tier": "minimal"},
+    }
+    if not example.beside:
+        given["boot"] |= {"esp_size": "1GiB"}  # type: ignore[operator]
+    lines = [f"{toml_key(key)} = {toml(value)}\n" for key, value in given.items()]
+    # On lines of their own: the lab takes them out where the system is only rendered.
+    text = "".join(lines) + f'\n[system]\nsource = "closure"\nclosure = {toml(hostname)}\n'
+    return Scenario(
+        name=name,
+        summary=example.summary,
+        hostname=hostname,
+        hardware=Hardware(firmware="uefi", disks=example.disks, mac="52:54:00:48:56:05"),
+        encrypted=bool(storage.get("encryption", {}).get("enable")),
+        hardened=False,
+        source="closure",
+        mirrored=example.mirrored,
+        beside=example.beside,
+        given=text,
+    )
+
+
+def changed_storage(name: str) -> dict[str, Any]:
+    """The example's table `storage` with what the lab says otherwise."""
+    table: dict[str, Any] = tomllib.loads(_text(name))["storage"]
+    for path, value in EXAMPLES[name].changes.items():
+        *folders, last = path.split(".")
+        inside = table
+        for each in folders:
+            inside = inside.setdefault(each, {})
+        if value is None:
+            del inside[last]
+        else:
+            inside[last] = value
+    return table
+
+
+def _text(name: str) -> str:
+    return (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
