@@ -59,6 +59,28 @@ def test_what_is_destroyed_is_said(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_arrays_are_made_of_members_that_begin_empty(name: str) -> None:
+    """What an earlier array held would come to light with the new one, and be brought up by udev."""
+    plan = EVERY[name]
+    sizes = {
+        disk.partition(region.number): region.size
+        for disk, picture in zip(plan.disks, plan.pictures, strict=True)
+        for region in picture.after
+        if region.number is not None
+    }
+    for step in plan.steps:
+        words = [action.argv for action in step.actions if isinstance(action, Run)]
+        for place, argv in enumerate(words):
+            if argv[:2] != ("mdadm", "--create"):
+                continue
+            emptied = {each[-1]: int(each[-2]) for each in words[:place] if each[0] == "blkdiscard"}
+            members = argv[-len(emptied) :]
+            assert argv[argv.index("--raid-devices") + 1] == str(len(emptied))
+            for member in members:
+                assert emptied[member] == min(sizes[member], 136 * MIB)
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_ids_uuids_and_names_are_unique(name: str) -> None:
     plan = EVERY[name]
     checks = [check for step in plan.steps for check in step.checks]

@@ -101,7 +101,7 @@ def _measure(recorder: Recorder, running: Running, agent: Agent, rounds: int) ->
     render = ["hv", "install", "--answers", ANSWERS, "--render", "/run/rendered"]
     checked(agent.start(render), 30)
     shown = checked(agent.start(["hv", "install", "--answers", ANSWERS, "--plan"]), 30)
-    same_plan(recorder, shown)
+    same_plan(recorder, agent, shown)
     plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
     ours, theirs, before = [], [], []
     for number in range(rounds):

@@ -154,7 +154,7 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
         recorder.excerpt("hv install --plan", text)
         for line in text[: text.find("\nSteps (")].splitlines():
             recorder.detail(line)
-    token = same_plan(recorder, text)
+    token = same_plan(recorder, agent, text)
     command = ["hv", "install", "--answers", ANSWERS, "--confirm", token, "--progress", "plain"]
     if scenario.interrupted:
         with recorder.phase("hv install, killed while it copies", "installer"):
@@ -192,7 +192,7 @@ def recovery_key(said: str, folder: Path) -> str:
     return run(["age", "--decrypt", "--identity", folder / "key", folder / "recovery-key.age"]).strip()
 
 
-def same_plan(recorder: Recorder, shown: str) -> str:
+def same_plan(recorder: Recorder, agent: Agent, shown: str) -> str:
     """Plan again on this machine, from the facts that the other printed: a plan is a pure function of its inputs.
 
     Returns:
@@ -207,6 +207,11 @@ def same_plan(recorder: Recorder, shown: str) -> str:
     (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
     recorder.files["plan"] = "plan.json"
     token = str(document["token"])
+    if token not in shown:  # for who looks into it
+        there = agent.run(
+            "hv", "install", "--answers", ANSWERS, "--plan", "--json", measured=20, merge=False
+        )
+        (folder / "plan-there.json").write_text(there.text)
     claim = "the machine's facts make the same plan elsewhere, token for token"
     recorder.prove(claim, f"--confirm {token}" in shown, f"here: {token}; there:\n{shown[-300:]}")
     return token
