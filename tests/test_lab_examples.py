@@ -59,7 +59,7 @@ def test_it_can_be_planned_on_its_machine(scenario: Scenario) -> None:
     medium = cases.medium(closures=(closure,), estimated_closure=GIB)
     plan = make_plan(cases.machine(*disks, firmware=FirmwareKind.uefi64), answers, medium)
     chosen = {disk.serial for disk in plan.disks}
-    assert chosen == {disk.serial for disk in scenario.hardware.disks}
+    assert chosen == {disk.serial for disk in EXAMPLES[scenario.name].disks}
     assert scenario.mirrored is False or len(plan.disks) == 2
     assert bool(plan.host.luks) is scenario.encrypted
 

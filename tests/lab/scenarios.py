@@ -153,7 +153,10 @@ def layouts() -> tuple[Scenario, ...]:
             summary="UEFI; beside another system, whose ESP is shared; LUKS and ext4 in the free space; then rescued.",
             hostname="kvm6",
             hardware=replace(
-                _MAIN, disks=(Disk("HVMAIN01", size="9G", bus="nvme"),), tpm=False, second_gpu=False
+                _MAIN,
+                disks=(Disk("HVMAIN01", size="9G", bus="nvme"), _MAIN.disks[1]),
+                tpm=False,
+                second_gpu=False,
             ),
             encrypted=True,
             hardened=False,
