@@ -14,8 +14,7 @@ from tests.lab.scenarios import SCENARIOS, combinations, endings, layouts, peopl
 
 DEMO = "uefi-luks-btrfs"
 EVERY = SCENARIOS | {
-    scenario.name: scenario
-    for scenario in (*layouts(), *endings(), people(), *combinations(), *examples())
+    scenario.name: scenario for scenario in (*layouts(), *endings(), people(), *combinations(), *examples())
 }
 
 
