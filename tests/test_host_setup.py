@@ -25,6 +25,7 @@ from installer.execute.runner import Runner
 from installer.migrate.evaluation import Evaluator
 from installer.render.host import APPLIED, DECLARATION
 from installer.render.templates import load_templates
+from installer.render.users import PASSWORDS
 from tests.declaration.host import environment, lay_down, setup
 from tests.declaration.screens import command, committed, walk
 from tests.nixeval.cases import rendered
@@ -239,6 +240,15 @@ def test_what_nix_refuses_is_told_and_nothing_is_written(tmp_path: Path) -> None
     assert (folder / DECLARATION).read_text() == files()[DECLARATION]
 
 
+def test_a_link_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    folder = lay_down(tmp_path / "root")
+    (folder / "users.nix").rename(tmp_path / "users.nix")
+    (folder / "users.nix").symlink_to(tmp_path / "users.nix")
+    done = setup(tmp_path / "root", "--set", "ssh.port=2222", place=tmp_path)
+    assert (done.returncode, "users.nix is a link" in done.stderr) == (Exit.failed, True)
+    assert (folder / "users.nix").is_symlink()
+
+
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     lay_down(tmp_path / "root")
     work = tmp_path / "root" / WORK.lstrip("/")
@@ -270,6 +280,24 @@ def test_hand_edits_that_are_not_in_force_are_shown(tmp_path: Path) -> None:
     (folder / DECLARATION).write_text(files()[DECLARATION].replace("port = 22", "port = 2222"))
     done = setup(tmp_path / "root", "status", place=tmp_path)
     assert "ssh.port: 22 -> 2222" in done.stdout and "hv setup apply" in done.stdout
+
+
+def test_a_new_persons_hash_lies_where_root_alone_reads_it_and_none_is_replaced(tmp_path: Path) -> None:
+    world = World(programs=Runner(NoLog(), "/usr/bin:/bin"), root=tmp_path, journal=Journal())
+    hashes = {"bert": "$y$new", "anna": "$y$other", "zoe": "$y$gone"}
+    there = Setup(world, Guard(world, "hv"), Evaluator(Runner(NoLog(), "/usr/bin:/bin")), hashes)
+    folder = world.path(PASSWORDS)
+    folder.mkdir(parents=True)
+    (folder / "anna").write_text("$y$hers\n")
+    raw = tomllib.loads(files()[DECLARATION])
+    raw["users"].append({"name": "bert", "password_hash_file": {"file": f"{PASSWORDS}/bert"}})
+    text = rewritten(files()[DECLARATION], raw)
+    there._keep_hashes(propose(files(), text, load_templates()).answers)
+    assert {each.name: each.read_text() for each in folder.iterdir()} == {
+        "anna": "$y$hers\n",
+        "bert": "$y$new\n",
+    }
+    assert (folder / "bert").stat().st_mode & 0o777 == 0o600
 
 
 # The history -------------------------------------------------------------------------------------------------------

@@ -117,6 +117,28 @@ def test_not_confirmed_goes_back(machine: SetupMachine) -> None:
     assert (late.returncode, "Too late: the declaration went back." in late.stderr) == (Exit.failed, True)
 
 
+def test_asked_page_by_page_and_tried(machine: SetupMachine) -> None:
+    """The pages of the machine itself, to the end: time zone; then build it and try it; yes."""
+    lines = ("Europe/Zurich", "", "", "", "9", "1")
+    typed = "".join(f"{line}\\n" for line in lines)
+    done = machine.ssh(f"printf '{typed}' | sudo hv setup host --plain")
+    assert (done.returncode, "sudo hv setup confirm" in done.stdout) == (0, True), done
+    assert running(machine) == "changed"
+    assert machine.ssh("sudo hv setup confirm").returncode == 0
+    assert "Europe/Zurich" in machine.read("/etc/nixos/configuration.nix")
+
+
+def test_leaving_keeps_what_was_typed(machine: SetupMachine) -> None:
+    typed = "".join(f"{line}\\n" for line in ("Europe/Zurich", "", "", "", "10"))
+    done = machine.ssh(f"printf '{typed}' | sudo hv setup host --plain")
+    assert (done.returncode, "go on with: sudo hv setup --file" in done.stdout) == (0, True), done
+    assert running(machine) == "setup"
+    again = machine.ssh("sudo hv setup --file /var/lib/hyper-nixos/setup/draft.toml")
+    assert again.returncode == 0, again
+    assert running(machine) == "changed"
+    assert machine.ssh("sudo hv setup cancel").returncode == 0
+
+
 def test_taken_back_at_once(machine: SetupMachine) -> None:
     assert machine.ssh(ZURICH).returncode == 0
     assert machine.ssh("sudo hv setup cancel").returncode == 0

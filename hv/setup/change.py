@@ -26,7 +26,7 @@ from installer.render.templates import load_templates
 from installer.render.users import PASSWORDS
 
 WORK = "/var/lib/hyper-nixos/setup"
-"""Root's alone: the candidate, and the history."""
+"""The candidate, the history, and what somebody left before trying it. Nothing in it is secret."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,28 @@ class Setup:
         return self.world.path(CONFIGURATION)
 
     def files(self) -> dict[str, str]:
-        """What lies there."""
-        return host_files(self.folder)
+        """What lies there. Raises HyperError for what the caller may not read."""
+        try:
+            return host_files(self.folder)
+        except PermissionError as error:
+            raise HyperError(
+                f"{CONFIGURATION} cannot be read.",
+                why=str(error),
+                remedy="Run it with sudo.",
+                code=Exit.privilege,
+            ) from error
 
     def propose(self, text: str) -> Proposal:
         """A change of host.toml to this text. Raises HyperError."""
-        return propose(self.files(), text, load_templates())
+        proposal = propose(self.files(), text, load_templates())
+        for each in proposal.staged:
+            if (self.folder / each.path).is_symlink():
+                raise HyperError(
+                    f"{CONFIGURATION}/{each.path} is a link, and would become a file.",
+                    why=f"it leads to {(self.folder / each.path).readlink()}, which may belong to somebody else",
+                    remedy=f"Put the file itself there; {CONFIGURATION} as a whole may be a link. Nothing was changed.",
+                )
+        return proposal
 
     def require_nothing_waits(self) -> None:
         """Raise unless a change may begin."""
@@ -79,7 +95,7 @@ class Setup:
     def alone(self) -> Iterator[None]:
         """Only one change is made at a time; the kernel drops the lock when its holder dies."""
         work = self.world.path(WORK)
-        work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        work.mkdir(mode=0o755, parents=True, exist_ok=True)
         with (work / ".lock").open("w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
