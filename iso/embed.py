@@ -53,7 +53,9 @@ SIGNERS = "allowed_signers"
 CA = "ca.pem"
 WRAPPED = "secrets.age"
 """The secrets as an archive like this one, wrapped (iso/age.py)."""
-LOOSE = (ANSWERS, SIGNERS, KEYS, CA, WRAPPED)
+SIGNATURE = "payload.sig"
+"""An SSH signature over the other files and the kernel's arguments (iso/signature.py)."""
+LOOSE = (ANSWERS, SIGNERS, KEYS, CA, WRAPPED, SIGNATURE)
 """Files in the root of the archive: answers, who must have signed them (installer/fetch), keys, certificates."""
 SECRETS, NETWORK, HOOKS = "secrets", "network", "hooks"
 """Folders: secrets that answers refer to; connections of NetworkManager, for the live system; programs that answers
@@ -110,6 +112,12 @@ def unpack(area: bytes) -> Mapping[str, bytes]:
     if hashlib.sha256(area[:SUMMED] + payload).digest() != digest:
         raise refusal("its checksum does not fit: it was cut off or altered")
     return MappingProxyType(files_in(payload) if payload else {})
+
+
+def payload_digest(area: bytes) -> str:
+    """SHA-256 of the payload of an area that `unpack` takes."""
+    length = HEADER.unpack_from(area)[3]
+    return hashlib.sha256(area[HEADER.size : HEADER.size + length]).hexdigest()
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:

@@ -3,7 +3,10 @@
 Nothing is stored but in memory: wishes by the id that follows from them, links that work once.
 """
 
+import hashlib
+import io
 import secrets
+import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +71,21 @@ class Base:
         return format_size(self.bytes)
 
 
+@dataclass(frozen=True)
+class Fleet:
+    """Machines that one image installs."""
+
+    image: Recipe
+    machines: tuple[form.Machine, ...]
+    folder: bytes
+    """What `hv answers serve` takes, as a tar archive."""
+
+    @property
+    def identity(self) -> str:
+        """The id: SHA-256 over the image's and the folder, the first 160 bits."""
+        return hashlib.sha256(self.image.identity.encode() + self.folder).hexdigest()[:40]
+
+
 @dataclass
 class Shop:
     """Everything that the pages know."""
@@ -78,6 +96,7 @@ class Shop:
     """Names by which browsers may address it: another page that makes a browser ask under its own name gets nothing."""
     medium: "Medium | None" = None
     recipes: dict[str, Recipe] = field(default_factory=dict)
+    fleets: dict[str, Fleet] = field(default_factory=dict)
     links: dict[str, tuple[str, float]] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
 
@@ -92,13 +111,14 @@ class Shop:
                 code=Exit.usage,
             )
         files: dict[str, bytes] = {}
-        answers = {name: value for name, value in values.items() if name not in NO_ANSWERS and value.strip()}
-        if answers:
+        answers = _answers(values)
+        of_fleet = bool(values.get(TABLE, "").strip())
+        if answers and not of_fleet:
             files[embed.ANSWERS] = form.text(form.filled(answers))
         if values.get("keys", "").strip():
             files[embed.KEYS] = values["keys"].replace("\r", "").strip().encode() + b"\n"
         content = contents.check(files, tuple(values.get("arguments", "").split()))
-        if not content.files and not content.arguments:
+        if not content.files and not content.arguments and not of_fleet:
             raise HyperError(
                 "nothing was filled in",
                 why="the medium would be the image as it is",
@@ -113,16 +133,24 @@ class Shop:
         _keep(self.recipes, made.identity, made)
         return made
 
+    def fleet(self, values: Mapping[str, str]) -> str:
+        """The id of a fleet: an answer file for each line of the table, and one image for all. Raises HyperError."""
+        machines = form.fleet(values[TABLE].replace("\r\n", "\n"), form.filled(_answers(values)))
+        image, folder = self.recipe(values), archive(form.fleet_files(machines))
+        made = Fleet(image, machines, folder)
+        _keep(self.fleets, made.identity, made)
+        return made.identity
+
     def link(self, identity: str) -> str:
         """A link that works once."""
         token = secrets.token_urlsafe(24)
         _keep(self.links, token, (identity, time.monotonic() + LIFETIME))
         return token
 
-    def take(self, token: str) -> Recipe | None:
-        """The recipe of a link, once."""
+    def take(self, token: str) -> str:
+        """The id that a link is for, once; empty: it works no more."""
         identity, until = self.links.pop(token, ("", 0.0))
-        return self.recipes.get(identity) if time.monotonic() < until else None
+        return identity if time.monotonic() < until else ""
 
     def stream(self, recipe: Recipe) -> Iterator[bytes]:
         """The customised image, spliced while it is sent: there is no copy of it."""
@@ -142,7 +170,24 @@ class Shop:
             return str(error)
 
 
-NO_ANSWERS = ("image", "keys", "arguments", "machine")
+TABLE = "fleet"
+"""The field with a fleet's table."""
+NO_ANSWERS = ("image", "keys", "arguments", "machine", TABLE)
+
+
+def _answers(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if name not in NO_ANSWERS and value.strip()}
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A tar archive, with rights for its owner alone: same files, same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as made:
+        for name, content in sorted(files.items()):
+            member = tarfile.TarInfo(f"fleet/{name}")
+            member.size, member.mode = len(content), 0o600
+            made.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def told(answers: "Answers", record: Path, medium: "Medium | None") -> str:
@@ -258,6 +303,8 @@ def make_app(shop: Shop) -> FastAPI:
             parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=5000)
         )
         try:
+            if values.get(TABLE, "").strip():
+                return RedirectResponse(f"/fleets/{shop.fleet(values)}", 303, HEADERS)
             made = shop.recipe(values)
         except HyperError as error:
             return filled_form(values, error)
@@ -288,10 +335,36 @@ def make_app(shop: Shop) -> FastAPI:
             answers=Scrub(())(answers),
         )
 
+    @app.get("/fleets/{identity}")
+    def fleet(identity: str) -> HTMLResponse:
+        """The machines, and links to their answers and to the image."""
+        made = shop.fleets.get(identity)
+        if made is None:
+            return gone("Not known", "This fleet was made by another run, or is too old.", 404)
+        base = next(each for each in shop.bases if each.name == made.image.image)
+        return show(
+            "fleet",
+            title=f"{len(made.machines)} machines",
+            fleet=made,
+            answers=shop.link(identity),
+            image=shop.link(made.image.identity),
+            file=file_name(made.image),
+            size=base.size,
+        )
+
+    @app.get("/fleet/{token}")
+    def folder(token: str) -> Response:
+        """The answers of a fleet."""
+        made = shop.fleets.get(shop.take(token))
+        if made is None:
+            return gone("Gone", "This link was used already, or is older than ten minutes.", 410)
+        headers = HEADERS | {"Content-Disposition": 'attachment; filename="fleet.tar"'}
+        return Response(made.folder, 200, headers, "application/x-tar")
+
     @app.get("/download/{token}")
     def download(token: str) -> Response:
         """The image."""
-        made = shop.take(token)
+        made = shop.recipes.get(shop.take(token))
         if made is None:
             return gone("Gone", "This link was used already, or is older than ten minutes.", 410)
         base = next(each for each in shop.bases if each.name == made.image)

@@ -24,6 +24,7 @@ summary { font-weight: 600; cursor: pointer }
 button, a.button { font: inherit; font-weight: 600; padding: .55rem 1.2rem; margin: 1.2rem .6rem 0 0; border-radius: .4rem;
   border: 1px solid #1a5fb4; background: #1a5fb4; color: #fff; text-decoration: none; display: inline-block; cursor: pointer }
 :focus-visible { outline: 3px solid #e5a50a; outline-offset: 2px }
+th, td { text-align: left; padding: .2rem 1.2rem .2rem 0 }
 pre { overflow: auto; border: 1px solid #8885; border-radius: .4rem; padding: .8rem; font-size: .85rem }
 .problem { border-left: .3rem solid #c01c28; padding: .3rem .8rem; margin: .6rem 0; white-space: pre-line }
 .wrong { border: 2px solid #c01c28 }
@@ -73,6 +74,11 @@ _FORM = """\
 {% for machine in machines %}<option{% if machine == values.get("machine") %} selected{% endif %}>{{ machine }}</option>{% endfor %}
 </select>{% endif %}
 </details>
+<details{% if values.get("fleet") %} open{% endif %}><summary>fleet</summary>
+<label for="fleet">Table of machines<small>CSV: a first line with <code>name,serial</code> and fields of the answer file, then \
+a line for each machine. What is filled in above holds for all. You get an answer file for each, and one image.</small></label>
+<textarea id="fleet" name="fleet" rows="5" spellcheck="false" placeholder="name,serial,hostname">{{ values.get("fleet", "") }}</textarea>
+</details>
 <button>Check, and make the medium</button>
 </form>
 {% endblock %}
@@ -89,13 +95,28 @@ _RECIPE = """\
 {% if answers %}<h2>Answers</h2><pre>{{ answers }}</pre>{% endif %}
 {% endblock %}
 """
+_FLEET = """\
+{% extends "base" %}{% block body %}
+<h1>{{ title }}</h1>
+<p>Fleet <code>{{ fleet.identity }}</code>: the same table and wishes always give this one.</p>
+<p><a class="button" href="/fleet/{{ answers }}" download="fleet.tar">Download the answers</a>
+<a class="button" href="/download/{{ image }}" download="{{ file }}">Download the image, {{ size }}</a>
+<a href="/">Another one</a></p>
+<p>Each link works once, and for ten minutes. Unpack the answers, and hand them out: <code>hv answers serve fleet</code>.</p>
+<table><thead><tr><th scope="col">Name</th><th scope="col">Serial number</th></tr></thead><tbody>
+{% for machine in fleet.machines %}<tr><td>{{ machine.name }}</td><td>{{ machine.serial }}</td></tr>
+{% endfor %}</tbody></table>
+{% endblock %}
+"""
 _MESSAGE = """\
 {% extends "base" %}{% block body %}<h1>{{ title }}</h1><p>{{ text }}</p><p><a href="/">To the form</a></p>{% endblock %}
 """
 _environment = Environment(
     autoescape=True,
     trim_blocks=True,
-    loader=DictLoader({"base": _BASE, "form": _FORM, "recipe": _RECIPE, "message": _MESSAGE}),
+    loader=DictLoader(
+        {"base": _BASE, "form": _FORM, "recipe": _RECIPE, "fleet": _FLEET, "message": _MESSAGE}
+    ),
 )
 
 

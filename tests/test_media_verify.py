@@ -11,8 +11,10 @@ import pytest
 from hv.cli import dispatch
 from installer.answers.sizes import MIB
 from installer.errors import Exit, HyperError
-from iso import manifest, sbom
+from iso import manifest, sbom, signature
 from iso.carrier import examine
+from iso.commands.media_verify import payload_signer
+from iso.contents import Content
 from iso.image import Image, opened
 from iso.partition_tables import both, read_gpt
 from tests.media import fixture
@@ -203,3 +205,48 @@ def test_an_image_without_a_store_is_told(tmp_path: Path) -> None:
     with pytest.raises(HyperError, match="no list of what is in it"):
         hv("sbom", tmp_path / "other.iso")
     assert subprocess.run(["unsquashfs", "-version"], capture_output=True, check=False).stdout
+
+
+def test_what_is_embedded_has_its_own_hash_and_signature(
+    published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = published.parent
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "operator")
+    (folder / "operators").write_text(f"ops@example.org {(folder / 'operator.pub').read_text()}")
+    answers = ("--answers", REPOSITORY / "examples/home-lab.toml")
+    assert (
+        hv("embed", published, *answers, "--kernel-argument", "a=b", "--sign", folder / "operator")
+        == Exit.ok
+    )
+    capsys.readouterr()
+    wanted = ("--payload-signers", folder / "operators")
+    assert hv("verify", published, "--json", *wanted) == Exit.ok
+    told = json.loads(capsys.readouterr().out)
+    assert told["payload_signed_by"] == "ops@example.org"
+    with opened(published) as image:
+        carrier = examine(image)
+        area = b"".join(image.read(each.offset, each.length) for each in carrier.area or ())
+    length = int.from_bytes(area[24:32], "little")
+    assert told["payload_sha256"] == hashlib.sha256(area[64 : 64 + length]).hexdigest()
+    # The builder's signature holds beside it, and is another's.
+    assert check(published, capsys)["as_built"] is False
+    with pytest.raises(HyperError, match="not signed") as error:
+        hv("verify", published, "--payload-signers", folder / "signers")
+    assert "by none of" in error.value.why
+    # Files of the same checksummed area, and arguments outside it, are both under the signature.
+    assert hv("embed", published, "--add", "--kernel-argument", "a=c") == Exit.ok
+    with pytest.raises(HyperError, match="not signed") as error:
+        hv("verify", published, *wanted)
+    assert "no signature" in error.value.why
+
+
+@pytest.mark.parametrize("changed", ["file", "argument"])
+def test_a_change_after_the_signature_is_noticed(changed: str, tmp_path: Path) -> None:
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key")
+    (tmp_path / "signers").write_text(f"ops@example.org {(tmp_path / 'key.pub').read_text()}")
+    made = signature.sign(Content({"hooks/a": b"one"}, ("a=b",)), tmp_path / "key")
+    assert payload_signer(made, tmp_path / "signers") == "ops@example.org"
+    files = {**made.files, "hooks/a": b"two"} if changed == "file" else made.files
+    altered = Content(files, ("a=c",) if changed == "argument" else made.arguments)
+    with pytest.raises(HyperError, match="not signed"):
+        payload_signer(altered, tmp_path / "signers")

@@ -2,9 +2,11 @@
 
 import hashlib
 import http.client
+import io
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from installer.serve.fleet import read_fleet
 from iso.carrier import examine
 from iso.embedding import embedded
 from iso.image import Image
@@ -152,6 +155,41 @@ def test_what_is_filled_in_is_text(site: Site) -> None:
     assert status == 422
     assert b"<script>" not in body
     assert "default-src 'none'" in headers["content-security-policy"]
+
+
+def test_a_table_becomes_answers_and_one_image(site: Site, tmp_path: Path) -> None:
+    values = {name: value for name, value in VALUES.items() if name != "hostname"}
+    table = "name,serial,hostname\r\nrack1,SN1,kvm1\r\nrack2,SN2,kvm2\r\n"
+    status, headers, body = site.ask("/recipes", values | {"fleet": table})
+    assert status == 303, body.decode()
+    text = site.ask(headers["location"])[2].decode()
+    assert "2 machines" in text
+    assert "SN2" in text
+    (answers,) = re.findall(r'href="(/fleet/[^"]+)"', text)
+    status, _, folder = site.ask(answers)
+    assert status == 200
+    assert site.ask(answers)[0] == 410
+    with tarfile.open(fileobj=io.BytesIO(folder)) as opened:
+        opened.extractall(tmp_path, filter="data")
+    # The server itself reads it, and gives each machine its own.
+    fleet = read_fleet(tmp_path / "fleet")
+    assert {each.name for each in fleet.machines} == {"rack1", "rack2"}
+    assert 'hostname = "kvm2"' in (tmp_path / "fleet/rack2.toml").read_text()
+    (image,) = re.findall(r'href="(/download/[^"]+)"', text)
+    made = Image.of(site.ask(image)[2])
+    content = embedded(made, examine(made))
+    assert "answers.toml" not in content.files
+    assert content.files["authorized_keys"].decode().strip() == KEY
+    assert content.arguments == ("console=ttyS1", "a.b=c")
+
+
+def test_a_wrong_table_is_told_with_its_line_and_kept(site: Site) -> None:
+    values = {name: value for name, value in VALUES.items() if name != "hostname"}
+    table = "name,serial,hostname\nrack1,SN1,kvm1\nrack2,SN2,no name\n"
+    status, _, body = site.ask("/recipes", values | {"fleet": table})
+    assert status == 422
+    assert "line 3 (rack2)" in body.decode()
+    assert "rack1,SN1,kvm1" in body.decode()
 
 
 def test_other_pages_may_not_use_it(site: Site) -> None:

@@ -51,7 +51,7 @@ function _shtab_hv_using
 end
 
 set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers import' 'answers export' 'answers serve' install media 'media build' 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media manifest' 'media sbom' 'media doctor' 'media adopt' 'media write' 'media netboot' 'media serve' 'media fleet' 'media web' 'media try' migrate health 'health check' 'health status' live 'live prepare' 'live unlock' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' setup security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' 'security audit' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' 'image list' 'image import' 'image pull' 'image publish' 'image delete' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' vm 'vm create' 'vm list' 'vm show' 'vm start' 'vm stop' 'vm restart' 'vm pause' 'vm resume' 'vm delete' 'vm console' 'vm logs' 'vm stats' 'vm autostart' 'vm rename' 'vm tag' 'vm edit' 'vm resize' 'vm snapshot' 'vm clone' 'vm attach' 'vm detach' 'vm screen' 'vm export' 'vm disk-delete' 'vm import' 'vm apply' 'vm disks' 'vm pools' 'vm networks' 'vm operations' 'vm cancel' auth 'auth whoami' 'auth can-i' 'auth log' completion
-set -g _shtab_hv_opts_with_value --answers --arch --as --ask --ca --certificate --config --confirm --connect --cpus --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --from --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --name --network --os --output --passphrase --password-hash-file --patience --payload --pci --pool --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --set --signers --size --source --ssh-key --start --state --tag --target --template --timeout --url --usb --user --wait --when
+set -g _shtab_hv_opts_with_value --answers --arch --as --ask --ca --certificate --config --confirm --connect --cpus --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --from --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --name --network --os --output --passphrase --password-hash-file --patience --payload --payload-signers --pci --pool --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --set --sign --signers --size --source --ssh-key --start --state --tag --target --template --timeout --url --usb --user --wait --when
 
 complete -c hv -e
 complete -c hv -f
@@ -154,6 +154,7 @@ complete -c hv -n '_shtab_hv_using media embed' -l folder -xka "(__fish_complete
 complete -c hv -n '_shtab_hv_using media embed' -l kernel-argument -x -d 'one argument for the kernel'
 complete -c hv -n '_shtab_hv_using media embed' -l recipient -x -d 'wrap the secrets for this age recipient'
 complete -c hv -n '_shtab_hv_using media embed' -l passphrase -x -d 'wrap the secrets with the passphrase in this file'
+complete -c hv -n '_shtab_hv_using media embed' -l sign -x -d 'sign all that is embedded with this private SSH key'
 complete -c hv -n '_shtab_hv_using media embed' -l add -d 'keep what is embedded and is not named now'
 complete -c hv -n '_shtab_hv_using media embed; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ISO image, stick, raw disk image or initial RAM disk'
 complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a extract -d 'write what is embedded into a folder'
@@ -171,6 +172,7 @@ complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a ver
 complete -c hv -n '_shtab_hv_using media verify' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using media verify' -l manifest -x -d 'what the builder said of the image'
 complete -c hv -n '_shtab_hv_using media verify' -l signers -x -d 'who may have signed it (ssh-keygen(1), ALLOWED SIGNERS)'
+complete -c hv -n '_shtab_hv_using media verify' -l payload-signers -x -d 'who must have signed what is embedded (`embed --sign`)'
 complete -c hv -n '_shtab_hv_using media verify' -l json -d 'print the result for programs'
 complete -c hv -n '_shtab_hv_using media verify; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ISO image, stick, raw disk image or initial RAM disk'
 complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a manifest -d 'write hashes that still fit after answers were put in, and sign them'
@@ -211,6 +213,7 @@ complete -c hv -n '_shtab_hv_using media write' -l folder -xka "(__fish_complete
 complete -c hv -n '_shtab_hv_using media write' -l kernel-argument -x -d 'one argument for the kernel'
 complete -c hv -n '_shtab_hv_using media write' -l recipient -x -d 'wrap the secrets for this age recipient'
 complete -c hv -n '_shtab_hv_using media write' -l passphrase -x -d 'wrap the secrets with the passphrase in this file'
+complete -c hv -n '_shtab_hv_using media write' -l sign -x -d 'sign all that is embedded with this private SSH key'
 complete -c hv -n '_shtab_hv_using media write; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'an image'
 complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a netboot -d 'make a folder from which machines boot over the network, with answers'
 complete -c hv -n '_shtab_hv_using media netboot' -s h -l help -d 'show this help message and exit'
@@ -227,6 +230,7 @@ complete -c hv -n '_shtab_hv_using media netboot' -l folder -xka "(__fish_comple
 complete -c hv -n '_shtab_hv_using media netboot' -l kernel-argument -x -d 'one argument for the kernel'
 complete -c hv -n '_shtab_hv_using media netboot' -l recipient -x -d 'wrap the secrets for this age recipient'
 complete -c hv -n '_shtab_hv_using media netboot' -l passphrase -x -d 'wrap the secrets with the passphrase in this file'
+complete -c hv -n '_shtab_hv_using media netboot' -l sign -x -d 'sign all that is embedded with this private SSH key'
 complete -c hv -n '_shtab_hv_using media netboot; and test $_shtab_hv_npos -eq 0' -ka "(__fish_complete_directories)" -d 'what `nix build .#netboot` made'
 complete -c hv -n '_shtab_hv_using media; and test $_shtab_hv_npos -eq 0' -a serve -d 'serve such a folder over HTTP, and say how to lead machines to it'
 complete -c hv -n '_shtab_hv_using media serve' -s h -l help -d 'show this help message and exit'

@@ -93,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="who may have signed it (ssh-keygen(1), ALLOWED SIGNERS)",
     )
+    verify.add_argument(
+        "--payload-signers",
+        metavar="SIGNERS",
+        type=Path,
+        help="who must have signed what is embedded (`embed --sign`)",
+    )
     verify.add_argument("--json", action="store_true", help="print the result for programs")
     made["doctor"].add_argument("--json", action="store_true", help="print the result for programs")
     return top
@@ -164,6 +170,9 @@ def content(verb: argparse.ArgumentParser) -> None:
         metavar="PASSPHRASE",
         type=Path,
         help="wrap the secrets with the passphrase in this file",
+    )
+    verb.add_argument(
+        "--sign", metavar="SSH_KEY", type=Path, help="sign all that is embedded with this private SSH key"
     )
 
 

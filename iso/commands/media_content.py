@@ -76,7 +76,8 @@ def redacted(files: Mapping[str, bytes]) -> str | None:
 
 def wanted(options: argparse.Namespace, kept: Content | None = None) -> Content:
     """What the command line names, checked. Raises HyperError."""
-    files: dict[str, bytes] = dict(kept.files) if kept else {}
+    # A signature is for exactly what it was made for.
+    files = {name: data for name, data in kept.files.items() if name != embed.SIGNATURE} if kept else {}
     if options.folder:
         files |= contents.folder(options.folder)
     for name, path in ((embed.ANSWERS, options.answers), (embed.SIGNERS, options.signers)):
@@ -96,7 +97,12 @@ def wanted(options: argparse.Namespace, kept: Content | None = None) -> Content:
         files[f"{embed.SECRETS}/{name}"] = contents.read(Path(path)).removesuffix(b"\n")
     arguments = tuple(options.kernel_argument) or (kept.arguments if kept else ())
     contents.check(files, arguments)
-    return Content(wrapped(files, options), arguments)
+    content = Content(wrapped(files, options), arguments)
+    if not options.sign:
+        return content
+    from iso.signature import sign
+
+    return sign(content, options.sign)
 
 
 def wrapped(files: dict[str, bytes], options: argparse.Namespace) -> dict[str, bytes]:

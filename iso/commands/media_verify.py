@@ -2,18 +2,19 @@
 
 import argparse
 import json
-import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from installer.errors import Exit, HyperError
+from iso import embed
 from iso import manifest as manifests
 from iso import sbom as lists
+from iso import signature as signatures
 from iso.carrier import examine
 from iso.commands.media_content import listed
-from iso.contents import read
-from iso.embedding import embedded
+from iso.contents import Content, read
+from iso.embedding import area_of, embedded
 from iso.image import opened
 
 
@@ -37,6 +38,9 @@ def verify(options: argparse.Namespace) -> int:
         carrier = examine(image)
         content_ = embedded(image, carrier)
         untouched = manifests.check(image, manifest) if manifest else None
+        area = area_of(image, carrier)
+    payload = embed.payload_digest(area) if area and content_.files else None
+    payload_by = payload_signer(content_, options.payload_signers) if options.payload_signers else None
     if options.json:
         told = {
             "version": 1,
@@ -45,12 +49,20 @@ def verify(options: argparse.Namespace) -> int:
             "manifest": manifest is not None,
             "as_built": untouched,
             "signed_by": signed_by,
+            "payload_sha256": payload,
+            "payload_signed_by": payload_by,
         }
         print(json.dumps(told))
         return Exit.ok
     print(f"{options.image}: the embed area is whole")
     for line in listed(content_, carrier):
         print(f"  {line}")
+    if payload:
+        print(f"  SHA-256 of what is embedded: {payload}")
+    if payload_by:
+        print(f"  what is embedded is signed by {payload_by}")
+    elif embed.SIGNATURE in content_.files:
+        print("  its signature was not checked: name --payload-signers")
     if manifest is None:
         print("  the rest was not checked: no manifest was named")
     else:
@@ -68,33 +80,31 @@ def signer(path: Path, content: bytes, signers: Path) -> str:
     signature = path.with_name(path.name + ".sig")
     if not signature.is_file():
         raise manifests.refused(f"there is no {signature}", "fetch the signature too")
-    found = _ssh_keygen("-Y", "find-principals", "-s", str(signature), "-f", str(signers))
-    for principal in found.stdout.decode(errors="replace").replace(",", "\n").split("\n"):
-        if not principal.strip():
-            continue
-        done = _ssh_keygen(
-            *("-Y", "verify", "-n", manifests.NAMESPACE, "-I", principal.strip()),
-            *("-s", str(signature), "-f", str(signers)),
-            stdin=content,
-        )
-        if done.returncode == 0:
-            return principal.strip()
+    found = signatures.signer(content, read(signature), signers, manifests.NAMESPACE)
+    if found is not None:
+        return found
     raise manifests.refused(
         f"the signature of {path} is by none of {signers}, or does not fit",
         f"get both anew; it is made by `ssh-keygen -Y sign -n {manifests.NAMESPACE} -f KEY {path.name}`",
     )
 
 
-def _ssh_keygen(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(["ssh-keygen", *words], input=stdin, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise HyperError(
-            "signatures cannot be checked here",
-            why="ssh-keygen is not installed",
-            remedy="install OpenSSH's client",
-            code=Exit.unsuitable,
-        ) from error
+def payload_signer(content: Content, signers: Path) -> str:
+    """Who signed what is embedded. Raises HyperError (Exit.medium)."""
+    signature = content.files.get(embed.SIGNATURE)
+    if signature is None:
+        why = "there is no signature in it"
+    else:
+        found = signatures.signer(signatures.signed(content), signature, signers, signatures.NAMESPACE)
+        if found is not None:
+            return found
+        why = f"its signature is by none of {signers}, or files or kernel arguments were changed after it"
+    raise HyperError(
+        "what is embedded is not signed as it should be",
+        why=why,
+        remedy="look at it (`hv media show`), and embed it anew: `hv media embed … --sign KEY`",
+        code=Exit.medium,
+    )
 
 
 def manifest(options: argparse.Namespace) -> int:
@@ -112,7 +122,8 @@ def manifest(options: argparse.Namespace) -> int:
     if options.key:
         signature = target.with_name(target.name + ".sig")
         signature.unlink(missing_ok=True)
-        done = _ssh_keygen("-Y", "sign", "-n", manifests.NAMESPACE, "-f", str(options.key), str(target))
+        words = ["-Y", "sign", "-n", manifests.NAMESPACE, "-f", str(options.key), str(target)]
+        done = signatures.ssh_keygen(words)
         if done.returncode:
             raise HyperError(
                 "the manifest was not signed",

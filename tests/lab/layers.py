@@ -14,6 +14,7 @@ from typing import Any
 
 from installer import VERSION
 from installer.medium import FlakeSource, Medium, ReadyClosure
+from iso import embed
 from tests.lab import cache, guest, kernel, userland
 from tests.lab.command import run
 from tests.lab.nixpkgs.builder.initrd import Modules, write
@@ -259,7 +260,8 @@ def _add_flake(root: Overlay, source: Path) -> FlakeSource:
 def iso() -> Path:
     """The hybrid ISO image: boots as CD under UEFI and BIOS, and as a stick."""
     below, above = base(), code()
-    content = cache.key(below.name, above.name, LAB / "live", LIVE_MODULES)
+    area = Path(embed.__file__)
+    content = cache.key(below.name, above.name, LAB / "live", LIVE_MODULES, area)
     return cache.built("iso", content, _iso) / "live.iso"
 
 
@@ -281,7 +283,11 @@ def _iso(folder: Path) -> None:
             init=(LAB / "live/stage1.sh").read_bytes(),
         )
     tool("zstd", "-q", "-6", initrd, "-o", tree / "boot/initrd")
-    shutil.copy(LAB / "live/grub.cfg", tree / "boot/grub/grub.cfg")
+    menu = (LAB / "live/grub.cfg").read_text().replace("@pad@", embed.kernel_argument())
+    (tree / "boot/grub/grub.cfg").write_text(menu)
+    # The place for answers, as on the real medium (iso/media/area.nix).
+    (tree / embed.PATH).parent.mkdir()
+    (tree / embed.PATH).write_bytes(embed.pack({}))
     for layer, image in ((below, "base.squashfs"), (above, "code.squashfs")):
         # The layers are root's, and the kernel lets nobody else link them (fs.protected_hardlinks).
         run(["ln", layer / image, tree / "live" / image], root=True)

@@ -56,6 +56,8 @@ class Hardware:
     """How the ISO image is attached."""
     mac: str = "52:54:00:48:56:01"
     """Of its one network interface."""
+    network: bool = True
+    """Whether it has that interface."""
 
 
 @dataclass
@@ -202,8 +204,9 @@ class Running:
             "-serial",
             "chardev:serial",
         ]
-        words += ["-netdev", f"user,id=lan,restrict=on,hostfwd=tcp:127.0.0.1:{self.machine.port}-:22"]
-        words += ["-device", f"virtio-net-pci,netdev=lan,mac={hardware.mac},romfile="]
+        if hardware.network:
+            words += ["-netdev", f"user,id=lan,restrict=on,hostfwd=tcp:127.0.0.1:{self.machine.port}-:22"]
+            words += ["-device", f"virtio-net-pci,netdev=lan,mac={hardware.mac},romfile="]
         if hardware.firmware == "uefi":
             words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
             words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]

@@ -90,8 +90,8 @@ def _name(serial: Serial, user: str, tries: int = 5) -> None:
             return
 
 
-def serial_login(serial: Serial, user: str, password: str) -> str:
-    """Log in at the serial console, look around, log out. Returns what `id` said."""
+def serial_login(serial: Serial, user: str, password: str, *, leave: bool = True) -> str:
+    """Log in at the serial console, look around, log out unless told to stay. Returns what `id` said."""
     serial.type("\n")
     serial.expect(r"login: ?$", 60)
     _name(serial, user)
@@ -99,5 +99,6 @@ def serial_login(serial: Serial, user: str, password: str) -> str:
     serial.expect(r"\$ ?$", 15)
     serial.type("id; echo logged-in:$?\n")
     seen = serial.expect(r"uid=(.*)[\s\S]*?logged-in:0", 8)[0]
-    serial.type("exit\n")
+    if leave:
+        serial.type("exit\n")
     return seen
