@@ -185,6 +185,74 @@ def screens(language: str = "en") -> dict[str, str]:
         return dict(walk(terminal, language))
 
 
+def several(language: str = "en") -> dict[str, str]:
+    """Many disks and finer points, as an expert sees them: each screen's name, and the screen."""
+    say = Spoken(language)
+    seen = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Terminal(
+            command(Path(folder) / "answers.toml", "--ask", "disks,more", machine="many-disks"),
+            environment(f"{language}_{language.upper()}.UTF-8"),
+        ) as terminal,
+    ):
+        terminal.until(say.seen("How shall the disks be used?"))
+        terminal.choose(say("system and guests apart, on disks of their own"))
+        seen["system"] = terminal.until(say.seen("Which disks? Everything on them will be lost."))
+        terminal.choose(say("Go on with this"))
+        terminal.until(
+            say.seen("Which disks are for guests alone? Everything on them will be lost.") + r"[\s\S]*sdz"
+        )
+        terminal.choose("sda,")
+        terminal.until(r"\[x\] sda,")
+        terminal.choose("sdb,")
+        seen["guests-disks"] = terminal.until(r"\[x\] sdb,")
+        terminal.choose(say("Go on with this"))
+        terminal.until(say.seen("Which file system?"))
+        terminal.choose("btrfs")
+        seen["storage-of-guests"] = terminal.until(say.seen("What shall guests' disks lie on?"))
+        terminal.type(ENTER)
+        terminal.until(say.seen("Where may memory go when it runs short?"))
+        terminal.type(ENTER)
+        seen["several"] = terminal.until(say.seen("Is this right? Nothing is written yet."))
+        terminal.choose(say("No, choose again"))
+        terminal.until(say.seen("How shall the disks be used?"))
+        terminal.choose(say("array: many disks, which stand in for each other"))
+        terminal.until(say.seen("Which disks? Everything on them will be lost.") + r"[\s\S]*sdz")
+        terminal.choose("sda,")
+        terminal.until(r"\[x\] sda,")
+        terminal.choose("sdb,")
+        terminal.until(r"\[x\] sdb,")
+        terminal.choose(say("Go on with this"))
+        terminal.until(say.seen("Which file system?"))
+        terminal.choose("xfs")
+        seen["when-disks-fail"] = terminal.until(say.seen("How many disks may fail?"))
+        terminal.type(ENTER)
+        seen["volumes"] = terminal.until(say.seen("Shall LVM divide the space?"))
+        terminal.type(ENTER)
+        terminal.until(say.seen("Where may memory go when it runs short?"))
+        terminal.choose(say("a partition: slower, but adds to the memory"))
+        seen["hibernation"] = terminal.until(say.seen("May the host hibernate?"))
+        terminal.type(ENTER)
+        terminal.until(say.seen("Is this right? Nothing is written yet."))
+        terminal.type(ENTER)
+        seen["finer-points"] = terminal.until(say.seen("Set fields by their names?"))
+        terminal.choose("hooks, webhooks")
+        terminal.until(r"\[ \] webhooks")
+        terminal.choose("webhooks")
+        seen["fields"] = terminal.until(r"\[x\] webhooks")
+        terminal.choose(say("Go on with this"))
+        terminal.until("webhooks =")
+        terminal.type("nowhere", ENTER)
+        seen["field-refused"] = terminal.until(r"webhooks[\s\S]*webhooks = nowhere")
+    return seen
+
+
+def kept_several() -> dict[str, str]:
+    """The same from the repository."""
+    return {path.stem.partition("-")[2]: path.read_text() for path in sorted((GOLDEN / "several").glob("*"))}
+
+
 def golden(language: str) -> Path:
     """The folder of a language's screens."""
     return GOLDEN if language == ENGLISH else GOLDEN / language
@@ -206,6 +274,9 @@ def main() -> int:
                 path = folder / f"{number:02}-{name}.txt"
                 path.write_text(text)
                 print(path.relative_to(REPOSITORY))
+    (GOLDEN / "several").mkdir()
+    for number, (name, text) in enumerate(several().items(), start=1):
+        (GOLDEN / "several" / f"{number:02}-{name}.txt").write_text(text)
     return 0
 
 

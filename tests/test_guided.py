@@ -1,8 +1,9 @@
 """The guided conversation without a terminal: every path through it, back from everywhere, refusals with their reasons."""
 
+import ast
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -11,17 +12,22 @@ import pytest
 
 from installer.answers.load import Format, load
 from installer.answers.model import Answers, HostName, TopicName, UserName
+from installer.answers.problems import shown_path
+from installer.answers.schema import Node, answers_schema, children, resolved
 from installer.facts import Facts
-from installer.guided import answer_file, words
+from installer.facts.common import Judgement, Verdict
+from installer.guided import answer_file, ready, words
 from installer.guided.conversation import Back, Conversation, Place
-from installer.guided.page import explanation
+from installer.guided.page import body, explanation
 from installer.guided.questions import Line, Many, Notice, One, Question, Secret, Work
-from installer.guided.topics import host, people
+from installer.guided.situation import Level, Situation
+from installer.guided.topics import host, more, people
 from installer.guided.topics.catalogue import NAMES, TOPICS
-from installer.medium import Medium
+from installer.medium import Medium, ReadyClosure
 from installer.plan.planner import make_plan
 from tests import machines
 from tests.nixeval.cases import MEDIUM
+from tests.words import GUIDED, fields
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDZGMF1Vc1hV0M0d0Jm9kVyBqJd2oW4kHcA1qXW0s3bT alice"
 HASH = "$y$j9T$saltsaltsalt$" + "x" * 43
@@ -311,6 +317,242 @@ def test_a_subset_is_asked_on_top_of_a_file() -> None:
     assert load(json.dumps(raw).encode(), "answers", Format.json).hostname == "kept"
 
 
+ELSEWHERE: dict[tuple[str, ...], str] = {
+    ("interactive",): "says what is asked, and is used up by asking",
+    ("storage", "destroy"): "consent for installing unattended; here it is typed",
+    ("hypervisor", "nested"): "the feature nested-virtualization, asked with the others",
+    ("version",): "of the file's format; written, not asked",
+    ("storage", "pool", "disk"): "one disk for guests is a list of one (storage.pool.disks)",
+    ("users", "full_name"): "the login name does; the account's owner sets it",
+    ("users", "password_hash_file"): "a password that is typed becomes a hash",
+    ("users", "groups"): "roles are given to those who are there (hv auth)",
+    ("users", "shell"): "everybody begins with bash",
+    ("first_run", "vms", "name"): "the image's",
+    ("first_run", "vms", "image"): "those of the medium are offered",
+    ("first_run", "vms", "image_format"): "the medium's images are qcow2",
+    ("first_run", "vms", "image_sha256"): "the medium is trusted as a whole",
+    ("first_run", "vms", "vcpus"): "changed on the host (hv vm)",
+    ("first_run", "vms", "disk_size"): "changed on the host (hv vm)",
+    ("first_run", "vms", "network"): "changed on the host (hv vm)",
+    ("first_run", "vms", "firmware"): "the medium's images are for UEFI",
+    ("first_run", "vms", "autostart"): "changed on the host (hv vm)",
+    ("first_run", "vms", "start"): "changed on the host (hv vm)",
+}
+"""Fields that no page asks about, each with the reason."""
+CHOSEN_WHOLE = {
+    ("storage", "disk"),
+    ("storage", "disks"),
+    ("storage", "pool", "disks"),
+    ("hypervisor", "features"),
+    ("hypervisor", "passthrough"),
+    ("network", "ethernets"),
+    ("network", "bridges"),
+}
+"""What a page decides with all that is below: a disk is picked, not described."""
+
+
+def _leaves(node: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    below = {} if node.get("writeOnly") else children(node)
+    if not below and "items" in node:
+        below = children(resolved(node["items"])) if not node.get("writeOnly") else {}
+    if not below:
+        yield path
+    for name, inner in below.items():
+        yield from _leaves(inner, (*path, name))
+
+
+def test_every_answer_is_asked_for_or_has_a_reason() -> None:
+    asked = {
+        tuple(part for part in path if isinstance(part, str))
+        for file in GUIDED.rglob("*.py")
+        for path in fields(ast.parse(file.read_text()))
+    }
+    whole = {*CHOSEN_WHOLE, *more.PATHS, *ELSEWHERE}
+    leaves = set(_leaves(resolved(answers_schema())))
+    assert len(leaves) > 100
+    left = {
+        leaf
+        for leaf in leaves
+        if leaf not in asked and not any(leaf[: len(above)] == above for above in whole)
+    }
+    assert left == set()
+    # What a page asks about needs no reason, and what does not exist none either.
+    reached = {leaf[:length] for leaf in leaves for length in range(1, len(leaf) + 1)}
+    assert whole <= reached
+    assert {*more.PATHS, *ELSEWHERE} & asked == set()
+    assert all(len(reason) > 8 for reason in ELSEWHERE.values())
+
+
+def test_an_expert_sets_finer_points_by_name() -> None:
+    wanted = {
+        ("webhooks",): '[{ url = "https://fleet.example.org/events" }]',
+        ("at_end",): "poweroff",
+        ("boot", "kernels"): "xbootldr",
+        ("boot", "generations"): "5",
+    }
+    says: dict[str, Any] = {**ALICE, "fields by their names": ["boot", "hooks, webhooks, at_end", "done"]}
+    says["fields do you want"] = [tuple(wanted)[2:], tuple(wanted)[:2]]
+    says |= {f"{shown_path(path)} =": text for path, text in wanted.items()}
+    facts = machines.load("lab-uefi")
+    answers = loaded(talk(Person(says, level="expert"), facts))
+    assert [each.url for each in answers.webhooks] == ["https://fleet.example.org/events"]
+    assert (answers.at_end, answers.boot.kernels, answers.boot.generations) == ("poweroff", "xbootldr", 5)
+    assert make_plan(facts, answers, MEDIUM).host.esp_mountpoint == "/efi"
+
+
+@pytest.mark.parametrize(
+    ("path", "typed", "said"),
+    [
+        (("boot", "generations"), "1", "boot.generations"),
+        (("at_end",), "explode", "at_end"),
+        (("webhooks",), '[{ url = "gopher://x" }]', "webhooks[0].url"),
+        (("network", "proxy"), "", "Type a value"),
+    ],
+)
+def test_a_wrong_finer_point_is_not_taken(path: tuple[str, ...], typed: str, said: str) -> None:
+    situation = Situation(machines.load("lab-uefi"), MEDIUM, {}, "/run/secrets", Level.expert)
+    assert said in str(more.problem(situation, path, typed))
+    assert more.problem(situation, ("boot", "generations"), "12") is None
+
+
+@pytest.mark.parametrize(
+    "value", [True, 5, "a b", ["x", 'y"'], {"@": "/", "b": [1]}, [{"url": "https://x"}]]
+)
+def test_finer_points_are_shown_as_they_are_typed(value: Any) -> None:
+    assert more.value_of(more.toml(value)) == value
+
+
+def test_nobody_else_is_asked_about_finer_points() -> None:
+    for level in ("beginner", "intermediate"):
+        person = Person(dict(ALICE), level=level)
+        talk(person, machines.load("lab-uefi"))
+        assert not any("fields by" in each.prompt for each in person.asked)
+
+
+# Several disks
+
+
+def blank(facts: Facts) -> Facts:
+    """The same machine with nothing on its disks."""
+    changes: dict[str, Any] = {"partitions": (), "table": None}
+    disks = (each if each.install_medium else each.model_copy(update=changes) for each in facts.disks)
+    return facts.model_copy(update={"disks": tuple(disks)})
+
+
+def test_what_suits_blank_disks_is_recommended() -> None:
+    facts = blank(machines.load("many-disks"))
+    person = Person({each: value for each, value in ALICE.items() if "disks" not in each})
+    answers = loaded(talk(person, facts))
+    (asked,) = (each for each in person.asked if "disks be used" in each.prompt)
+    assert isinstance(asked, One)
+    assert asked.default == "split"
+    assert any("two classes" in line for line in asked.lines)
+    assert answers.storage.layout == "mirror"
+    assert answers.storage.filesystem == "btrfs"
+    assert answers.storage.pool is not None
+    assert answers.storage.pool.kind == "dir"
+    auto = Answers.model_validate(
+        answers.model_dump()
+        | {
+            "storage": {
+                "layout": "auto",
+                "disks": [each.model_dump() for each in answers.storage.disks + answers.storage.pool.disks],
+            }
+        }
+    )
+    mine, theirs = make_plan(facts, answers, MEDIUM), make_plan(facts, auto, MEDIUM)
+    assert [disk.key for disk in mine.disks] == [disk.key for disk in theirs.disks]
+    shown = [line for each in person.asked if each.title == "Before and after" for line in each.lines]
+    assert any("pool-1, after" in line for line in shown)
+
+
+ARRAYS = [
+    ("ext4", "raid6", {}),
+    ("xfs", "raid10", {}),
+    ("btrfs", "raid10", {}),
+    ("zfs", "raidz2", {"disks lie on": "zfs"}),
+]
+
+
+@pytest.mark.parametrize(("filesystem", "redundancy", "more_said"), ARRAYS)
+def test_arrays(filesystem: str, redundancy: str, more_said: Mapping[str, Any]) -> None:
+    facts = machines.load("many-disks")
+    turning = tuple(disk.name for disk in facts.disks if disk.rotational is True)
+    assert len(turning) >= 4
+    says = {**ALICE, "disks be used": "array", "Which disks?": turning[:4], "Which file system": filesystem}
+    person = Person({**says, "may fail": redundancy, **more_said})
+    answers = loaded(talk(person, facts))
+    assert (answers.storage.layout, answers.storage.redundancy) == ("array", redundancy)
+    assert len(make_plan(facts, answers, MEDIUM).disks) == 4
+    (asked,) = (each for each in person.asked if "may fail" in each.prompt)
+    assert isinstance(asked, One)
+    refused = {each.value for each in asked.options if each.refused}
+    assert ("raidz2" in refused) is (filesystem != "zfs")
+    assert ("raid6" in refused) is (filesystem in ("btrfs", "zfs"))
+
+
+def test_an_expert_has_lvm_with_a_thin_pool() -> None:
+    facts = machines.load("workstation")
+    says = {**ALICE, "Which disk?": "nvme0n1", "LVM divide": "lvm-thin", "disks lie on": "lvm-thin"}
+    answers = loaded(talk(Person(says, level="expert"), facts))
+    assert answers.storage.volumes == "lvm-thin"
+    assert answers.storage.pool is not None
+    assert make_plan(facts, answers, MEDIUM).host.lvm
+
+
+def test_hibernation_is_refused_with_the_reason_and_ends_encryption() -> None:
+    facts = machines.load("workstation")
+    person = Person(
+        {**ALICE, "Which disk?": "nvme0n1", "Where may memory go": "partition", "hibernate?": True}
+    )
+    answers = loaded(talk(person, facts))
+    assert answers.storage.swap.hibernate
+    (encryption,) = (each for each in person.asked if each.prompt == "Encrypt the disks?")
+    assert isinstance(encryption, One)
+    assert "random key" in str(encryption.options[1].refused)
+    many = Person({**ALICE, "disks be used": "mirror", "Where may memory go": "partition"})
+    talk(many, machines.load("many-disks"))
+    (asked,) = (each for each in many.asked if "hibernate?" in each.prompt)
+    assert isinstance(asked, One)
+    assert "several disks" in str(asked.options[1].refused)
+
+
+# The system
+
+
+def ready_medium(tier: str) -> Medium:
+    closure = ReadyClosure(
+        name=tier, toplevel=f"/nix/store/{'0' * 32}-nixos-system-any", nar_size=1 << 30, tier=tier,
+        modules=("nvme", "ext4", "ahci", "virtio_blk", "virtio_pci", "sd_mod", "ata_piix", "virtio_scsi", "xhci_pci"),
+    )  # fmt: skip
+    return MEDIUM.model_copy(update={"closures": (closure,)})
+
+
+def test_a_ready_system_is_taken_where_the_answers_permit_it() -> None:
+    facts = machines.load("lab-uefi")
+    # Without a serial console, and with a password for sudo: both are in what is generated for a host.
+    says: dict[str, Any] = {**ALICE, "console on a serial": None, "Password of": "a long password"}
+    firmware = facts.firmware.model_copy(update={"serial_consoles": ()})
+    facts = facts.model_copy(update={"firmware": firmware})
+    raw = talk(Person(says), facts)
+    chosen = ready.choose(facts, ready_medium("standard"), raw)
+    assert chosen.raw.get("system") == {"source": "closure", "closure": "standard"}, chosen.reasons
+    assert chosen.plan == make_plan(facts, loaded(chosen.raw), ready_medium("standard"))
+    assert "nothing is built" in chosen.reasons[0]
+    # What a file says of the system holds.
+    told = raw | {"system": {"source": "flake"}}
+    assert ready.choose(facts, ready_medium("standard"), told).raw == told
+    other = ready.choose(facts, ready_medium("enterprise"), raw)
+    assert "system" not in other.raw
+    assert "no ready system of tier standard" in other.reasons[0]
+    encrypted = raw | {
+        "storage": raw["storage"] | {"encryption": {"enable": True, "passphrase": {"file": "/run/x"}}}
+    }
+    built = ready.choose(facts, ready_medium("standard"), encrypted)
+    assert "system" not in built.raw
+    assert any("storage.encryption" in reason for reason in built.reasons)
+
+
 def test_topics_are_those_of_the_model() -> None:
     assert get_args(TopicName) == NAMES
 
@@ -320,6 +562,52 @@ def test_the_clock_is_looked_at() -> None:
     person = Person(dict(ALICE))
     Conversation(TOPICS, machines.load("lab-bios"), MEDIUM, person, late).all()
     assert any(question.title == "The clock is wrong" for question in person.asked)
+
+
+@pytest.mark.parametrize("spoken", ["en", "de"])
+def test_each_trouble_has_a_page_that_fits_and_a_way_on(spoken: str) -> None:
+    facts = machines.load("mini-pc-all-off")
+    on = Judgement(verdict=Verdict.yes, because="the firmware's variable SecureBoot is 1")
+    firmware = facts.firmware.model_copy(update={"secure_boot": on, "tpm": None})
+    memory = facts.memory.model_copy(update={"total": 1 << 30})
+    facts = facts.model_copy(update={"firmware": firmware, "memory": memory, "nics": ()})
+    world = Elsewhere(results={"now": lambda: datetime(2001, 1, 1, tzinfo=UTC)})
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    class Reader(Person):
+        def ask(self, question: Question, place: Place) -> Any:
+            if question.field == ("storage", "layout") or place.number > 3:
+                raise Enough
+            return super().ask(question, place)
+
+    person = Reader({"Sprache": spoken})
+    with pytest.raises(Enough):
+        Conversation(TOPICS, facts, MEDIUM, person, world).all()
+    words.use("en")
+    notices = [each for each in person.asked if isinstance(each, Notice)]
+    titles = {
+        "en": {"Secure Boot is on", "There is little memory", "The clock is wrong", "No wired network"},
+        "de": {"Secure Boot ist eingeschaltet", "Wenig Arbeitsspeicher", "Die Uhr geht falsch", "Kein Netz mit Kabel"},
+    }  # fmt: skip
+    assert {each.title for each in notices} >= titles[spoken], [each.title for each in notices]
+    for notice in notices:
+        assert len(body(notice, Level.beginner, 79)) <= 16, notice.title
+        assert any({"en": "Way on: ", "de": "Ausweg: "}[spoken] in line for line in notice.lines), (
+            notice.lines
+        )
+
+
+def test_without_a_tpm_it_is_refused_with_the_reason() -> None:
+    facts = machines.load("workstation")
+    facts = facts.model_copy(update={"firmware": facts.firmware.model_copy(update={"tpm": None})})
+    person = Person({**ALICE, "Encrypt the disks": True, "Passphrase": "correct horse battery"})
+    talk(person, facts)
+    (token,) = (each for each in person.asked if "What else opens" in each.prompt)
+    assert isinstance(token, One)
+    refused = {each.value for each in token.options if each.refused}
+    assert refused == {"tpm2", "tpm2-pin"}
 
 
 def test_another_systems_disk_can_be_shared() -> None:

@@ -16,7 +16,7 @@ from installer.answers.load import load
 from installer.execute import apart
 from installer.execute.live import LiveSystem
 from installer.execute.progress import Plain
-from tests.guided_screens import KEY, command, committed, environment, walk
+from tests.guided_screens import KEY, command, committed, environment, kept_several, several, walk
 from tests.terminal import CONTROL_C, ENTER, Terminal
 
 
@@ -45,6 +45,14 @@ def test_the_screens_are_as_committed_and_fit(tmp_path: Path) -> None:
     read = load(text.encode(), "answers.toml")
     assert read.users[0].ssh_keys == (KEY,)
     assert read.network.bridges[0].members == ("lan0",)
+
+
+def test_many_disks_and_finer_points_are_as_committed_and_fit() -> None:
+    seen = several()
+    for name, text in seen.items():
+        assert len(text.splitlines()) <= 24, f"{name} scrolled:\n{text}"
+        assert set(text.splitlines()[1]) == {"-"}, f"{name} lost its head:\n{text}"
+    assert seen == kept_several(), "if wanted: python -m tests.guided_screens"
 
 
 LINES = (

@@ -321,7 +321,7 @@ def test_the_systems_language_is_offered_first_and_can_be_left(tmp_path: Path) -
     with Terminal(dry_run(tmp_path / "answers.toml"), environment("de_AT.UTF-8")) as terminal:
         first = terminal.until("Sprache[\\s\\S]*Erklären")
         assert "  > Deutsch" in first
-        assert "1 von 11: Willkommen" in first
+        assert "1 von 12: Willkommen" in first
         terminal.type(ENTER)
         terminal.until("Wie viel soll erklärt werden")
         terminal.choose("Zurück")
@@ -381,7 +381,7 @@ def test_line_by_line_it_is_german_too(tmp_path: Path) -> None:
     for expected in (
         *("[2]: ", "? erklärt, < geht zurück", "Eine Zahl von 1 bis 4 eingeben.", "-- Tastatur --"),
         *("(hier nicht möglich)", "Von ihm läuft der Installer selbst.", "Vielleicht: Europe/Berlin"),
-        *("eine Zahl schaltet um", "Nicht angenommen (", "== Übersicht (11 von 11: Übersicht) =="),
+        *("eine Zahl schaltet um", "Nicht angenommen (", "== Übersicht (12 von 12: Übersicht) =="),
         *("Auf keinen Datenträger wurde geschrieben.", "weiter geht es mit: hv install --guided"),
     ):
         assert expected in done.stdout, expected + done.stdout[-6000:]

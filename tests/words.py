@@ -52,7 +52,7 @@ def collected() -> Iterator[tuple[Text, Path]]:
         tree = ast.parse(file.read_text())
         for text in _marked(tree):
             yield text, file
-        for field in _fields(tree):
+        for field in fields(tree):
             if described := description(field):
                 yield described, REPOSITORY / "installer/answers/model.py"
     for name, tier in TIERS.items():
@@ -83,7 +83,7 @@ def _marked(tree: ast.Module) -> Iterator[Text]:
             yield texts[0]
 
 
-def _fields(tree: ast.Module) -> Iterator[tuple[str | int, ...]]:
+def fields(tree: ast.Module) -> Iterator[tuple[str | int, ...]]:
     """The fields that questions decide; a number in a path that is reckoned is any."""
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "field" and isinstance(node.value, ast.Tuple):

@@ -143,6 +143,7 @@ TopicName = Literal[
     "passthrough",
     "guests",
     "security",
+    "more",
 ]
 """Topics of the guided installer, in its order; a test compares."""
 

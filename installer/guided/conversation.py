@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from installer.facts import Facts
 from installer.guided.questions import Answers, Dialogue, Item, Line, Many, One, Question, Work
-from installer.guided.situation import Situation, changed
+from installer.guided.situation import Level, Situation, changed
 from installer.medium import Medium
 
 
@@ -42,6 +42,10 @@ class Place:
 
 class Front(Protocol):
     """Puts questions to a person."""
+
+    @property
+    def level(self) -> str:
+        """How much is explained; one of `Level`."""
 
     def ask(self, question: Question, place: Place) -> Any:
         """The answer. Raises Back, or KeyboardInterrupt and EOFError when the person leaves."""
@@ -129,7 +133,7 @@ class Conversation:
         earlier = self._said.get(name, [])
         kept = _without_last_question(earlier) if again else []
         while True:
-            situation = Situation(self.facts, self.medium, self.raw, self.secrets)
+            situation = Situation(self.facts, self.medium, self.raw, self.secrets, Level(self.front.level))
             try:
                 self._decided[name] = self._talk(topic, situation, kept, earlier)
             except Back:

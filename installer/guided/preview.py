@@ -26,17 +26,21 @@ def complete(raw: Mapping[str, Any]) -> AnswerFile:
 
 def preview(situation: Situation, changes: Answers) -> Plan | HyperError:
     """The plan that these changes would make, or why there is none."""
-    raw = changed(situation.raw, changes)
-    # Nothing of this changes what is done to disks.
+    try:
+        return make_plan(situation.facts, complete(changed(filled(situation), changes)), situation.medium)
+    except HyperError as error:
+        return error
+
+
+def filled(situation: Situation) -> dict[str, Any]:
+    """The answers so far, with what is not answered yet filled in; nothing of this changes what is done to disks."""
+    raw = dict(situation.raw)
     raw.setdefault("version", 1)
     raw.setdefault("hostname", "host")
     raw.setdefault("hypervisor", {"tier": "minimal"})
     if not said(raw, ("users",)):
         raw["users"] = [{"name": "somebody", "admin": True, "ssh_keys": [_KEY]}]
-    try:
-        return make_plan(situation.facts, complete(raw), situation.medium)
-    except HyperError as error:
-        return error
+    return raw
 
 
 def drawing(plan: Plan, width: int = 76) -> str:

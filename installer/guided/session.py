@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 from installer.answers.load import parse
@@ -22,17 +23,17 @@ from installer.facts import Facts
 from installer.guided import answer_file
 from installer.guided.conversation import Back, Conversation, Place, Topic
 from installer.guided.plain import Plain
-from installer.guided.preview import complete
 from installer.guided.questions import Line, Notice, One, Option
+from installer.guided.ready import Chosen, choose
 from installer.guided.recovery_screen import OnTerminal
-from installer.guided.situation import Level, said
+from installer.guided.review import summary
+from installer.guided.situation import Level
 from installer.guided.topics.catalogue import NAMES, TOPICS
 from installer.guided.words import _, language_around, language_of, use
 from installer.guided.world import DryWorld, LiveWorld
 from installer.medium import Medium
 from installer.plan.describe import describe
-from installer.plan.model import DiskIdentity, Plan
-from installer.plan.planner import make_plan
+from installer.plan.model import DiskIdentity
 from installer.plan.token import confirm_token
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def guide(request: Guided) -> int:
     base.pop("interactive", None)
     use(language_of(str(base["locale"])) if "locale" in base else language_around(os.environ))
     front = _front(request)
+    if topics and len(topics) < len(TOPICS) and any(topic.name == "more" for topic in topics):
+        front.level = Level.expert  # who names the topic of finer points wants to be asked about them
     front.working(_("looking at this machine"))
     facts = request.probe()
     with _world(request, front) as world:
@@ -155,16 +158,16 @@ class _Session:
             if chosen not in (INSTALL, PLAN):
                 self._change(chosen)
                 continue
-            plan = self._plan()
-            if plan is None:
+            planned = self._plan()
+            if planned is None:
                 continue
             if chosen == PLAN:
-                self.conversation.front.show(_("The plan"), describe(plan, str(self.request.save)))
+                self.conversation.front.show(_("The plan"), _described(planned, self.request.save))
                 continue
             if self.request.dry_run:
-                return self._dry(plan)
-            if self._asked(partial(self._confirmed, plan)):
-                return self._install(plan)
+                return self._dry(planned)
+            if self._asked(partial(self._confirmed, planned)):
+                return self._install(planned)
 
     def left(self) -> int:
         """The person leaves, or the terminal is gone: nothing was written, and the answers are kept."""
@@ -214,7 +217,7 @@ class _Session:
     def _review(self) -> str:
         raw = self.conversation.raw
         rows = [
-            Option(topic.name, f"{topic.title()}: {_summary(topic.name, raw)}")
+            Option(topic.name, f"{topic.title()}: {summary(topic.name, raw)}")
             for topic in self.conversation.topics
         ]
         last = (
@@ -233,12 +236,11 @@ class _Session:
         )
         return answer
 
-    def _plan(self) -> Plan | None:
+    def _plan(self) -> Chosen | None:
         """The plan; none: it cannot be made, and the person was told."""
         self.conversation.front.working(_("planning"))
         try:
-            answers = complete(self.conversation.raw)
-            return make_plan(self.conversation.facts, answers, self.request.medium)
+            return choose(self.conversation.facts, self.request.medium, self.conversation.raw)
         except HyperError as error:
             problems = [str(each) for each in getattr(error, "problems", ())] or [
                 error.why,
@@ -254,8 +256,9 @@ class _Session:
             )
             return None
 
-    def _confirmed(self, plan: Plan) -> bool:
+    def _confirmed(self, planned: Chosen) -> bool:
         """Whether the person typed what identifies the disks."""
+        plan = planned.plan
         expected = " ".join(_ending(disk) for disk in plan.disks)
         lost = [
             _("Lost on {disk}: {what}.").format(
@@ -275,7 +278,7 @@ class _Session:
                     else _("Last {count} characters of each serial number, in this order:").format(
                         count=LAST
                     ),
-                    lines=(*lost, *plan.warnings),
+                    lines=(*lost, *planned.reasons, *plan.warnings),
                     check=lambda text: (
                         None
                         if text.lower().split() == expected.lower().split()
@@ -290,20 +293,20 @@ class _Session:
 
     # Ends
 
-    def _dry(self, plan: Plan) -> int:
-        path = answer_file.write(self.conversation.raw, self.request.save)
-        self.conversation.front.show(_("The plan"), describe(plan, str(path)))
+    def _dry(self, planned: Chosen) -> int:
+        path = answer_file.write(planned.raw, self.request.save)
+        self.conversation.front.show(_("The plan"), _described(planned, path))
         self._tell(
             _("Nothing was written to any disk: this was a dry run."),
             _("Your answers are in {path}.").format(path=path),
         )
         return Exit.ok
 
-    def _install(self, plan: Plan) -> int:
+    def _install(self, planned: Chosen) -> int:
         live = self.request.live
-        path = answer_file.write(self.conversation.raw, self.request.save)
-        remember_shown(live, plan)
-        arguments = ["--answers", str(path), "--confirm", confirm_token(plan)]
+        path = answer_file.write(planned.raw, self.request.save)
+        remember_shown(live, planned.plan)
+        arguments = ["--answers", str(path), "--confirm", confirm_token(planned.plan)]
         apart.start(live, arguments)
         self._tell(
             _("The installation runs apart from this screen: losing it does no harm."),
@@ -328,45 +331,15 @@ def attach(live: LiveSystem, output: TextIO, plain: bool) -> int:
         return Exit.ok
 
 
+def _described(planned: Chosen, answers: Path) -> str:
+    """The plan for people, and which system it installs."""
+    told = [line for text in planned.reasons for line in wrap(text, 76, subsequent_indent=_hanging(text))]
+    return "\n".join((describe(planned.plan, str(answers)).rstrip(), "", *told))
+
+
+def _hanging(text: str) -> str:
+    return " " * 4 if text.startswith("  * ") else ""
+
+
 def _ending(disk: DiskIdentity) -> str:
     return (disk.serial or disk.wwn or disk.name).strip()[-LAST:]
-
-
-def _summary(name: str, raw: Mapping[str, Any]) -> str:
-    """A topic's answers in a few words."""
-    match name:
-        case "welcome":
-            return str(said(raw, ("locale",), ""))
-        case "keyboard":
-            return str(said(raw, ("keymap",), ""))
-        case "network":
-            links = [
-                *said(raw, ("network", "bridges"), ()),
-                *(each for each in said(raw, ("network", "ethernets"), ()) if "addressing" in each),
-            ]
-            return ", ".join(map(_addressed, links)) or _("DHCP on every wired port")
-        case "disks":
-            chosen = [*([said(raw, ("storage", "disk"))] if said(raw, ("storage", "disk")) else [])]
-            chosen += said(raw, ("storage", "disks"), ())
-            names = ", ".join(str(value) for each in chosen for value in each.values())
-            return f"{said(raw, ('storage', 'layout'), '')}, {said(raw, ('storage', 'filesystem'), '')}, {names}"
-        case "encryption":
-            return "LUKS2" if said(raw, ("storage", "encryption", "enable")) else _("none")
-        case "host":
-            return f"{said(raw, ('hostname',), '')}, {said(raw, ('timezone',), '')}"
-        case "users":
-            return ", ".join(user["name"] for user in said(raw, ("users",), ()))
-        case "hypervisor":
-            return str(said(raw, ("hypervisor", "tier"), ""))
-        case "passthrough":
-            devices = said(raw, ("hypervisor", "passthrough"), ())
-            return ", ".join(str(next(iter(each.values()))) for each in devices) or _("none")
-        case "guests":
-            return ", ".join(vm["name"] for vm in said(raw, ("first_run", "vms"), ())) or _("none")
-        case _:
-            return f"{said(raw, ('security', 'phase'), '')}, {said(raw, ('security', 'profile'), '')}"
-
-
-def _addressed(link: Mapping[str, Any]) -> str:
-    addresses = said(link, ("addressing", "addresses"), ())
-    return f"{link['name']}: {', '.join(addresses) or 'DHCP'}"

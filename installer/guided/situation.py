@@ -31,6 +31,8 @@ class Situation:
     """The answer file so far, as TOML has it."""
     secrets: str
     """Folder of the live system where secrets that were typed are kept, in memory."""
+    level: Level = Level.intermediate
+    """How much is explained, and how much is asked: experts are asked about finer points too."""
 
     def said(self, *path: str | int, default: Any = None) -> Any:
         """What was answered for a field; `default` where nothing was."""

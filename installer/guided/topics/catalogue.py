@@ -7,6 +7,7 @@ from installer.guided.topics import (
     guests,
     host,
     keyboard,
+    more,
     network,
     passthrough,
     people,
@@ -27,6 +28,7 @@ TOPICS = (
     Topic("passthrough", passthrough.title, passthrough.dialogue),
     Topic("guests", guests.title, guests.dialogue),
     Topic("security", phase.title, phase.dialogue),
+    Topic("more", more.title, more.dialogue),
 )
 NAMES = tuple(topic.name for topic in TOPICS)
 """What `interactive` in an answer file may list."""

@@ -1,6 +1,8 @@
 """Encryption of the disks."""
 
 from installer.answers.sizes import format_size
+from installer.errors import HyperError
+from installer.guided.preview import preview
 from installer.guided.questions import Dialogue, One, Option, Secret, Work
 from installer.guided.situation import Situation
 from installer.guided.words import _
@@ -44,7 +46,11 @@ def dialogue(situation: Situation) -> Dialogue:
         ),
         options=(
             Option(False, _("No: the host starts by itself, and so it does for a thief")),
-            Option(True, _("Yes: LUKS2 under everything but the boot partition"), too_little),
+            Option(
+                True,
+                _("Yes: LUKS2 under everything but the boot partition"),
+                too_little or _against_sleep(situation),
+            ),
         ),
         default=False,
         field=("storage", "encryption", "enable"),
@@ -139,6 +145,16 @@ def dialogue(situation: Situation) -> Dialogue:
     if remote:
         answers["ssh"] = {"enable": True}
     return {("storage", "encryption"): answers}
+
+
+def _against_sleep(situation: Situation) -> str | None:
+    """What the planner says against encryption of a host that is to hibernate."""
+    if not situation.said("storage", "swap", "hibernate"):
+        return None
+    plan = preview(
+        situation, {("storage", "encryption"): {"enable": True, "passphrase": {"file": "/run/passphrase"}}}
+    )
+    return f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None
 
 
 def _no_tpm(situation: Situation) -> str | None:

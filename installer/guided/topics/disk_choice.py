@@ -1,0 +1,144 @@
+"""Disks to choose from: what is on each, and why one cannot be had."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from installer.answers.select import may_destroy, telling
+from installer.answers.select import title as disk_title
+from installer.answers.sizes import format_size
+from installer.errors import HyperError
+from installer.facts import Facts
+from installer.facts.disks import Disk, Health
+from installer.guided.preview import preview
+from installer.guided.questions import Answers, Many, One, Option
+from installer.guided.situation import Situation
+from installer.guided.words import _
+from installer.plan.losses import losses
+
+
+def options(facts: Facts, situation: Situation) -> Iterator[Option]:
+    """Every disk, those that cannot be chosen with the reason."""
+    for disk in facts.disks:
+        reason = why_not(disk) or why_no_plan(disk, situation)
+        serial = disk.serial or disk.wwn or _("no serial")
+        yield Option(disk.name, f"{disk.name}, {format_size(disk.size)}, {serial}", reason)
+
+
+def contents(situation: Situation) -> str:
+    """What is on each disk, as a table."""
+    disks = situation.facts.disks
+    width = max((len(disk.name) for disk in disks), default=0)
+    return "\n".join(
+        f" {disk.name:<{width}}  {disk.model or _('unknown model')}: {found(disk, situation)}"
+        for disk in disks
+    )
+
+
+def why_no_plan(disk: Disk, situation: Situation) -> str | None:
+    """What the planner says against the plainest host on this disk: too small, part of something larger."""
+    plainest: Answers = {
+        ("storage",): {"disk": dict([telling(disk, situation.facts)]), "swap": {"kind": "none"}}
+    }
+    plan = preview(situation, plainest)
+    return f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None
+
+
+def found(disk: Disk, situation: Situation) -> str:
+    lost = losses(disk, disk.name, situation.facts.systems).losses
+    return (
+        lost[0]
+        if len(lost) == 1
+        else _("{first} and {count} more").format(first=lost[0], count=len(lost) - 1)
+    )
+
+
+def why_not(disk: Disk) -> str | None:
+    """Why a disk cannot be chosen; none: it can."""
+    if disk.install_medium:
+        return _("The installer itself runs from it.")
+    if disk.in_use:
+        return _("It is in use: {uses}. Unmount or stop that on another console, then start again.").format(
+            uses="; ".join(disk.in_use)
+        )
+    if disk.read_only:
+        return _("It can only be read: look for a write-protect switch.")
+    if not may_destroy(disk):
+        return _("It has no serial number, so it could not be told from another disk when it is written to.")
+    return None
+
+
+def hints(disks: Iterable[Disk]) -> Iterator[str]:
+    for disk in disks:
+        if isinstance(disk.health, Health) and disk.health.failing:
+            yield _("{disk} reports that it is failing: {summary}.").format(
+                disk=disk_title(disk), summary=disk.health.summary
+            )
+
+
+def one(situation: Situation, options: tuple[Option, ...]) -> One:
+    """Which disk."""
+    possible = [each.value for each in options if each.refused is None]
+    return One(
+        title=_("Disk"),
+        prompt=_("Which disk? What becomes of what is on it is asked next.")
+        if any(disk.partitions for disk in situation.facts.disks if disk.name in possible)
+        else _("Which disk? Everything on it will be lost."),
+        lines=(contents(situation), *hints(situation.facts.disks)),
+        more=(_("Names such as sda change from boot to boot; the serial number is what counts."),),
+        options=options,
+        default=possible[0] if len(possible) == 1 else None,
+        field=("storage", "disk"),
+    )
+
+
+def several(
+    situation: Situation,
+    options: tuple[Option, ...],
+    check: Callable[[tuple[Any, ...]], str | None],
+    chosen: Iterable[str] = (),
+) -> Many:
+    """Which disks for the system."""
+    return Many(
+        title=_("Disks"),
+        prompt=_("Which disks? Everything on them will be lost."),
+        lines=(
+            contents(situation),
+            _("The smallest decides how large it becomes."),
+            *hints(situation.facts.disks),
+        ),
+        options=options,
+        default=tuple(chosen),
+        check=check,
+        field=("storage", "disks"),
+    )
+
+
+def for_guests(situation: Situation, options: tuple[Option, ...], chosen: Iterable[str]) -> Many:
+    """Which disks for guests alone."""
+    return Many(
+        title=_("Disks for guests"),
+        prompt=_("Which disks are for guests alone? Everything on them will be lost."),
+        lines=(
+            contents(situation),
+            _(
+                "The host starts without them too. Two or more stand in for each other: pairs carry the same."
+            ),
+        ),
+        options=options,
+        default=tuple(chosen),
+        check=lambda names: None if names else _("At least one disk: choose one."),
+        field=("storage", "pool", "disks"),
+    )
+
+
+def alike(facts: Facts, options: tuple[Option, ...]) -> Iterator[str]:
+    """Blank disks of one size, the largest of those that can be chosen."""
+    possible = {option.value for option in options if option.refused is None}
+    blank = [disk for disk in facts.disks if disk.name in possible and is_blank(disk)]
+    largest = max((disk.size for disk in blank), default=0)
+    yield from (disk.name for disk in blank if disk.size * 10 >= largest * 9)
+
+
+def is_blank(disk: Disk) -> bool:
+    """Whether nothing is on it."""
+    return not (disk.partitions or disk.filesystem or disk.holders)
