@@ -43,6 +43,8 @@ POLKIT = REPOSITORY / "tests/golden/security/setup/polkit.rules"
 """As the modules evaluate to it."""
 ROLES = REPOSITORY / "nix/modules/privileges/roles.json"
 """Folders that make up the installed program."""
+GUARD = REPOSITORY / "tests/golden/services/host/hyper-nixos-guard.service"
+"""The unit that minds changes which wait to be confirmed, as the modules evaluate to it."""
 UNREAD = (
     "usr/share/perl",
     "usr/share/perl5",
@@ -145,6 +147,7 @@ def compose_hyper_nixos(folder: Path) -> None:
     shutil.copytree(REPOSITORY / "tests/golden/units", units, ignore=ignore)
     shutil.copy(POLKIT, folder / POLKIT.name)
     shutil.copy(ROLES, folder / ROLES.name)
+    shutil.copy(GUARD, units)
     package = folder / "package"
     for name in PACKAGE:
         if (REPOSITORY / name).exists():
@@ -172,6 +175,7 @@ def code() -> Path:
         REPOSITORY / "tests/golden/units",
         POLKIT,
         ROLES,
+        GUARD,
         *(REPOSITORY / name for name in PACKAGE),
     )
     return cache.built("code", content, _code)

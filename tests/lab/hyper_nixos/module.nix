@@ -35,6 +35,7 @@ in
   lab.hyperNixos = "${source}/package";
   lab.units = {
     "hyper-nixos-firstrun.service" = wanted "multi-user.target" (golden "hyper-nixos-firstrun.service");
+    "hyper-nixos-guard.service" = wanted "multi-user.target" (golden "hyper-nixos-guard.service");
     "hv-hostd.service" = golden "hv-hostd.service";
     "hv-hostd.socket" = wanted "sockets.target" (golden "hv-hostd.socket");
     "hvd.service" = golden "hvd.service";
