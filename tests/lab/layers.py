@@ -39,10 +39,11 @@ LIVE_MODULES = [
 ]
 SKELETON = ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "home", "boot", "iso", "payload", "var")
 PACKAGE = ("installer", "hv", "iso", "templates")
+"""Folders that make up the installed program."""
 POLKIT = REPOSITORY / "tests/golden/security/setup/polkit.rules"
 """As the modules evaluate to it."""
 ROLES = REPOSITORY / "nix/modules/privileges/roles.json"
-"""Folders that make up the installed program."""
+"""The roles of people, as the modules read them."""
 GUARD = REPOSITORY / "tests/golden/services/host/hyper-nixos-guard.service"
 """The unit that minds changes which wait to be confirmed, as the modules evaluate to it."""
 UNREAD = (
