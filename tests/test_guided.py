@@ -553,6 +553,20 @@ def test_a_ready_system_is_taken_where_the_answers_permit_it() -> None:
     assert any("storage.encryption" in reason for reason in built.reasons)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_each_topic_can_be_asked_for_alone(name: str) -> None:
+    """On top of a whole file: what is said by others stays, and what comes out is a whole file again."""
+    facts = machines.load("workstation")
+    base = talk(Person(dict(ALICE)), facts)
+    person = Person(dict(ALICE), level="expert")
+    topics = tuple(topic for topic in TOPICS if topic.name == name)
+    raw = Conversation(topics, facts, MEDIUM, person, Elsewhere(), base).all()
+    assert person.asked
+    assert {place.count for place in person.places} == {1}
+    assert loaded(raw) == loaded(base)
+    assert make_plan(facts, loaded(raw), MEDIUM).steps
+
+
 def test_topics_are_those_of_the_model() -> None:
     assert get_args(TopicName) == NAMES
 
