@@ -111,7 +111,7 @@ def unlock(root: Path, identity: Path | None, ask: Callable[[str], str] = getpas
             code=Exit.nothing,
         ) from error
     if identity is not None:
-        opened = age.unwrap(wrapped, keys=age.identities(identity.read_text(encoding="utf-8")))
+        opened = age.unwrap(wrapped, identity=identity)
     elif age.needs_passphrase(wrapped):
         opened = age.unwrap(wrapped, passphrase=ask("Passphrase of the secrets: ").encode())
     else:

@@ -1,4 +1,4 @@
-"""age's file format: both ways with the program `age`, and nothing that was altered is taken."""
+"""Secrets wrapped by the program age: what it is given comes back, what was altered is not taken, and errors are its own."""
 
 import os
 import subprocess
@@ -9,73 +9,105 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from installer.errors import HyperError
+from installer.errors import Exit, HyperError
 from iso import age
 from tests.media.fixture import run
 
-QUICK = 4
-"""Work factor for tests that are not about it."""
 
-
-@pytest.mark.parametrize("size", [0, 1, age.CHUNK - 1, age.CHUNK, age.CHUNK + 1, 3 * age.CHUNK])
-def test_both_ways_with_age(size: int, tmp_path: Path) -> None:
-    run("age-keygen", "-o", tmp_path / "identity")
-    public = run("age-keygen", "-y", tmp_path / "identity").strip()
-    keys = age.identities((tmp_path / "identity").read_text())
+@pytest.mark.parametrize("size", [0, 1, 65536, 300_000])
+def test_for_recipients(size: int, tmp_path: Path) -> None:
+    public = []
+    for name in ("one", "two"):
+        run("age-keygen", "-o", tmp_path / name)
+        public.append(run("age-keygen", "-y", tmp_path / name).strip())
     content = os.urandom(size)
-    (tmp_path / "plain").write_bytes(content)
-    run("age", "-r", public, "-o", tmp_path / "theirs", tmp_path / "plain")
-    assert age.unwrap((tmp_path / "theirs").read_bytes(), keys=keys) == content
-    run("age-keygen", "-o", tmp_path / "second")
-    other = run("age-keygen", "-y", tmp_path / "second").strip()
-    (tmp_path / "ours").write_bytes(
-        age.wrap(content, recipients=[age.recipient(other), age.recipient(public)])
-    )
-    for identity in ("identity", "second"):
-        argv = ["age", "-d", "-i", str(tmp_path / identity), str(tmp_path / "ours")]
-        assert subprocess.run(argv, capture_output=True, check=True).stdout == content
-
-
-def test_a_passphrase_opens_what_age_made(tmp_path: Path) -> None:
-    (tmp_path / "plain").write_bytes(b"content")
-    child = pexpect.spawn("age", ["-p", "-o", str(tmp_path / "theirs"), str(tmp_path / "plain")], timeout=60)
-    for _ in range(2):
-        child.expect("passphrase")
-        child.sendline("open sesame")
-    child.expect(pexpect.EOF)
-    wrapped = (tmp_path / "theirs").read_bytes()
-    assert age.needs_passphrase(wrapped)
-    assert age.unwrap(wrapped, passphrase=b"open sesame") == b"content"
-
-
-WRAPPED = age.wrap(b"some content" * 20, passphrase=b"x", work=QUICK)
-
-
-@given(st.integers(0, len(WRAPPED) - 1), st.integers(1, 255))
-@settings(max_examples=60, deadline=None)
-def test_no_altered_byte_is_taken(place: int, change: int) -> None:
-    altered = bytearray(WRAPPED)
-    altered[place] ^= change
-    with pytest.raises(HyperError):
-        age.unwrap(bytes(altered), passphrase=b"x")
-
-
-@given(st.integers(0, len(WRAPPED) - 1))
-@settings(max_examples=40, deadline=None)
-def test_nothing_cut_off_is_taken(end: int) -> None:
-    with pytest.raises(HyperError):
-        age.unwrap(WRAPPED[:end], passphrase=b"x")
-
-
-def test_an_absurd_work_factor_is_not_tried() -> None:
+    wrapped = age.wrap(content, recipients=public)
+    assert not age.needs_passphrase(wrapped)
+    for name in ("one", "two"):
+        assert age.unwrap(wrapped, identity=tmp_path / name) == content
+    run("age-keygen", "-o", tmp_path / "other")
     with pytest.raises(HyperError, match="cannot be opened") as error:
-        age.unwrap(WRAPPED.replace(b" 4\n", b" 60\n"), passphrase=b"x")
-    assert "work factor" in error.value.why
+        age.unwrap(wrapped, identity=tmp_path / "other")
+    assert error.value.code is Exit.medium
+    assert "no identity matched" in error.value.why
+
+
+@pytest.mark.parametrize("phrase", ["open sesame", "with: colon:", "ünïcode"])
+def test_a_passphrase_that_a_person_types(phrase: str, tmp_path: Path) -> None:
+    content = os.urandom(200_000)
+    wrapped = age.wrap(content, passphrase=phrase.encode())
+    assert age.needs_passphrase(wrapped)
+    (tmp_path / "wrapped").write_bytes(wrapped)
+    child = pexpect.spawn(
+        "age", ["-d", "-o", str(tmp_path / "plain"), str(tmp_path / "wrapped")], timeout=120
+    )
+    child.expect("passphrase")
+    child.sendline(phrase)
+    child.expect(pexpect.EOF)
+    assert (tmp_path / "plain").read_bytes() == content
+    assert age.unwrap(wrapped, passphrase=phrase.encode()) == content
+
+
+def test_a_wrong_passphrase_is_told() -> None:
+    wrapped = age.wrap(b"content", passphrase=b"right")
+    with pytest.raises(HyperError, match="cannot be opened") as error:
+        age.unwrap(wrapped, passphrase=b"wrong")
+    assert error.value.why == "incorrect passphrase"
+
+
+@pytest.mark.parametrize("phrase", [b"", b"two\nlines", b"end\x04", b"\x03", b"x" * 2000])
+def test_passphrases_that_no_terminal_hands_on(phrase: bytes) -> None:
+    with pytest.raises(HyperError, match="passphrase") as error:
+        age.wrap(b"content", passphrase=phrase)
+    assert error.value.code is Exit.usage
+
+
+@pytest.fixture(scope="module")
+def wrapped_for(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
+    """Something wrapped, and the identity that opens it."""
+    identity = tmp_path_factory.mktemp("age") / "identity"
+    run("age-keygen", "-o", identity)
+    return age.wrap(b"some content" * 20, recipients=[run("age-keygen", "-y", identity).strip()]), identity
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_nothing_altered_or_cut_off_is_taken(
+    wrapped_for: tuple[bytes, Path], place: float, change: int, cut: bool
+) -> None:
+    wrapped, identity = wrapped_for
+    at = int(place * len(wrapped))
+    altered = wrapped[:at] if cut else wrapped[:at] + bytes([wrapped[at] ^ change]) + wrapped[at + 1 :]
+    with pytest.raises(HyperError):
+        age.unwrap(altered, identity=identity)
 
 
 @pytest.mark.parametrize("word", ["", "age1", "age1qqqq", "AGE-SECRET-KEY-1QQ", "ssh-ed25519 AAAA"])
 def test_wrong_recipients_are_refused(word: str) -> None:
-    with pytest.raises(HyperError, match="not taken"):
-        age.recipient(word)
-    with pytest.raises(HyperError, match="not taken"):
-        age.identities(word)
+    with pytest.raises(HyperError, match="cannot be wrapped") as error:
+        age.wrap(b"content", recipients=[word])
+    assert error.value.code is Exit.usage
+
+
+def test_without_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    for how in ({"recipients": ["age1"]}, {"passphrase": b"x"}):
+        with pytest.raises(HyperError, match="wrapped or opened") as error:
+            age.wrap(b"content", **how)
+        assert error.value.code is Exit.unsuitable
+
+
+def test_the_passphrase_is_on_no_command_line() -> None:
+    """`ps` shows those of everybody."""
+    seen: list[list[str]] = []
+    started = subprocess.Popen.__init__
+
+    def watch(self: "subprocess.Popen[bytes]", argv: list[str], **more: object) -> None:
+        seen.append(argv)
+        started(self, argv, **more)  # type: ignore[call-overload]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", watch)
+        age.wrap(b"content", passphrase=b"sesame")
+    assert seen
+    assert not any("sesame" in word for argv in seen for word in argv)

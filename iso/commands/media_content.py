@@ -131,7 +131,7 @@ def wrapped(files: dict[str, bytes], options: argparse.Namespace) -> dict[str, b
             )
         sealed = age.wrap(inner, passphrase=phrase)
     else:
-        sealed = age.wrap(inner, recipients=[age.recipient(each) for each in options.recipient])
+        sealed = age.wrap(inner, recipients=options.recipient)
     return {name: data for name, data in files.items() if name not in secrets} | {embed.WRAPPED: sealed}
 
 
