@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hv.daemon import guests, hardware, images, making, peer, views
+from hv.daemon import copies, guests, images, making, peer, plugging, sizes, views
 from hv.daemon.broker import Broker, body_of, caller_of, etag, owner_name, quick_json, shown
 from hv.daemon.limits import Use
 from hv.daemon.operations import Action
@@ -233,12 +233,12 @@ def make_app(broker: Broker) -> FastAPI:
             this = broker.operations.work(action, row, caller, connection)
             match action.kind:
                 case "resize":
-                    return (owner, hardware.room_for_resize(this)), ()
+                    return (owner, sizes.room_for_resize(this)), ()
                 case "attach":
-                    statements, more = hardware.kept_with_attach(this)
+                    statements, more = plugging.kept_with_attach(this)
                     return ((owner, more) if more else None), statements
                 case "clone":
-                    statements, more = hardware.kept_with_clone(this)
+                    statements, more = copies.kept_with_clone(this)
                     return (caller.uid, more), statements
             return None, ()
 

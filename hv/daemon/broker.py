@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from pydantic import ValidationError
 
-from hv.daemon import guests, hardware, lifecycle, making, peer, snapshots
+from hv.daemon import copies, guests, lifecycle, making, peer, plugging, sizes, snapshots
 from hv.daemon.operations import Action, Operations
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Caller, Permission, decide
@@ -29,7 +29,15 @@ class Broker:
     def __init__(self, store: Store, libvirt: Libvirt, settings: Settings, hostd: str) -> None:
         self.store, self.libvirt, self.settings, self.hostd = store, libvirt, settings, hostd
         self.calls = Calls()
-        known = (making.CREATE, making.DELETE, *lifecycle.ACTIONS, *hardware.ACTIONS, *snapshots.ACTIONS)
+        known = (
+            making.CREATE,
+            making.DELETE,
+            *lifecycle.ACTIONS,
+            *sizes.ACTIONS,
+            *plugging.ACTIONS,
+            *copies.ACTIONS,
+            *snapshots.ACTIONS,
+        )
         self.actions: dict[str, Action] = {action.kind: action for action in known}
         self.operations = Operations(store, libvirt, settings, hostd, self.actions)
 

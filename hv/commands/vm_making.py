@@ -1,0 +1,309 @@
+"""`hv vm`: making VMs and deleting them, and carrying them in and out."""
+
+import argparse
+import re
+import sys
+
+from hv.client import Client, checked, quoted
+from hv.commands.vm_asking import operate, show_json, where_of
+from hv.table import sized
+from installer.errors import Exit, HyperError
+
+TYPE_CHECKING = False  # typing's own would import typing
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+
+def _from_template(client: Client, options: argparse.Namespace) -> None:
+    """Fills in what the template says and the command line does not; brings its image if it is not there."""
+    from hv.images.shelf import known
+    from hv.images.template import template
+
+    wanted = template(options.template)
+    guest = wanted.guest
+    for field, value in (
+        ("cpus", guest.cpus),
+        ("memory", guest.memory),
+        ("firmware", guest.firmware),
+        ("os", wanted.os),
+        ("size", guest.disk),
+    ):
+        if getattr(options, field) is None:
+            setattr(options, field, value)
+    options.tpm = options.tpm or guest.tpm
+    options.secure_boot = options.secure_boot or guest.secure_boot
+    if options.image or options.iso:
+        return
+    images = known(client)
+    if wanted.name not in images and not options.dry_run:
+        from hv.commands.image import pull
+
+        pull(
+            client,
+            wanted.name,
+            argparse.Namespace(name=wanted.name, unsigned=options.unsigned, public=False),
+        )
+    if wanted.kind == "iso":
+        options.iso = wanted.name
+    else:
+        options.image = wanted.name
+
+
+def create(client: Client, options: argparse.Namespace) -> int:
+    if options.template:
+        _from_template(client, options)
+    disks: list[dict[str, Any]] = []
+    if options.image or options.size:
+        disk: dict[str, Any] = {"pool": options.pool}
+        if options.image:
+            disk["image"] = options.image
+        if options.size:
+            disk["size"] = options.size
+        disks.append(disk)
+    for each in options.disk:
+        pool, _, name = each.rpartition("/")
+        disks.append({"pool": pool or options.pool, "volume": name})
+    networks = options.network or ["default"]
+    given: dict[str, Any] = {
+        "name": options.name,
+        "disks": disks,
+        "nics": [{"network": each} for each in networks if each != "none"],
+        "start": options.start,
+        "autostart": options.autostart,
+        "tags": options.tag,
+        "description": options.description,
+        "secure_boot": options.secure_boot,
+        "tpm": options.tpm,
+    }
+    for field, value in (
+        ("vcpus", options.cpus),
+        ("memory", options.memory),
+        ("firmware", options.firmware),
+        ("os", options.os),
+        ("iso", options.iso),
+    ):
+        if value is not None:
+            given[field] = value
+    keys = [key for file in options.key for key in _keys(file)]
+    if keys or options.user or options.hostname:
+        given["cloud_init"] = {"user": options.user, "keys": keys, "hostname": options.hostname}
+    result = operate(client, options, "/1/vms", given)
+    if result is not None:
+        print(f"{result['name']}: made, {result['state']}")
+    return 0
+
+
+def _keys(file: str) -> list[str]:
+    """Public keys of a file, as ~/.ssh/*.pub and authorized_keys have them."""
+    from pathlib import Path
+
+    try:
+        lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise HyperError(
+            f"The key file {file} cannot be read.",
+            why=str(error),
+            remedy="Name a file such as ~/.ssh/id_ed25519.pub.",
+            code=Exit.usage,
+        ) from error
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    for key in keys:
+        if "PRIVATE KEY" in key or len(key.split()) < 2:
+            raise HyperError(
+                f"{file} has no SSH public key.",
+                why="a line of it is no public key"
+                if "PRIVATE" not in key
+                else "it is a private key, which stays with you",
+                remedy="Name the file that ends in .pub.",
+                code=Exit.usage,
+            )
+    return keys
+
+
+def clone(client: Client, options: argparse.Namespace) -> int:
+    result = operate(
+        client, options, where_of(options, "/clone"), {"name": options.new, "start": options.start}
+    )
+    if result is not None:
+        print(f"{result['name']}: made, {result['state']}")
+    return 0
+
+
+def fetched(client: Client, where: str, file: "BinaryIO") -> int:
+    """Writes what comes; how many bytes. Raises HyperError for a refusal."""
+    answer = client.open("GET", where)
+    try:
+        if answer.status >= 400:
+            checked(answer)
+        count = 0
+        for piece in answer.pieces():
+            file.write(piece)
+            count += len(piece)
+        return count
+    finally:
+        answer.close()
+
+
+def export(client: Client, options: argparse.Namespace) -> int:
+    import os
+
+    row = client.ask("GET", where_of(options))
+    disk = next((each for each in row["disks"] if each["target"] == options.disk and each["volume"]), None)
+    if disk is None:
+        raise HyperError(
+            f"{row['name']} has no disk {options.disk!r} of hvd's.",
+            why=f"it has: {', '.join(str(each['target']) for each in row['disks']) or 'none'}",
+            remedy="Name one of these with --disk.",
+            code=Exit.selection,
+        )
+    volume = disk["volume"]
+    if volume["image"]:
+        raise HyperError(
+            f"The disk {options.disk} of {row['name']} does not stand alone.",
+            why=f"it stands on the image {volume['image']}, and alone it is nothing",
+            remedy=f"Make a copy, whose disks are whole, and export that: `hv vm clone '{row['name']}' NAME`.",
+            code=Exit.unsuitable,
+        )
+    partial = f"{options.output}.partial"
+    try:
+        if os.path.exists(options.output):  # noqa: PTH110 -- pathlib is slow to import
+            raise FileExistsError(17, "it is there already")
+        with open(partial, "xb") as file:  # noqa: PTH123 -- see above
+            count = fetched(
+                client, f"/1/volumes/{quoted(volume['pool'])}/{quoted(volume['name'])}/content", file
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(partial, options.output)  # noqa: PTH104 -- see above
+    except OSError as error:
+        raise HyperError(
+            f"{options.output} cannot be written.",
+            why=error.strerror or str(error),
+            remedy="Name another file, or make room.",
+        ) from error
+    if options.json:
+        show_json({"version": 1, "file": options.output, "bytes": count})
+    else:
+        print(f"{options.output}: {sized(count)}")
+    return 0
+
+
+def import_(client: Client, options: argparse.Namespace) -> int:
+    import tempfile
+    from pathlib import Path
+
+    from hv.commands.image import _programs, _progress
+    from hv.images.foreign import read
+    from hv.images.shelf import Label, bring
+
+    file = Path(options.file)
+    if not file.is_file():
+        raise HyperError(
+            f"{file} cannot be read.",
+            why="there is no such file",
+            remedy="Name an existing file.",
+            code=Exit.usage,
+        )
+    with tempfile.TemporaryDirectory(prefix="hv-import-") as folder:
+        found = read(file, Path(folder))
+        name = options.new or found.name
+        if not options.json:
+            print(
+                f"{name}: {found.cpus} processors, {sized(found.memory)}, {found.firmware}, {len(found.disks)} disks, {found.nics} cards with new addresses"
+            )
+            for left in found.left:
+                print(f"  not taken over: {left}")
+        given: dict[str, Any] = {
+            "name": name,
+            "vcpus": found.cpus,
+            "memory": found.memory,
+            "firmware": found.firmware,
+            "nics": [{"network": options.network}] * found.nics,
+        }
+        if options.dry_run:
+            if options.json:
+                show_json({"version": 1, "spec": given, "disks": len(found.disks), "left": list(found.left)})
+            return 0
+        images = []
+        try:
+            for number, disk in enumerate(found.disks):
+                label = Label(
+                    f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name).strip('-._+') or 'vm'}-disk{number}",
+                    source=file.name,
+                )
+                images.append(label.name)
+                bring(client, (disk.path, disk.format), label, _programs(), _progress())
+            # Buses as a system without virtio drivers has them: what was installed elsewhere must find its disk.
+            given["disks"] = [{"image": image, "bus": "sata"} for image in images]
+            result = client.wait(client.ask("POST", "/1/vms", given)["operation"], quiet=options.json)
+        except HyperError:
+            for image in images:
+                try:
+                    client.ask("DELETE", f"/1/images/{quoted(image)}")
+                except HyperError:
+                    continue
+            raise
+    if options.json:
+        show_json({"version": 1, **result, "left": list(found.left)})
+    else:
+        print(f"{result['name']}: made, {result['state']}")
+    return 0
+
+
+def apply(client: Client, options: argparse.Namespace) -> int:
+    from hv.declared import carry_out, plan, read
+
+    wanted = read(options.file)
+    steps = plan(wanted, client)
+    if options.json and options.dry_run:
+        show_json({"version": 1, "steps": [step.told() for step in steps]})
+        return 0
+    if not options.json:
+        print("\n".join(step.line for step in steps) or "no VMs are declared")
+    if options.dry_run:
+        return 0
+    due = [step for step in steps if step.requests]
+    asks = due and not options.yes and not options.json and sys.stdin.isatty()
+    if asks and input("Do it? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("nothing was done")
+        return int(Exit.consent)
+    failed = 0
+    for step in due:
+        try:
+            carry_out(step, client)
+        except HyperError as error:
+            failed = failed or int(error.code)
+            print(error, file=sys.stderr)
+        else:
+            if not options.json:
+                print(f"{step.name}: done")
+    if options.json:
+        show_json({"version": 1, "steps": [step.told() for step in steps], "failed": bool(failed)})
+    return failed
+
+
+def delete(client: Client, options: argparse.Namespace) -> int:
+    given = {"disks": options.disks, "force": options.force}
+    where = where_of(options, "/delete")
+    if not options.dry_run and not options.yes and not options.json and sys.stdin.isatty():
+        print("\n".join(client.ask("POST", f"{where}?dry_run=1", given)["plan"]))
+        if input("Do it? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing was done")
+            return int(Exit.consent)
+    result = operate(client, options, where, given)
+    if result is not None:
+        print(f"{result['name']}: deleted")
+        for disk in result["kept"]:
+            print(f"kept: {disk}")
+    return 0
+
+
+def disk_delete(client: Client, options: argparse.Namespace) -> int:
+    pool, _, name = options.disk.rpartition("/")
+    where = f"/1/volumes/{quoted(pool or 'default')}/{quoted(name)}"
+    found = client.ask("DELETE", where + ("?dry_run=1" if options.dry_run else ""))
+    if options.json:
+        show_json(found)
+    else:
+        print("\n".join(found["plan"]) if options.dry_run else f"{found['name']}: deleted")
+    return 0

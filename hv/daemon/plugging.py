@@ -1,0 +1,269 @@
+"""Plugging things into guests and out again: disks, network cards, devices of the host."""
+
+from typing import Any
+
+import sqlalchemy as sql
+
+from hv.daemon.guests import definition, disks_in, domain_of
+from hv.daemon.hostd import ask
+from hv.daemon.limits import Use, size
+from hv.daemon.making import disk_file, disk_row
+from hv.daemon.operations import Action, Work
+from hv.daemon.owned import ours
+from hv.daemon.problems import RefusedError, Status
+from hv.daemon.roles import Permission, decide
+from hv.daemon.store import VOLUMES
+from hv.daemon.volumes import remove
+from hv.libvirt_python import libvirt_module
+from hv.vm.domain import (
+    disk_element,
+    free_target,
+    mac_of,
+    nic_element,
+    parsed,
+    pci_element,
+    text_of,
+    usb_element,
+)
+from hv.vm.spec import Attach, Detach
+
+
+def _affects(domain: Any) -> int:
+    """The definition, and the running guest too if it runs."""
+    libvirt = libvirt_module()
+    live = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+    return int(libvirt.VIR_DOMAIN_AFFECT_CONFIG | live)
+
+
+def plan_attach(work: Work) -> list[str]:
+    """What would be plugged in; raises for what the caller may not have."""
+    given: Attach = work.given
+    ours(work)
+    if given.disk is not None:
+        row = disk_row(work.store, given.disk, work.uuid, work.caller, "new")
+        return [f"disk of {size(row['size'])} is plugged into {work.target}"]
+    if given.nic is not None:
+        return [f"network card in {given.nic.network} is plugged into {work.target}"]
+    decision = decide(work.caller, Permission.devices, None, "the host's devices")
+    if not decision.allowed:
+        raise RefusedError(
+            "denied",
+            Status.denied,
+            "You may not give devices of the host to VMs.",
+            why=decision.why,
+            remedy=decision.remedy,
+            permission="devices",
+            object="the host's devices",
+        )
+    if given.pci is not None:
+        return [f"device {each} of the host is given to {work.target}" for each in _going(work, given.pci)]
+    return [f"device {given.usb} of the host is given to {work.target}"]
+
+
+def _going(work: Work, address: str) -> tuple[str, ...]:
+    """The device and everything that has to go with it; RefusedError if the host needs any of that."""
+    verdict = ask(work.hostd, {"verb": "device-verdict", "pci": address})
+    if not verdict["allowed"]:
+        raise RefusedError(
+            "harms-host",
+            Status.denied,
+            f"{address} is not given to a VM.",
+            why=verdict["reason"],
+            remedy="`hv passthrough list` shows each device's verdict, and those that the host can do without.",
+            object=address,
+        )
+    going = tuple(sorted({address, *verdict["companions"]}))
+    with work.libvirt.connected() as connection:
+        for domain in connection.listAllDomains(0):
+            root = definition(domain)
+            for each in going:
+                element = pci_element(each)
+                taken = any(_same(other, element) for other in root.iterfind("devices/hostdev"))
+                if taken and domain.UUIDString() != work.uuid:
+                    raise RefusedError(
+                        "in-use",
+                        Status.conflict,
+                        f"{each} belongs to another VM.",
+                        why=f"{domain.name()} has it",
+                        remedy="Unplug it there first (`hv vm detach`).",
+                    )
+    return going
+
+
+def run_attach(work: Work) -> dict[str, Any]:
+    """Plug it in, now and for later; a new disk is made first."""
+    libvirt = libvirt_module()
+    given: Attach = work.given
+    plan_attach(work)
+    domain = domain_of(work.connection, work.uuid)
+    root = definition(domain)
+    if given.disk is not None:
+        return _attach_disk(work, domain, root)
+    if given.nic is not None:
+        mac = given.nic.mac or mac_of(work.id, 0)
+        elements, what = [nic_element(given.nic, mac)], {"mac": mac}
+    elif given.pci is not None:
+        going = _going(work, given.pci)
+        elements, what = [pci_element(each) for each in going], {"pci": ", ".join(going)}
+    else:
+        elements, what = [usb_element(given.usb or "")], {"usb": given.usb or ""}
+    try:
+        for element in elements:
+            if not _has(root, element):
+                domain.attachDeviceFlags(text_of(element), _affects(domain))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_FAILED:
+            raise
+        raise RefusedError(
+            "cannot-plug",
+            Status.conflict,
+            f"{work.target} cannot take it while it runs.",
+            why=str(error),
+            remedy="Stop the VM, then do it again.",
+        ) from error
+    return {"name": work.target, "attached": what}
+
+
+def _has(root: Any, element: Any) -> bool:
+    """Whether it is plugged in already: the operation was taken up again."""
+    if element.tag == "interface":
+        wanted = element.find("mac").get("address")
+        return any(mac.get("address") == wanted for mac in root.iterfind("devices/interface/mac"))
+    return any(_same(other, element) for other in root.iterfind("devices/hostdev"))
+
+
+def _attach_disk(work: Work, domain: Any, root: Any) -> dict[str, Any]:
+    disk = work.given.disk
+    row = disk_row(work.store, disk, work.uuid, work.caller, f"x{work.id[:8]}")
+    where = (VOLUMES.c.pool == row["pool"], VOLUMES.c.name == row["name"])
+    if disk.volume is None:
+        known = work.store.row(sql.select(VOLUMES).where(*where))
+        row = known or row
+    work.store.write(sql.update(VOLUMES).where(*where).values(vm=work.uuid))
+    file = disk_file(work, row, disk)
+    taken = {str(each["target"]) for each in disks_in(root)}
+    if any(each["path"] == file.path for each in disks_in(root)):
+        return {"name": work.target, "attached": {"disk": row["name"]}}
+    target = free_target(file, taken)
+    domain.attachDeviceFlags(text_of(disk_element(file, target)), _affects(domain))
+    return {"name": work.target, "attached": {"disk": row["name"], "target": target}}
+
+
+def kept_with_attach(work: Work) -> tuple[tuple[Any, ...], Use | None]:
+    """Statements and room of a new disk."""
+    disk = work.given.disk
+    if disk is None or disk.volume is not None:
+        return (), None
+    row = disk_row(work.store, disk, work.uuid, work.caller, f"x{work.id[:8]}")
+    return (sql.insert(VOLUMES).values(**row),), Use(disk=row["size"])
+
+
+def undo_attach(work: Work) -> None:
+    """A disk that was made for it goes again, unless it was plugged in after all."""
+    disk = work.given.disk
+    if disk is None:
+        return
+    with work.libvirt.connected() as connection:
+        paths = {each["path"] for each in disks_in(definition(domain_of(connection, work.uuid)))}
+        for row in work.store.rows(sql.select(VOLUMES).where(VOLUMES.c.vm == work.uuid)):
+            mine = row["name"] == disk.volume or f"-x{work.id[:8]}." in row["name"]
+            if not mine or any((path or "").endswith(f"/{row['name']}") for path in paths):
+                continue
+            where = (VOLUMES.c.pool == row["pool"], VOLUMES.c.name == row["name"])
+            if disk.volume is not None:
+                work.store.write(sql.update(VOLUMES).where(*where).values(vm=None))
+            else:
+                remove(connection, row["pool"], row["name"])
+                work.store.write(sql.delete(VOLUMES).where(*where))
+
+
+def _found(work: Work) -> Any:
+    """The element of what is to be unplugged. Raises RefusedError."""
+    given: Detach = work.given
+    root = definition(domain_of(work.connection, work.uuid))
+    for element in root.iterfind("devices/disk"):
+        target = element.find("target")
+        if given.disk is not None and target is not None and target.get("dev") == given.disk:
+            return element
+    for element in root.iterfind("devices/interface"):
+        mac = element.find("mac")
+        if given.mac is not None and mac is not None and mac.get("address") == given.mac:
+            return element
+    for wanted, make_element in ((given.pci, pci_element), (given.usb, usb_element)):
+        if wanted is None:
+            continue
+        same = [each for each in root.iterfind("devices/hostdev") if _same(each, make_element(wanted))]
+        if same:
+            return same[0]
+    what = given.disk or given.mac or given.pci or given.usb
+    raise RefusedError(
+        "no-such-device",
+        Status.missing,
+        f"{work.target} has no {what}.",
+        why="nothing like that is plugged into it",
+        remedy=f"See `hv vm show '{work.target}'`.",
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    def said(element: Any) -> list[tuple[str, dict[str, int]]]:
+        source = element.find("source")
+        return [
+            (
+                child.tag,
+                {key: int(value, 16) for key, value in child.attrib.items() if value.startswith("0x")},
+            )
+            for child in (() if source is None else source)
+        ]
+
+    return one.get("type") == other.get("type") and said(one) == said(other)
+
+
+def plan_detach(work: Work) -> list[str]:
+    """What would be unplugged."""
+    ours(work)
+    given: Detach = work.given
+    _found(work)
+    if given.disk is not None:
+        return [f"disk {given.disk} is unplugged from {work.target}, and kept"]
+    return [f"{given.mac or given.pci or given.usb} is unplugged from {work.target}"]
+
+
+def run_detach(work: Work) -> dict[str, Any]:
+    """Unplug it; a running guest has to let go first."""
+    libvirt = libvirt_module()
+    given: Detach = work.given
+    domain = domain_of(work.connection, work.uuid)
+    element = _found(work)
+    volume = None
+    if given.disk is not None:
+        source = element.find("source")
+        name = ("" if source is None else source.get("file") or "").rpartition("/")[2]
+        volume = work.store.row(sql.select(VOLUMES).where(VOLUMES.c.name == name, VOLUMES.c.vm == work.uuid))
+    xml = text_of(element)
+    if domain.isActive():
+        domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        # The guest answers when it likes (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainDetachDeviceFlags).
+        while _is_live(domain, given):
+            work.say("the guest has to let go of it", 50)
+            work.pause(0.2)
+    domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    if volume is not None:
+        where = (VOLUMES.c.pool == volume["pool"], VOLUMES.c.name == volume["name"])
+        work.store.write(sql.update(VOLUMES).where(*where).values(vm=None))
+    return {"name": work.target, "kept": f"{volume['pool']}/{volume['name']}" if volume else None}
+
+
+def _is_live(domain: Any, given: Detach) -> bool:
+    root = parsed(domain.XMLDesc(0))
+    if given.disk is not None:
+        return any(target.get("dev") == given.disk for target in root.iterfind("devices/disk/target"))
+    if given.mac is not None:
+        return any(mac.get("address") == given.mac for mac in root.iterfind("devices/interface/mac"))
+    make_element = pci_element(given.pci) if given.pci else usb_element(given.usb or "")
+    return any(_same(each, make_element) for each in root.iterfind("devices/hostdev"))
+
+
+ATTACH = Action("attach", Permission.change, Attach, plan_attach, run_attach, 300, undo_attach)
+DETACH = Action("detach", Permission.change, Detach, plan_detach, run_detach, 60)
+ACTIONS = (ATTACH, DETACH)
