@@ -4,6 +4,7 @@ Its disk boots by BIOS: GRUB's first stages before a FAT partition with kernel, 
 is taken out of Debian's package, which is not installed.
 """
 
+import fcntl
 import gzip
 import hashlib
 import io
@@ -61,6 +62,12 @@ def kernel() -> Path:
     if there.exists():
         return there
     CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "kernel.lock").open("w") as lock:  # tests run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return there if there.exists() else _unpacked(there)
+
+
+def _unpacked(there: Path) -> Path:
     about = subprocess.run(
         ("apt-cache", "depends", "linux-image-cloud-amd64"), capture_output=True, text=True, check=True
     )

@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
         "create web --template ubuntu --key ~/.ssh/id_ed25519.pub --start",
         "create db --image ubuntu --size 40G --memory 4G",
         "create win --template windows --iso win11",
+        "create old --os win7 --iso win7",
         changes=True,
         named=False,
     )
@@ -105,7 +106,17 @@ def parser() -> argparse.ArgumentParser:
         "--secure-boot", action="store_true", help="UEFI with Secure Boot and Microsoft's keys"
     )
     create.add_argument("--tpm", action="store_true", help="give it a TPM 2.0")
-    create.add_argument("--os", metavar="ID", help="its system, e.g. debian13 or win11")
+    create.add_argument(
+        "--os",
+        metavar="ID",
+        help="its system as libosinfo names it, e.g. debian12 or win11: what is not said here is as that wants it",
+    )
+    create.add_argument(
+        "--bus", choices=["virtio", "sata", "scsi"], help="how its disks are plugged in (default: virtio)"
+    )
+    create.add_argument(
+        "--card", choices=["virtio", "e1000e"], help="model of its network cards (default: virtio)"
+    )
     create.add_argument("--user", metavar="ACCOUNT", help="account that cloud-init makes")
     create.add_argument(
         "--key",

@@ -49,9 +49,49 @@ def _from_template(client: Client, options: argparse.Namespace) -> None:
         options.image = wanted.name
 
 
+def _from_system(options: argparse.Namespace) -> None:
+    """Fills in what the guest's system wants and nobody said, as libosinfo's database has it."""
+    from hv.vm.osinfo import Database
+
+    database = Database()
+    system = database.system(options.os)
+    if system is None:
+        why = (
+            f"libosinfo's database does not know {options.os!r}"
+            if database.folder
+            else "libosinfo's database is not there (package osinfo-db)"
+        )
+        like = ", ".join(database.like(options.os))
+        print(
+            f"note: {why}: what was not said is as for any system{f'; it knows {like}' if like else ''}",
+            file=sys.stderr,
+        )
+        return
+    new_disk = options.iso is not None and options.image is None and not options.disk
+    for field, value in (
+        ("cpus", system.cpus),
+        ("memory", system.memory),
+        ("firmware", system.firmware),
+        ("size", system.disk if new_disk else None),
+        ("bus", system.bus),
+        ("card", system.nic),
+    ):
+        if getattr(options, field) is None and value is not None:
+            setattr(options, field, value)
+    if system.tpm and options.firmware == "uefi":
+        options.tpm = options.secure_boot = True
+    if system.least_memory and options.memory < system.least_memory:
+        print(
+            f"note: {system.name} wants {sized(system.least_memory)} of memory at least, and gets {sized(options.memory)}",
+            file=sys.stderr,
+        )
+
+
 def create(client: Client, options: argparse.Namespace) -> int:
     if options.template:
         _from_template(client, options)
+    if options.os:
+        _from_system(options)
     disks: list[dict[str, Any]] = []
     if options.image or options.size:
         disk: dict[str, Any] = {"pool": options.pool}
@@ -63,11 +103,14 @@ def create(client: Client, options: argparse.Namespace) -> int:
     for each in options.disk:
         pool, _, name = each.rpartition("/")
         disks.append({"pool": pool or options.pool, "volume": name})
+    if options.bus:
+        disks = [disk | {"bus": options.bus} for disk in disks]
+    card = {"model": options.card} if options.card else {}
     networks = options.network or ["default"]
     given: dict[str, Any] = {
         "name": options.name,
         "disks": disks,
-        "nics": [{"network": each} for each in networks if each != "none"],
+        "nics": [{"network": each, **card} for each in networks if each != "none"],
         "start": options.start,
         "autostart": options.autostart,
         "tags": options.tag,

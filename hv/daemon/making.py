@@ -155,11 +155,11 @@ def plan_create(work: Work) -> list[str]:
         f"{'KVM' if host.accelerated else 'emulated'}, owner {work.caller.name}"
     )
     lines = [first]
-    for row in rows:
-        if row["kind"] == "disk":
-            start = f"on image {row['image']}" if row["image"] else "empty"
-            lines.append(f"disk {row['pool']}/{row['name']}: {size(row['size'])}, {start}")
-    lines += [f"network card in {nic.network}" for nic in spec.nics]
+    disks = [row for row in rows if row["kind"] == "disk"]
+    for disk, row in zip(spec.disks, disks, strict=True):
+        start = f"on image {row['image']}" if row["image"] else "as it is" if disk.volume else "empty"
+        lines.append(f"disk {row['pool']}/{row['name']}: {size(row['size'])}, {start}, {disk.bus}")
+    lines += [f"network card in {nic.network}, {nic.model}" for nic in spec.nics]
     if spec.cloud_init is not None:
         lines.append(f"first boot: cloud-init with {len(spec.cloud_init.keys)} SSH keys")
     if spec.iso:

@@ -17,6 +17,7 @@
   kmod,
   mkpasswd,
   openssh,
+  osinfo-db,
   smartmontools,
   systemd,
   util-linux,
@@ -111,6 +112,10 @@ python3Packages.buildPythonApplication {
       xfsprogs
       zstd
     ])
+    # What guests' systems want: files, which libosinfo's own tools find the same way.
+    "--set-default"
+    "OSINFO_SYSTEM_DIR"
+    "${osinfo-db}/share/osinfo"
   ]
   ++ lib.optionals (flake != null) [
     "--set-default"
