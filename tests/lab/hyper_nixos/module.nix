@@ -58,7 +58,12 @@ in
     enable = true;
     tries = 2;
   };
-  boot.kernelParams = lib.optionals (migration.fallback or "none" != "none") [ "panic=30" ];
+  # On a busy computer the emulated timer is so late that the kernel gives up: "timer doesn't work through
+  # Interrupt-remapped IO-APIC" (kernel-parameters.txt, no_timer_check).
+  boot.kernelParams = [
+    "no_timer_check"
+  ]
+  ++ lib.optionals (migration.fallback or "none" != "none") [ "panic=30" ];
   environment.systemPackages = [
     {
       name = "hyper-nixos";
