@@ -7,6 +7,8 @@ from pydantic import Field, JsonValue
 from installer.frozen import Frozen, Sparse
 
 MEDIUM_PATH = "/etc/hyper-nixos/medium.json"
+PACKS_PATH = "/run/hyper-nixos/packs.json"
+"""Ready closures that were added behind the medium (iso/pack_mounts.py): a list, there only where there are some."""
 
 
 class FlakeSource(Frozen):

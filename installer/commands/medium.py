@@ -13,11 +13,15 @@ def read_medium(path: Path | None) -> "Medium":
     """The medium's description. Raises HyperError."""
     from pydantic import ValidationError
 
-    from installer.medium import MEDIUM_PATH, Medium
+    from installer.medium import MEDIUM_PATH, PACKS_PATH, Medium
 
     file = path or Path(MEDIUM_PATH)
     try:
-        return Medium.model_validate_json(file.read_bytes())
+        medium = Medium.model_validate_json(file.read_bytes())
+        if path is None or str(path) == MEDIUM_PATH:
+            file = Path(PACKS_PATH)
+            return with_packs(medium, file.read_bytes() if file.exists() else b"[]")
+        return medium
     except OSError as error:
         why = error.strerror or str(error)
     except ValidationError as error:
@@ -28,4 +32,17 @@ def read_medium(path: Path | None) -> "Medium":
         why=why,
         remedy="start from our live medium, which has it, or name one with `--medium FILE`",
         code=Exit.record,
+    )
+
+
+def with_packs(medium: "Medium", packs: bytes) -> "Medium":
+    """The medium with what was added behind it; its own systems come first where two have one name."""
+    from pydantic import TypeAdapter
+
+    from installer.medium import ReadyClosure
+
+    own = {each.name for each in medium.closures}
+    added = TypeAdapter(tuple[ReadyClosure, ...]).validate_json(packs)
+    return medium.model_copy(
+        update={"closures": medium.closures + tuple(each for each in added if each.name not in own)}
     )

@@ -15,7 +15,7 @@ from installer import VERSION
 from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
-from iso import login
+from iso import login, pack_mounts
 from iso.embed import ANSWERS, WRAPPED
 from iso.page import Address, Situation, page
 
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="identity file of age; without it a passphrase is asked for",
     )
+    verbs.add_parser("packs", help="mount systems that were added behind the medium")
     verbs.add_parser("show", help="print the page with addresses and the way in")
     verbs.add_parser("screen", help="keep that page on this terminal, and up to date")
     return top
@@ -63,6 +64,11 @@ def main(argv: list[str]) -> int:
                 print(line)
         case "unlock":
             for line in login.unlock(options.root, options.identity):
+                print(line)
+        case "packs":
+            for line in pack_mounts.attach(
+                options.root, pack_mounts.device(options.root, pack_mounts.run), pack_mounts.run
+            ):
                 print(line)
         case "show":
             print("\n".join(page(situation(options.root, machine(options.root)), styled=styled())))

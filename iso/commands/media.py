@@ -26,6 +26,7 @@ VERBS = {
         "media_adopt",
         "give a stock NixOS image a place for answers, and programs that start by themselves",
     ),
+    "pack": ("media_pack", "add systems of hosts behind a finished image, for installing without a network"),
     "write": ("media_write", "write an image to a stick, and read it back"),
     "netboot": ("media_netboot", "make a folder from which machines boot over the network, with answers"),
     "serve": ("media_netboot", "serve such a folder over HTTP, and say how to lead machines to it"),
@@ -82,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     adopt.add_argument(
         "--start", metavar="PROGRAM", help="program of the payload that the live system starts"
     )
+    _pack(made["pack"])
     _try(made["try"])
     verify = made["verify"]
     verify.add_argument(
@@ -248,6 +250,29 @@ def _web(web: argparse.ArgumentParser, fleet: argparse.ArgumentParser) -> None:
         "--answers", metavar="ANSWERS", type=Path, required=True, help="what all of them have, TOML"
     )
     fleet.add_argument("--output", metavar="OUTPUT", required=True, help="a folder that does not exist yet")
+
+
+def _pack(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("image", metavar="FILE", type=Path, help="an ISO image; it is changed in place")
+    verb.add_argument(
+        "system",
+        metavar="NAME=STOREPATH",
+        nargs="*",
+        help="a system, and what answers call it (`system.closure`); none: list what was added",
+    )
+    verb.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help="a binary cache with them (`nix copy --to file://DIR`), instead of the store that is here",
+    )
+    verb.add_argument(
+        "--described",
+        metavar="CLOSURES",
+        type=Path,
+        help="a medium's list of systems, JSON: for a tier's system, NAME is enough then",
+    )
+    verb.add_argument("--remove", action="store_true", help="take out everything that was added")
 
 
 def _write(verb: argparse.ArgumentParser) -> None:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from installer.errors import Exit, HyperError
-from iso import embed
+from iso import embed, packs
 from iso import manifest as manifests
 from iso import sbom as lists
 from iso import signature as signatures
 from iso.carrier import examine
 from iso.commands.media_content import listed
+from iso.commands.media_pack import listed as pack_lines
 from iso.contents import Content, read
 from iso.embedding import area_of, embedded
 from iso.image import opened
@@ -39,6 +40,9 @@ def verify(options: argparse.Namespace) -> int:
         content_ = embedded(image, carrier)
         untouched = manifests.check(image, manifest) if manifest else None
         area = area_of(image, carrier)
+        added = packs.of_image(image)
+        for pack in added:
+            packs.check(image, pack)
     payload = embed.payload_digest(area) if area and content_.files else None
     payload_by = payload_signer(content_, options.payload_signers) if options.payload_signers else None
     if options.json:
@@ -51,6 +55,10 @@ def verify(options: argparse.Namespace) -> int:
             "signed_by": signed_by,
             "payload_sha256": payload,
             "payload_signed_by": payload_by,
+            "packs": [
+                {"systems": [each.name for each in pack.closures], "sha256": pack.sha256.hex()}
+                for pack in added
+            ],
         }
         print(json.dumps(told))
         return Exit.ok
@@ -63,6 +71,10 @@ def verify(options: argparse.Namespace) -> int:
         print(f"  what is embedded is signed by {payload_by}")
     elif embed.SIGNATURE in content_.files:
         print("  its signature was not checked: name --payload-signers")
+    for line in pack_lines(added):
+        print(line)
+    if manifest and any(pack.after > manifest["size"] for pack in added):
+        print("  these were added later: whole, and nothing that the manifest tells of")
     if manifest is None:
         print("  the rest was not checked: no manifest was named")
     else:

@@ -11,6 +11,7 @@
     ./embed.nix
     ./login.nix
     ./medium.nix
+    ./packs.nix
     ./tools.nix
     ./unattended.nix
   ];
