@@ -104,7 +104,7 @@ def with_nix(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = folder / "bin/nix-instantiate"
     program.parent.mkdir(exist_ok=True)
     words = " ".join(f"'{word}'" for word in nixeval.require().command("nix-instantiate"))
-    program.write_text(f'#!/bin/sh\nNIX_REMOTE="$HOME/store" exec {words} "$@"\n')
+    program.write_text(f"#!/bin/sh\nNIX_REMOTE='{folder}/store' exec {words} \"$@\"\n")
     program.chmod(0o755)
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin")

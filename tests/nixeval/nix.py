@@ -34,6 +34,10 @@ sandbox = false
 """
 
 
+STARTED = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+"""What this process was started with."""
+
+
 class EvaluationError(Exception):
     """Nix refused; the message holds the end of its trace."""
 
@@ -54,7 +58,15 @@ class Nix:
     def command(self, program: str) -> list[str]:
         """Arguments that start `program`."""
         if self.wrapper:
-            return [str(self.wrapper), program]
+            # It looks for Nix where it was started: on a test's own PATH it would find what calls it, without end.
+            return [
+                "env",
+                "-u",
+                "XDG_CACHE_HOME",
+                *(f"{name}={value}" for name, value in STARTED.items()),
+                str(self.wrapper),
+                program,
+            ]
         if self.root:
             loader = next(self.root.glob("usr/lib*/ld-linux-*.so.*"))
             libraries = ":".join(map(str, self.root.glob("usr/lib/*-linux-gnu")))
