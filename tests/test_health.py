@@ -41,6 +41,8 @@ def world(tmp_path: Path) -> World:
     (tmp_path / "bin/sh").chmod(0o755)
     runner = Runner(NoLog(), f"/usr/sbin:{os.environ['PATH']}")
     runner.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")))
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # else the real sshd judges nobody's configuration
     (tmp_path / "run").mkdir()
     (tmp_path / "run/current-system").symlink_to(tmp_path / "nix/store/new")
     return World(programs=runner, root=tmp_path, clock=Clock(sleep=lambda _: None), uri="test:///default")

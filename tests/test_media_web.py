@@ -170,7 +170,11 @@ def test_a_table_becomes_answers_and_one_image(site: Site, tmp_path: Path) -> No
     assert status == 200
     assert site.ask(answers)[0] == 410
     with tarfile.open(fileobj=io.BytesIO(folder)) as opened:
-        opened.extractall(tmp_path, filter="data")
+        for member in opened:
+            told = opened.extractfile(member)
+            assert told is not None
+            (tmp_path / member.name).parent.mkdir(exist_ok=True)
+            (tmp_path / member.name).write_bytes(told.read())
     # The server itself reads it, and gives each machine its own.
     fleet = read_fleet(tmp_path / "fleet")
     assert {each.name for each in fleet.machines} == {"rack1", "rack2"}

@@ -55,6 +55,10 @@ BUDGETS: dict[str, tuple[float, str]] = {
         9.8,
         "root, once, on a system without data of anybody: it reads the medium, and says who may log in over SSH",
     ),
+    "medium/hyper-nixos-packs.service": (
+        9.8,
+        "root, once, on a system without data of anybody: it mounts what was added to the medium",
+    ),
     "medium/hyper-nixos-unattended.service": (
         9.8,
         "root, once, on a system without data of anybody: it installs a host, which does everything",
