@@ -323,6 +323,20 @@ def test_a_switch_that_cannot_be_taken_back_does_not_begin(host: Host) -> None:
         begin(host)
 
 
+def test_a_way_back_that_is_just_ending_is_waited_for(host: Host) -> None:
+    """What took the last change back holds the unit's name until its process is gone."""
+    real = (host.root / "bin/systemd-run").read_text()
+    (host.root / "bin/systemd-run").write_text(
+        f"#!/bin/sh\necho x >>{host.root}/tries\n"
+        f'[ $(wc -l <{host.root}/tries) -gt 2 ] && exec sh {host.root}/bin/armed "$@"\n'
+        "echo 'Failed to start transient timer unit: Unit x.service was already loaded' >&2\nexit 1\n"
+    )
+    (host.root / "bin/armed").write_text(real)
+    begin(host)
+    assert host.guard.states.pending() is not None
+    assert (host.root / "tries").read_text() == "x\n" * 3
+
+
 def test_a_system_that_does_not_say_is_another_network(host: Host) -> None:
     host.run("/nix/store/silent")
     begin(host)

@@ -32,6 +32,10 @@ INCOMING_ROOT = "/nix/var/nix/gcroots/hyper-nixos-guard-incoming"
 """Keeps the one that takes over, which no generation may hold yet."""
 DECLARATION = "/etc/nixos"
 UNIT = "hyper-nixos-guard-revert"
+LOADED = "already loaded"
+"""What systemd says of a name that is in use."""
+LEAVING = 20.0
+"""Seconds for which a unit that did its work may still be there."""
 SWITCH_TIMEOUT = 600.0
 """Seconds for one switch-to-configuration."""
 TRIES = 30
@@ -484,23 +488,34 @@ class Guard:
 
     def _arm(self, seconds: int) -> None:
         self._disarm()
-        self.world.run(
-            (
-                "systemd-run",
-                "--quiet",
-                "--collect",
-                f"--unit={UNIT}",
-                "--description=Goes back to the system from before an unconfirmed change",
-                f"--on-active={seconds}",
-                "--timer-property=AccuracySec=1s",
-                "--",
-                self.program,
-                "net",
-                "revert",
-            ),
-            purpose="arm the timer that takes the change back",
-            remedy="Mend what systemd says. To switch without a way back: `NIXOS_NO_CHECK=1 nixos-rebuild …`.",
+        argv = (
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={UNIT}",
+            "--description=Goes back to the system from before an unconfirmed change",
+            f"--on-active={seconds}",
+            "--timer-property=AccuracySec=1s",
+            "--",
+            self.program,
+            "net",
+            "revert",
         )
+        ends = self.world.clock.monotonic() + LEAVING
+        while True:
+            try:
+                self.world.run(
+                    argv,
+                    purpose="arm the timer that takes the change back",
+                    remedy="Mend what systemd says. To switch without a way back: `NIXOS_NO_CHECK=1 nixos-rebuild …`.",
+                )
+            except HyperError as error:
+                # What took the last change back has said so, but its process has yet to end.
+                if LOADED not in error.why or self.world.clock.monotonic() >= ends:
+                    raise
+                self.world.clock.sleep(0.2)
+            else:
+                return
 
     def _disarm(self) -> None:
         # A timer that is not there is no failure.
