@@ -6,11 +6,12 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hv.firstrun.logins import require_way_in
-from hv.firstrun.phase import DECLARATION, PHASE_FILE, PhaseJob, boot_default
+from hv.firstrun.phase import DECLARATION, PHASE_FILE, PhaseJob, boot_default, kernel_settings
 from hv.firstrun.world import Journal, World
 from installer.answers.model import Phase
 from installer.errors import Exit, HyperError
@@ -359,3 +360,25 @@ def test_keys_that_the_system_carries(host: Host) -> None:
 def test_no_ssh_server_at_all(host: Host) -> None:
     (host.hardened / "etc/ssh/sshd_config").unlink()
     assert "no SSH server" in obstacles(host)
+
+
+def test_what_is_root_s_alone_is_not_told_to_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The boot partition of an installed host is closed to all but root, and so are some settings of the kernel."""
+    host.path("/boot/loader/entries").mkdir(parents=True, exist_ok=True)
+    host.path("/boot/loader/loader.conf").write_text("default a.conf\n")
+    setting = host.path("/proc/sys/net/core/bpf_jit_harden")
+    setting.parent.mkdir(parents=True, exist_ok=True)
+    setting.write_text("0\n")
+    file = host.path("/settings.conf")
+    file.write_text("net.core.bpf_jit_harden=2\n")
+    assert kernel_settings(host.world, file) == ["net.core.bpf_jit_harden is 0 instead of 2"]
+    real = Path.read_text
+
+    def read_text(path: Path, *given: Any, **named: Any) -> str:
+        if path.name in ("loader.conf", "bpf_jit_harden"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert boot_default(host.world) is None
+    assert kernel_settings(host.world, file) == []
