@@ -60,7 +60,7 @@ class Hardening:
 
     def standing(self) -> dict[str, Any]:
         """What `hv security phase` says, without any privilege."""
-        return installed.documents(self.ssh.run("hv security phase --json", measured=20)[1])
+        return installed.documents(self.ssh.sudo("hv security phase --json", PASSWORD, measured=20)[1])
 
     def last(self) -> str:
         """How the last change ended."""
