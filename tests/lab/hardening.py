@@ -59,7 +59,7 @@ class Hardening:
         return self.ssh.run("readlink -f /run/current-system", measured=15)[1].strip()
 
     def standing(self) -> dict[str, Any]:
-        """What `hv security phase` says, without any privilege."""
+        """What `hv security phase` says to root, who alone may read what boots next."""
         return installed.documents(self.ssh.sudo("hv security phase --json", PASSWORD, measured=20)[1])
 
     def last(self) -> str:
