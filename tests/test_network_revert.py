@@ -10,8 +10,7 @@ import pytest
 
 from hv.guard.state import FOLDER
 from installer.errors import Exit
-from tests.network.machine import ADDRESS, PATIENCE, SYSTEMS, Machine
-from tests.network.world import World
+from tests.network.machine import ADDRESS, PATIENCE, SYSTEMS, Machine, started
 
 pytestmark = [pytest.mark.vm, pytest.mark.nspawn]
 SECONDS = 10
@@ -29,21 +28,8 @@ OUTCOME = 'hv net status --json | sed -n \'s/.*"outcome": "\\(.*\\)".*/\\1/p\''
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    world = World()
-    made = Machine(world, tmp_path_factory.mktemp("machine") / "host")
-    try:
-        world.add("host", "admin")
-        world.cable("host", "lan0", "admin")
-        world.ip("host", "link add lan1 type veth peer name nowhere")
-        world.neighbour("admin", "10.1.0.2/24")
-        made.build()
-        made.boot_next("lan")
-        made.start()
-        made.ssh_until(works=True)
+    with started(Machine, tmp_path_factory.mktemp("machine") / "host", "lan") as made:
         yield made
-    finally:
-        made.close()
-        world.close()
 
 
 @pytest.fixture(autouse=True)

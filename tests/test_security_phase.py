@@ -14,8 +14,7 @@ from hv.guard.state import FOLDER
 from hv.history import FILE
 from installer.answers.model import Phase
 from installer.errors import Exit
-from tests.network.machine import PATIENCE, SYSTEMS
-from tests.network.world import World
+from tests.network.machine import PATIENCE, SYSTEMS, started
 from tests.phases.machine import PhaseMachine
 
 pytestmark = [pytest.mark.vm, pytest.mark.nspawn]
@@ -25,21 +24,8 @@ SECONDS = 12
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhaseMachine]:
-    world = World()
-    made = PhaseMachine(world, tmp_path_factory.mktemp("machine") / "host")
-    try:
-        world.add("host", "admin")
-        world.cable("host", "lan0", "admin")
-        world.ip("host", "link add lan1 type veth peer name nowhere")
-        world.neighbour("admin", "10.1.0.2/24")
-        made.build()
-        made.boot_next("setup")
-        made.start()
-        made.ssh_until(works=True)
+    with started(PhaseMachine, tmp_path_factory.mktemp("machine") / "host", "setup") as made:
         yield made
-    finally:
-        made.close()
-        world.close()
 
 
 @pytest.fixture(autouse=True)

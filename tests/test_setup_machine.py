@@ -12,8 +12,7 @@ from hv.guard.state import FOLDER
 from hv.history import FILE
 from installer.errors import Exit
 from tests.declaration.machine import CASE, SetupMachine
-from tests.network.machine import SYSTEMS
-from tests.network.world import World
+from tests.network.machine import SYSTEMS, started
 from tests.nixeval.cases import rendered
 
 pytestmark = [pytest.mark.vm, pytest.mark.nspawn]
@@ -24,21 +23,8 @@ ZURICH = "sudo hv setup --set timezone=Europe/Zurich"
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SetupMachine]:
-    world = World()
-    made = SetupMachine(world, tmp_path_factory.mktemp("machine") / "host")
-    try:
-        world.add("host", "admin")
-        world.cable("host", "lan0", "admin")
-        world.ip("host", "link add lan1 type veth peer name nowhere")
-        world.neighbour("admin", "10.1.0.2/24")
-        made.build()
-        made.boot_next("setup")
-        made.start()
-        made.ssh_until(works=True)
+    with started(SetupMachine, tmp_path_factory.mktemp("machine") / "host", "setup") as made:
         yield made
-    finally:
-        made.close()
-        world.close()
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.network.world import World, run
 from tests.nixeval.network import committed_systems
@@ -316,3 +317,26 @@ class Machine:
             self.process.wait()
         for path in (self.root, self.folder):
             subprocess.run(("umount", "--lazy", str(path)), check=False, capture_output=True)
+
+
+Kind = TypeVar("Kind", bound=Machine)
+
+
+@contextlib.contextmanager
+def started(kind: Callable[[World, Path], Kind], folder: Path, system: str) -> Iterator[Kind]:
+    """A machine that runs a system, with somebody on the same network who reaches it over SSH."""
+    world = World()
+    made = kind(world, folder)
+    try:
+        world.add("host", "admin")
+        world.cable("host", "lan0", "admin")
+        world.ip("host", "link add lan1 type veth peer name nowhere")
+        world.neighbour("admin", "10.1.0.2/24")
+        made.build()
+        made.boot_next(system)
+        made.start()
+        made.ssh_until(works=True)
+        yield made
+    finally:
+        made.close()
+        world.close()
