@@ -110,7 +110,9 @@ _SKIPPED = ("essential/unlink", "download/empty", "cleanup/reproducible")
 @once
 def build() -> Path:
     """A folder with `root` (the tree) and `kernel` (the unpacked kernel package); built once per package list."""
-    return cache.built("userland", cache.key(_command(Path("FOLDER"))), _bootstrap)
+    # Where the folders lie changes nothing in what is built: a cache that was copied elsewhere is as good there.
+    command = [word.replace(str(DEBS), "DEBS") for word in _command(Path("FOLDER"))]
+    return cache.built("userland", cache.key(command), _bootstrap)
 
 
 def _bootstrap(folder: Path) -> None:
