@@ -126,6 +126,28 @@ class Client:
             connection.close()
             raise self._failed(error) from error
 
+    def both_ways(self, where: str) -> "tuple[socket.socket, Answer]":
+        """Ask for a stream; what is written to the socket as chunks (`chunk`) goes there, the answer is what comes back.
+
+        Raises ProblemError for a refusal.
+        """
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        head = (
+            f"POST {where} HTTP/1.1\r\nHost: hvd\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        try:
+            connection.settimeout(self.patience)
+            connection.connect(self.path)
+            connection.sendall(head.encode())
+            answer = Answer(connection)
+            if answer.status >= 400:
+                checked(answer)
+            connection.settimeout(None)
+        except OSError as error:
+            connection.close()
+            raise self._failed(error) from error
+        return connection, answer
+
     @staticmethod
     def _send(connection: socket.socket, pieces: "Iterable[bytes]") -> None:
         try:
@@ -206,6 +228,11 @@ class Client:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.2)
+
+
+def chunk(data: bytes) -> bytes:
+    """A piece of a body whose length nobody knows yet; an empty one ends it (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def checked(answer: Answer) -> "dict[str, Any]":

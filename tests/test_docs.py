@@ -38,7 +38,7 @@ ELSEWHERE = {
     r"hv health status": "on a migrated host; tests/test_health.py runs it",
     r"hv setup.*": "on an installed host; tests/test_setup_machine.py and test_host_setup.py run them",
     r"hv firstrun .*": "on an installed host; the lab runs it",
-    r"hv (vm|auth) .*": "needs the broker of a host; tests/test_vm_life.py and test_vm_boundary.py run them",
+    r"hv (vm|auth) .*": "needs the broker of a host; tests/test_vm_*.py run them",
     r"hv (esp|pools|devices) \w+": "on an installed host; test_esp, test_pools and test_nix_passthrough run them",
     r"age --decrypt .*": "on an installed host; tests/test_recovery_key.py reads sealed keys",
     r"hv media (netboot|serve) .*": "needs what the flake builds; tests/test_media_netboot.py runs both",

@@ -17,6 +17,13 @@ def amount(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 
+def port(text: str) -> int:
+    """A TCP port that people may listen on; 0: any."""
+    if not text.isdecimal() or not (text == "0" or 1024 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write 1024 to 65535, or 0 for any")
+    return int(text)
+
+
 class _Verbs:
     """Adds the parsers of verbs, each with examples."""
 
@@ -116,6 +123,13 @@ def parser() -> argparse.ArgumentParser:
     )
     create.add_argument(
         "--card", choices=["virtio", "e1000e"], help="model of its network cards (default: virtio)"
+    )
+    create.add_argument(
+        "--spice",
+        dest="screen",
+        action="store_const",
+        const="spice",
+        help="a screen by SPICE, with its clipboard, instead of VNC",
     )
     create.add_argument("--user", metavar="ACCOUNT", help="account that cloud-init makes")
     create.add_argument(
@@ -222,9 +236,43 @@ def parser() -> argparse.ArgumentParser:
     detach.add_argument("--pci", metavar="ADDR", help="a PCI device")
     detach.add_argument("--usb", metavar="ID", help="a USB device")
     screen = verbs.add(
-        "screen", "take a picture of a VM's screen", "screen web --output web.png", "screen web"
+        "screen",
+        "take a picture of a VM's screen, or open it for a viewer",
+        "screen web",
+        "screen web --output web.png",
+        "screen web --vnc",
+        "screen web --vnc --port 5901",
     )
-    screen.add_argument("--output", metavar="FILE", help="write it there, else it is drawn in the terminal")
+    how = screen.add_mutually_exclusive_group()
+    how.add_argument("--output", metavar="FILE", help="write it there, else it is drawn in the terminal")
+    how.add_argument(
+        "--vnc",
+        dest="kind",
+        action="store_const",
+        const="vnc",
+        help="let one viewer of yours connect, and pass on what it says, until it leaves",
+    )
+    how.add_argument(
+        "--spice",
+        dest="kind",
+        action="store_const",
+        const="spice",
+        help="the same, by SPICE (`create --spice`)",
+    )
+    where = screen.add_mutually_exclusive_group()
+    where.add_argument(
+        "--socket",
+        metavar="FILE",
+        help="the viewer connects to this socket (default: a new one in a folder of yours)",
+    )
+    where.add_argument(
+        "--port",
+        type=port,
+        nargs="?",
+        const=0,
+        metavar="PORT",
+        help="it connects to 127.0.0.1 at this port instead (default: any that is free); programs of others are refused",
+    )
     export = verbs.add(
         "export", "write a stopped VM's disk to a file (qcow2)", "export web --output web.qcow2"
     )

@@ -8,6 +8,7 @@ from hv.client import Client
 from hv.commands.vm_asking import show_json, where_of
 from hv.commands.vm_making import fetched
 from hv.table import sized, table
+from installer.errors import Exit, HyperError
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
@@ -232,6 +233,18 @@ def console(client: Client, options: argparse.Namespace) -> int:
 
 
 def screen(client: Client, options: argparse.Namespace) -> int:
+    if options.kind:
+        from hv.screen import Door, serve
+
+        with Door(options.socket, options.port) as door:
+            return serve(client, options.name, options.kind, door, as_json=options.json)
+    if options.socket is not None or options.port is not None:
+        raise HyperError(
+            "Nothing was opened.",
+            why="--socket and --port say where a viewer connects, and no screen for one was asked for",
+            remedy=f"hv vm screen '{options.name}' --vnc",
+            code=Exit.usage,
+        )
     from io import BytesIO
 
     picture = BytesIO()

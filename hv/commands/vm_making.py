@@ -124,6 +124,7 @@ def create(client: Client, options: argparse.Namespace) -> int:
         ("firmware", options.firmware),
         ("os", options.os),
         ("iso", options.iso),
+        ("screen", options.screen),
     ):
         if value is not None:
             given[field] = value

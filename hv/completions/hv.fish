@@ -51,7 +51,7 @@ function _shtab_hv_using
 end
 
 set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers import' 'answers export' 'answers serve' install media 'media build' 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media manifest' 'media sbom' 'media doctor' 'media adopt' 'media pack' 'media write' 'media netboot' 'media serve' 'media fleet' 'media web' 'media try' migrate health 'health check' 'health status' live 'live prepare' 'live unlock' 'live packs' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' setup security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' 'security audit' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' 'image list' 'image import' 'image pull' 'image publish' 'image delete' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' vm 'vm create' 'vm list' 'vm show' 'vm start' 'vm stop' 'vm restart' 'vm pause' 'vm resume' 'vm delete' 'vm console' 'vm logs' 'vm stats' 'vm autostart' 'vm rename' 'vm tag' 'vm edit' 'vm resize' 'vm snapshot' 'vm clone' 'vm attach' 'vm detach' 'vm screen' 'vm export' 'vm disk-delete' 'vm import' 'vm apply' 'vm disks' 'vm pools' 'vm networks' 'vm operations' 'vm cancel' auth 'auth whoami' 'auth can-i' 'auth log' completion
-set -g _shtab_hv_opts_with_value --answers --arch --as --ask --bus --ca --cache --card --certificate --config --confirm --connect --cpus --described --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --from --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --name --network --os --output --passphrase --password-hash-file --patience --payload --payload-signers --pci --pool --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --set --sign --signers --size --source --ssh-key --start --state --tag --target --template --timeout --url --usb --user --wait --when
+set -g _shtab_hv_opts_with_value --answers --arch --as --ask --bus --ca --cache --card --certificate --config --confirm --connect --cpus --described --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --from --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --medium --memory --mirror --name --network --os --output --passphrase --password-hash-file --patience --payload --payload-signers --pci --pool --port --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --set --sign --signers --size --socket --source --ssh-key --start --state --tag --target --template --timeout --url --usb --user --wait --when
 
 complete -c hv -e
 complete -c hv -f
@@ -523,6 +523,7 @@ complete -c hv -n '_shtab_hv_using vm create' -l tpm -d 'give it a TPM 2.0'
 complete -c hv -n '_shtab_hv_using vm create' -l os -x -d 'its system as libosinfo names it, e.g. debian12 or win11: what is not said here is as that wants it'
 complete -c hv -n '_shtab_hv_using vm create' -l bus -xka "virtio sata scsi" -d 'how its disks are plugged in (default: virtio)'
 complete -c hv -n '_shtab_hv_using vm create' -l card -xka "virtio e1000e" -d 'model of its network cards (default: virtio)'
+complete -c hv -n '_shtab_hv_using vm create' -l spice -d 'a screen by SPICE, with its clipboard, instead of VNC'
 complete -c hv -n '_shtab_hv_using vm create' -l user -x -d 'account that cloud-init makes'
 complete -c hv -n '_shtab_hv_using vm create' -l key -xka "(__fish_complete_path (commandline -ct))" -d 'SSH public key for its first boot; may be given again'
 complete -c hv -n '_shtab_hv_using vm create' -l hostname -x -d 'host name for cloud-init (default: from its name)'
@@ -672,10 +673,14 @@ complete -c hv -n '_shtab_hv_using vm detach' -l mac -x -d 'a network card'
 complete -c hv -n '_shtab_hv_using vm detach' -l pci -x -d 'a PCI device'
 complete -c hv -n '_shtab_hv_using vm detach' -l usb -x -d 'a USB device'
 complete -c hv -n '_shtab_hv_using vm detach; and test $_shtab_hv_npos -eq 0' -ka "(hv completion --vms)" -d 'its name or UUID'
-complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a screen -d 'Take a picture of a VM'"'"'s screen.'
+complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a screen -d 'Take a picture of a VM'"'"'s screen, or open it for a viewer.'
 complete -c hv -n '_shtab_hv_using vm screen' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using vm screen' -l json -d 'print JSON'
 complete -c hv -n '_shtab_hv_using vm screen' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write it there, else it is drawn in the terminal'
+complete -c hv -n '_shtab_hv_using vm screen' -l vnc -d 'let one viewer of yours connect, and pass on what it says, until it leaves'
+complete -c hv -n '_shtab_hv_using vm screen' -l spice -d 'the same, by SPICE (`create --spice`)'
+complete -c hv -n '_shtab_hv_using vm screen' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the viewer connects to this socket (default: a new one in a folder of yours)'
+complete -c hv -n '_shtab_hv_using vm screen' -l port -x -d 'it connects to 127.0.0.1 at this port instead (default: any that is free); programs of others are refused'
 complete -c hv -n '_shtab_hv_using vm screen; and test $_shtab_hv_npos -eq 0' -ka "(hv completion --vms)" -d 'its name or UUID'
 complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a export -d 'Write a stopped VM'"'"'s disk to a file (qcow2).'
 complete -c hv -n '_shtab_hv_using vm export' -s h -l help -d 'show this help message and exit'

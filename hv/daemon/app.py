@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hv.daemon import copies, guests, images, making, peer, plugging, sizes, views
+from hv.daemon import copies, guests, images, making, peer, plugging, screens, sizes, views
 from hv.daemon.broker import Broker, body_of, caller_of, etag, owner_name, quick_json, shown
 from hv.daemon.limits import Use
 from hv.daemon.operations import Action
@@ -328,6 +328,7 @@ def make_app(broker: Broker) -> FastAPI:
         return quick_json({"version": 1, "whole": broken is None, "broken_at": broken, "rows": rows})
 
     views.add(app, broker)
+    screens.add(app, broker)
     images.add(app, broker)
     return app
 

@@ -15,7 +15,7 @@ from hv.daemon.store import IMAGES, OPEN, OPERATIONS, VMS, VOLUMES, Store
 from hv.daemon.virt import Libvirt
 from hv.daemon.volumes import fill, make, pool_of, remembered, remove, volume_of
 from hv.libvirt_python import libvirt_module
-from hv.vm.domain import DiskFile, Guest, Host, domain_xml, mac_of
+from hv.vm.domain import DiskFile, Guest, Host, domain_xml, mac_of, parsed
 from hv.vm.seed import seed_iso
 from hv.vm.spec import Delete, Disk, VmSpec
 
@@ -149,6 +149,7 @@ def plan_create(work: Work) -> list[str]:
         pool_of(work.connection, row["pool"])
     _require_networks(work.connection, spec)
     host = host_of(work.libvirt, work.settings, work.connection)
+    _require_screen(work, host, spec)
     first = (
         f"VM {spec.name}: {spec.vcpus} virtual processor{'s' if spec.vcpus > 1 else ''}, {size(spec.memory)}, "
         f"{spec.firmware}{' with Secure Boot' if spec.secure_boot else ''}{', TPM' if spec.tpm else ''}, "
@@ -170,6 +171,23 @@ def plan_create(work: Work) -> list[str]:
     if spec.start:
         lines.append("started now")
     return lines
+
+
+def _require_screen(work: Work, host: Host, spec: VmSpec) -> None:
+    """RefusedError unless QEMU has that kind of screen (https://libvirt.org/formatdomaincaps.html)."""
+    if spec.screen == "vnc" or work.libvirt.uri.startswith("test:"):
+        return
+    kind = "kvm" if host.accelerated else "qemu"
+    told = parsed(work.connection.getDomainCapabilities(None, "x86_64", "q35", kind, 0))
+    has = [value.text or "" for value in told.iterfind("devices/graphics/enum[@name='type']/value")]
+    if spec.screen not in has:
+        raise RefusedError(
+            "no-such-screen",
+            Status.unavailable,
+            f"This host's QEMU has no screens by {spec.screen.upper()}.",
+            why=f"libvirt says that it has: {', '.join(has) or 'none'}",
+            remedy="Leave --spice out: the VM gets a screen by VNC.",
+        )
 
 
 def _require_networks(connection: Any, spec: VmSpec) -> None:

@@ -157,7 +157,10 @@ def _devices(devices: Element, guest: Guest) -> None:
         backend.set("type", "emulator")
         backend.set("version", "2.0")
     # A unix socket: no screen listens on a network.
-    etree.SubElement(etree.SubElement(devices, "graphics", type="vnc"), "listen", type="socket")
+    etree.SubElement(etree.SubElement(devices, "graphics", type=spec.screen), "listen", type="socket")
+    if spec.screen == "spice":  # the guest's agent: clipboard, size of the screen
+        spice = etree.SubElement(devices, "channel", type="spicevmc")
+        etree.SubElement(spice, "target", type="virtio", name="com.redhat.spice.0")
     etree.SubElement(etree.SubElement(devices, "video"), "model", type="vga")
     etree.SubElement(devices, "memballoon", model="virtio")
     entropy = etree.SubElement(devices, "rng", model="virtio")

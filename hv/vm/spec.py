@@ -89,6 +89,7 @@ class VmSpec(Typed):
     iso: SimpleName | None = None
     """An image of kind iso, to boot from once."""
     cloud_init: CloudInit | None = None
+    screen: Literal["vnc", "spice"] = "vnc"
     placement: Placement | None = None
     autostart: bool = False
     start: bool = False
