@@ -23,7 +23,7 @@ in
         "sshd.service"
         "systemd-networkd.service"
       ];
-      serviceConfig = {
+      serviceConfig = import ./sandbox.nix // {
         Type = "oneshot";
         ExecStart = "${cfg.package}/bin/hv net applied --program ${cfg.package}/bin/hv";
         # The second for the history of the host.
@@ -32,27 +32,13 @@ in
         LogsDirectoryMode = "0750";
         # It reads what runs, keeps its record, and asks systemd for a timer; it does not go back itself.
         CapabilityBoundingSet = "";
-        LockPersonality = true;
-        MemoryDenyWriteExecute = true;
-        NoNewPrivileges = true;
         PrivateDevices = true;
         PrivateNetwork = true;
-        PrivateTmp = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
         ProtectHome = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
         ProtectKernelTunables = true;
         ProtectSystem = "strict";
         ReadWritePaths = [ "-/nix/var/nix/gcroots" ];
         RestrictAddressFamilies = [ "AF_UNIX" ];
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
-        SystemCallArchitectures = "native";
-        SystemCallFilter = [ "@system-service" ];
         UMask = "0022";
       };
     };
