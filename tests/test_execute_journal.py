@@ -57,6 +57,21 @@ def test_foreign_content_is_refused(path: Path) -> None:
     assert "--fresh" in caught.value.remedy
 
 
+def test_a_mirror_that_cannot_be_written_is_given_up_and_the_journal_goes_on(
+    path: Path, tmp_path: Path
+) -> None:
+    """The target's disk is gone: that must not hide why a step failed."""
+    journal = Journal(path)
+    journal.record("begun", token="a" * 16)
+    mirror = tmp_path / "copy.jsonl"
+    journal.mirror_to(mirror)
+    mirror.unlink()
+    mirror.symlink_to("/dev/full")
+    journal.record("failed", "a")
+    assert journal.mirror is None
+    assert [event.what for event in Journal(path).events] == ["begun", "failed"]
+
+
 def test_mirror_follows_and_stops_where_its_folder_is_gone(path: Path, tmp_path: Path) -> None:
     journal = Journal(path)
     journal.record("begun", token="t")

@@ -1,5 +1,7 @@
 """Whole installations on two loop devices that carry the same: btrfs raid1, and a boot file system on each."""
 
+import shutil
+import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -117,6 +119,66 @@ def test_killed_at_every_boundary_and_gone_on_with(pair: Pair) -> None:
     events = Journal(pair.rig.live.journal).events
     for step in pair.plan.steps:
         assert [event.what for event in events if event.step == step.id].count("verified") == 1, step.id
+
+
+def instead(pair: Pair, name: str, script: str) -> None:
+    """Another program of this name on the rig's PATH; `$last` is its device, `$mark` a folder for all of its runs."""
+    mark = pair.rig.folder / f"{name}.mark"
+    mark.mkdir(exist_ok=True)
+    path = pair.rig.folder / "bin" / name
+    real = f'real() {{ {shutil.which(name)} "$@"; }}'
+    path.write_text(f"#!/bin/sh\nmark={mark}\nfor last; do :; done\n{real}\n{script}\n")
+    path.chmod(0o755)
+
+
+WAIT = 'n=0; until [ -e "$other" ]; do n=$((n+1)); [ $n -lt 600 ] || { echo "nobody beside" >&2; exit 9; }; sleep 0.1; done'
+"""Shell: at most a minute, or more where the machine is busy, for what the other disk's lane leaves there."""
+
+
+def test_disks_are_worked_on_side_by_side(pair: Pair) -> None:
+    """Each disk's wipefs waits for the other's to have begun; one after the other they would wait in vain."""
+    first, second = (disk.link.name for disk in pair.disks)
+    beside = f"case $last in *{first}*) mine=1; other=$mark/2;; *{second}*) mine=2; other=$mark/1;; esac; touch $mark/$mine"
+    instead(pair, "wipefs", f'{beside}\n{WAIT}\nreal "$@"')
+    # The first disk's fails once the second's has begun, and the second's goes on until the first's has failed.
+    failing = "[ $mine = 2 ] || { touch $mark/failed; echo broken >&2; exit 1; }; other=$mark/failed"
+    instead(pair, "mkfs.ext4", f'{beside}\n{WAIT}\n{failing}\n{WAIT}\nreal "$@"')
+    failed = pair.space.install(pair.rig)
+    said = " ".join(failed.stderr.split())
+    assert failed.returncode == Exit.step, failed.stdout + failed.stderr
+    assert "the step `format-boot` failed" in said
+    assert "broken" in said
+    assert "format-boot-2; begun: format-boot." in said, "the other disk's step came to its end"
+    journal = Journal(pair.rig.live.journal)
+    assert journal.verified("format-boot-2")
+    assert "[main-2] $ mkfs.ext4" in pair.rig.live.log.read_text()
+
+    instead(pair, "mkfs.ext4", "exec sleep 600")
+    began = time.monotonic()
+    stopped = pair.space.install(pair.rig, "--stop-at", r"^\$ mkfs\.ext4")
+    assert stopped.returncode not in (Exit.ok, -9), stopped.stdout + stopped.stderr
+    assert "Stopped. Disks: " in stopped.stdout
+    assert time.monotonic() - began < 500, "what ran was ended"
+
+    (pair.rig.folder / "bin/mkfs.ext4").unlink()
+    done = pair.space.install(pair.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    events = Journal(pair.rig.live.journal).events
+    for step in pair.plan.steps:
+        assert [event.what for event in events if event.step == step.id].count("verified") == 1, step.id
+
+
+def test_both_disks_failing_are_told_together(pair: Pair) -> None:
+    first, second = (disk.link.name for disk in pair.disks)
+    beside = f"case $last in *{first}*) mine=1; other=$mark/2;; *{second}*) mine=2; other=$mark/1;; esac; touch $mark/$mine"
+    instead(pair, "wipefs", f'{beside}\n{WAIT}\necho "broken $mine" >&2; exit 1')
+    failed = pair.space.install(pair.rig)
+    said = " ".join(failed.stderr.split())
+    assert failed.returncode == Exit.step, failed.stdout + failed.stderr
+    assert "the step `wipe-main-1` failed" in said
+    assert "`wipe-main-2` failed as well" in said
+    assert "broken 1" in said
+    assert "broken 2" in said
 
 
 def test_a_boot_disk_without_its_loader_is_not_called_installed(pair: Pair) -> None:

@@ -14,6 +14,7 @@ from installer.answers.load import Format, load
 from installer.answers.model import Answers, HostName, TopicName, UserName
 from installer.answers.problems import shown_path
 from installer.answers.schema import Node, answers_schema, children, resolved
+from installer.answers.sizes import GIB
 from installer.facts import Facts
 from installer.facts.common import Judgement, Verdict
 from installer.guided import answer_file, ready, words
@@ -24,9 +25,13 @@ from installer.guided.situation import Level, Situation
 from installer.guided.topics import host, more, people
 from installer.guided.topics.catalogue import NAMES, TOPICS
 from installer.medium import Medium, ReadyClosure
+from installer.plan.actions import ClearTarget
+from installer.plan.model import is_destructive
 from installer.plan.planner import make_plan
 from tests import machines
+from tests import plan_cases as cases
 from tests.nixeval.cases import MEDIUM
+from tests.test_keep_plan import installed
 from tests.words import GUIDED, fields
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDZGMF1Vc1hV0M0d0Jm9kVyBqJd2oW4kHcA1qXW0s3bT alice"
@@ -654,3 +659,39 @@ def test_what_cannot_be_kept_says_why() -> None:
     assert isinstance(asked, One)
     (keep,) = (each for each in asked.options if each.value == "keep")
     assert keep.refused
+
+
+@pytest.mark.parametrize("swap", ["zram", "partition"])
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs"])
+def test_installing_anew_finds_out_what_the_host_is_made_of(filesystem: str, swap: str) -> None:
+    """A person names the host; which file system and swap it has is on the disk."""
+    blank = cases.machine(cases.blank_disk(size=500 * GIB))
+    table = cases.storage(filesystem=filesystem, swap={"kind": swap})
+    facts = installed(make_plan(blank, cases.answers(storage=table), MEDIUM), blank)
+    person = Person(
+        {**ALICE, "What shall become": "reinstall", "Name of the host that is on the disk": "hv1"}
+    )
+    raw = talk(person, facts)
+    answers = loaded(raw)
+    assert answers.hostname == "hv1"
+    assert (answers.storage.existing, answers.storage.filesystem) == ("reinstall", filesystem)
+    made = make_plan(facts, answers, MEDIUM)
+    destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
+    assert [type(each) for each in destructive] == [ClearTarget]
+    (shown,) = [each for each in person.asked if each.title == "Before and after"]
+    assert "Stays on main: on these disks together:" in "\n".join(shown.lines)
+
+
+def test_installing_anew_another_host_is_refused_with_the_reason() -> None:
+    blank = cases.machine(cases.blank_disk(size=500 * GIB))
+    facts = installed(make_plan(blank, cases.answers(storage=cases.storage()), MEDIUM), blank)
+    person = Person(
+        {
+            **ALICE,
+            "What shall become": ["reinstall", "reinstall"],
+            "Name of the host that is on the disk": ["other", "hv1"],
+        }
+    )
+    assert loaded(talk(person, facts)).hostname == "hv1"
+    refused = [each for each in person.asked if isinstance(each, Notice)]
+    assert "no partition called other-esp" in "\n".join((refused[0].title, *refused[0].lines))

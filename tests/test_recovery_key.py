@@ -38,7 +38,7 @@ from installer.execute.runner import CommandError, Runner
 from installer.execute.secrets import Secrets
 from installer.guided.recovery_screen import OnTerminal
 from installer.plan.actions import AddKeyFile, AddRecoveryKey, Run, SealRecoveryKey, SecretReference
-from installer.plan.checks import RecoveryKeyOpens
+from installer.plan.checks import RecoveryKeyOpens, RecoveryKeySealed
 from installer.plan.planner import make_plan
 from installer.plan.storage.luks import KEY_FILE_SLOT, RECOVERY_SLOT
 from installer.support.bundle import Collector, make_bundle
@@ -194,8 +194,11 @@ def test_each_recipient_reads_the_sealed_key_and_nobody_else(
     runner: Runner, tmp_path: Path, identities: dict[str, str]
 ) -> None:
     key, path = new_key(), tmp_path / "boot/recovery-key-hv1.age"
-    sealed = seal(runner, SealRecoveryKey(path=str(path), recipients=tuple(identities)), key)
+    copy = tmp_path / "boot2/recovery-key-hv1.age"
+    action = SealRecoveryKey(path=str(path), recipients=tuple(identities), copies=(str(copy),))
+    sealed = seal(runner, action, key)
     assert check_sealed(path, sealed)
+    assert check_sealed(copy, sealed)
     assert key not in path.read_text() and path.stat().st_mode & 0o777 == 0o600
     for secret in identities.values():
         found = subprocess.run(
@@ -263,6 +266,21 @@ def test_every_device_gets_the_key() -> None:
         assert steps[f"recovery-key-{name}"].transient
         assert f"recovery-key-{name}" in steps["prove"].requires
     assert plan.host.key_luks and not [each for each in plan.host.luks if each.name == "cryptvms"]
+
+
+def test_the_sealed_key_lies_on_every_boot_disk() -> None:
+    table = cases.storage(encryption=cases.ENCRYPTED | {"recovery_key": "seal"}, filesystem="btrfs") | {
+        "layout": "mirror",
+        "disk": {"transport": "nvme", "count": 3},
+    }
+    plan = make_plan(cases.machine(*cases.disks(3)), cases.answers(storage=table), cases.medium())
+    (step,) = (step for step in plan.steps if step.id == "seal-recovery-key")
+    places = [f"/mnt/boot{number}/recovery-key-hv1.age" for number in ("", 2, 3)]
+    (action,) = step.actions
+    assert isinstance(action, SealRecoveryKey)
+    assert [action.path, *action.copies] == places
+    assert [check.path for check in step.checks if isinstance(check, RecoveryKeySealed)] == places
+    assert {"mount-boot", "mount-boot2", "mount-boot3"} <= set(step.requires)
 
 
 @pytest.mark.parametrize(

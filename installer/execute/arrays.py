@@ -50,10 +50,11 @@ def check_array(runner: Runner, check: ArrayIs) -> Evidence:
         if key.endswith("_DEV") and members.get(key.removesuffix("_DEV") + "_ROLE", "").isdigit()
     }
     wanted = {kernel_name(path) for path in check.devices}
+    there = ", ".join(sorted(map(str, active))) or "none"
     ensure(
         active == wanted,
         f"members {', '.join(sorted(map(str, wanted)))} at work in {name}",
-        ", ".join(sorted(map(str, active))) or "none",
+        f"{there} (md does not take back by itself a disk that was away while the others were written)",
     )
     return (f"{check.device} is {name}: {check.level} of {', '.join(sorted(map(str, active)))}",)
 

@@ -1,8 +1,11 @@
 """Carries a plan out: each step identified, done, verified and journalled, in an order that a kill cannot spoil."""
 
 import os
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from installer.errors import Exit, HyperError
@@ -14,6 +17,7 @@ from installer.execute.devices import settle
 from installer.execute.evidence import Evidence, Wrong
 from installer.execute.identity import OwnUse, check_identity, check_places
 from installer.execute.journal import Journal
+from installer.execute.lanes import lane, stretches
 from installer.execute.records import JOURNAL
 from installer.plan.actions import Action, Run, SaveLog
 from installer.plan.checks import DatasetMounted, MountedAt, NotMounted
@@ -57,18 +61,111 @@ def execute(context: Context) -> Result:
     journal, plan = context.journal, context.plan
     claim_journal(context)
     context.progress.begin(plan.steps)
-    proved: list[Proved] = []
-    for number, step in enumerate(plan.steps):
+    proved: dict[int, Proved] = {}
+    for lanes in stretches(plan.steps):
+        verified = tuple(proved[number].step for number in sorted(proved))
+        try:
+            if len(lanes) == 1:
+                proved |= _in_turn(context, lanes[0], verified, _Halt())
+            else:
+                proved |= _side_by_side(context, lanes, verified)
+        except _StepError as failure:
+            raise _failed(context, failure) from failure.__cause__
+    journal.record("finished")
+    return Result(
+        tuple(proved[number] for number in sorted(proved)), context.toplevel, time.monotonic() - began
+    )
+
+
+class _StepError(Exception):
+    """A step that was begun, or was to be, came to no good end; the cause is what failed."""
+
+    def __init__(self, step: Step, doing: str, others: tuple["_StepError", ...] = ()) -> None:
+        super().__init__(step.id)
+        self.step, self.doing = step, doing
+        self.others = others
+        """What failed beside it."""
+
+
+@dataclass(frozen=True)
+class _Halt:
+    """Tells lanes to come to an end."""
+
+    soon: threading.Event = field(default_factory=threading.Event)
+    """Before the next step: something failed in another lane."""
+    now: threading.Event = field(default_factory=threading.Event)
+    """Programs are ended as well: somebody interrupted us."""
+
+    def tick(self) -> None:
+        """Called about once a second while a program runs."""
+        if self.now.is_set():
+            raise KeyboardInterrupt
+
+
+_MOST_LANES = 32
+"""At a time; each has a thread and a program."""
+
+
+def _side_by_side(
+    context: Context, lanes: Sequence[tuple[int, ...]], verified: tuple[Step, ...]
+) -> dict[int, Proved]:
+    """Carry out the lanes of one stretch at the same time; one that fails lets the others end their steps first."""
+    halt, steps = _Halt(), context.plan.steps
+    _keep_mirror(context, lanes[0][0])
+    with ThreadPoolExecutor(max_workers=min(len(lanes), _MOST_LANES)) as threads:
+        running = [
+            threads.submit(
+                _in_turn, _of_lane(context, lane(steps[numbers[0]]) or "", halt), numbers, verified, halt
+            )
+            for numbers in lanes
+        ]
+        try:
+            ends = [each.exception() for each in running]
+        except BaseException:
+            halt.soon.set()
+            halt.now.set()
+            raise
+    failures = [end for end in ends if isinstance(end, _StepError)]
+    for end in ends:
+        if end is not None and not isinstance(end, _StepError):
+            raise end
+    if failures:
+        first, *others = failures
+        raise _StepError(first.step, first.doing, tuple(others)) from first.__cause__
+    return {number: proved for each in running for number, proved in each.result().items()}
+
+
+def _of_lane(context: Context, name: str, halt: _Halt) -> Context:
+    """The same installation, for one lane: its lines of the log say whose they are."""
+    runner = context.runner
+
+    def tick() -> None:
+        runner.tick()
+        halt.tick()
+
+    return replace(context, runner=replace(runner, log=runner.log.of(name), tick=tick))
+
+
+def _in_turn(
+    context: Context, numbers: tuple[int, ...], verified: tuple[Step, ...], halt: _Halt
+) -> dict[int, Proved]:
+    """Carry out these steps, one after the other."""
+    proved: dict[int, Proved] = {}
+    for number in numbers:
+        if halt.soon.is_set():
+            break
+        step = context.plan.steps[number]
         _keep_mirror(context, number)
         context.progress.start(step)
         try:
-            proved.append(_one(context, number, tuple(each.step for each in proved)))
+            own = tuple(each.step for each in proved.values())
+            proved[number] = _one(context, number, (*verified, *own))
         except BaseException:
+            halt.soon.set()
             context.progress.end(step, "failed")
             raise
-        context.progress.end(step, "skipped" if proved[-1].skipped else "verified")
-    journal.record("finished")
-    return Result(tuple(proved), context.toplevel, time.monotonic() - began)
+        context.progress.end(step, "skipped" if proved[number].skipped else "verified")
+    return proved
 
 
 def claim_journal(context: Context) -> None:
@@ -200,7 +297,10 @@ def _afresh(context: Context, step: Step, verified: tuple[Step, ...]) -> Evidenc
         doing = "what it should have done is not there"
         evidence = tuple(found for check in step.checks for found in verify(check, context))
     except (Wrong, HyperError, OSError) as error:
-        raise _failed(context, step, doing, error) from error
+        if journal.started(step.id):
+            journal.record("failed", step.id, details=(context.runner.log.redact(_why(error)),))
+        context.runner.log.write(f"! {step.id}: {doing}: {_why(error)}")
+        raise _StepError(step, doing) from error
     redacted = tuple(map(context.runner.log.redact, evidence))
     journal.record("verified", step.id, seconds=round(time.monotonic() - began, 3), details=redacted)
     for line in redacted:
@@ -213,22 +313,28 @@ def says_lost(action: Action) -> bool:
     return isinstance(action, Run) and action.argv[:2] == ("sync", "--file-system")
 
 
-def _failed(context: Context, step: Step, doing: str, error: Exception) -> HyperError:
-    """The step's failure in the words of what failed, with the state of the disks."""
-    redact = context.runner.log.redact
+def _why(error: BaseException | None) -> str:
+    return f"{error.what}: {error.why}" if isinstance(error, HyperError) else str(error)
+
+
+def _failed(context: Context, failure: _StepError) -> HyperError:
+    """The step's failure in the words of what failed, with the state of the disks, now that nothing goes on any more."""
+    redact, step, error = context.runner.log.redact, failure.step, failure.__cause__
     code = error.code if isinstance(error, HyperError) and error.code is not Exit.failed else Exit.step
-    why = f"{error.what}: {error.why}" if isinstance(error, HyperError) else str(error)
     remedy = (
         error.remedy
         if isinstance(error, HyperError)
-        else "mend what stands above, then run the same command again"
+        else "mend what stands above, then run the same command again, or begin anew with `--fresh`"
     )
-    if context.journal.started(step.id):
-        context.journal.record("failed", step.id, details=(redact(why),))
-    context.runner.log.write(f"! {step.id}: {doing}: {why}")
+    beside = "".join(
+        f"\n  `{each.step.id}` failed as well: {each.doing}: {_why(each.__cause__)}"
+        for each in failure.others
+    )
     return HyperError(
         f"the step `{step.id}` failed ({step.summary})",
-        why=redact(f"{doing}: {why}\n  disks: {disk_state(context.plan, context.journal)}"),
+        why=redact(
+            f"{failure.doing}: {_why(error)}{beside}\n  disks: {disk_state(context.plan, context.journal)}"
+        ),
         remedy=redact(f"{remedy}; the log is {context.live.log}"),
         code=code,
     )
@@ -284,7 +390,10 @@ def _keep_mirror(context: Context, number: int) -> None:
     if leaving:
         journal.mirror = None
     elif logs and journal.mirror is None and mounting and number > mounting[-1]:
-        journal.mirror_to(Path(logs) / JOURNAL)
+        try:
+            journal.mirror_to(Path(logs) / JOURNAL)
+        except OSError as error:  # the step that is next will meet the same, and say what it did
+            context.runner.log.write(f"! the journal has no second copy on the target: {error}")
 
 
 def take_down(context: Context) -> None:

@@ -6,6 +6,7 @@ most one torn last line, which is dropped. A second run reads it to go on where 
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Journal:
         self.mirror: Path | None = None
         """A second copy, on the target once that is mounted."""
         self.events = list(_read(path))
+        self._recording = threading.Lock()
 
     @property
     def token(self) -> str | None:
@@ -106,10 +108,16 @@ class Journal:
             time=datetime.now(UTC), what=what, step=step, token=token, seconds=seconds, details=details
         )
         line = event.model_dump_json(exclude_none=True).encode() + b"\n"
-        _append(self.path, line, sync=True)
-        self.events.append(event)
-        if self.mirror and self.mirror.parent.is_dir():
-            _append(self.mirror, line, sync=False)
+        with self._recording:
+            _append(self.path, line, sync=True)
+            self.events.append(event)
+            try:
+                if self.mirror and self.mirror.parent.is_dir():
+                    _append(self.mirror, line, sync=False)
+            except (
+                OSError
+            ):  # the target's disk is gone: what fails there says so, and the journal must tell it
+                self.mirror = None
 
     def mirror_to(self, path: Path) -> None:
         """Keep a second copy from now on, beginning with everything so far."""

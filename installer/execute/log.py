@@ -1,9 +1,12 @@
 """The installation's log, and the one place where secrets are taken out of text."""
 
+import copy
 import json
 import re
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 MARK = "<secret>"
 
@@ -37,14 +40,23 @@ class Log:
         self.path = path
         self.redact = redact
         self._file = path.open("a", encoding="utf-8", errors="replace")
+        self._writing = threading.Lock()
+        self._whose = ""
         path.chmod(0o600)
+
+    def of(self, name: str) -> Self:
+        """The same log for what goes on beside other things: each line says whose it is."""
+        log = copy.copy(self)
+        log._whose = f"[{name}] "
+        return log
 
     def write(self, text: str) -> None:
         """Add each line of the text."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        for line in self.redact(text).splitlines():
-            self._file.write(f"{now} {line}\n")
-        self._file.flush()
+        lines = "".join(f"{now} {self._whose}{line}\n" for line in self.redact(text).splitlines())
+        with self._writing:
+            self._file.write(lines)
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
@@ -56,6 +68,10 @@ class NoLog(Log):
 
     def __init__(self) -> None:
         self.redact = Redactor()
+
+    def of(self, name: str) -> Self:  # noqa: ARG002
+        """The same."""
+        return self
 
     def write(self, text: str) -> None:
         """Nothing."""

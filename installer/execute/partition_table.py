@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ _BLKRRPART = 0x125F
 """_IO(0x12, 95), linux/fs.h: read the partition table again."""
 _BUSY_PATIENCE = 20.0
 _POLL = 0.1
+_LIBPARTED = threading.Lock()
+"""It has one list of devices for all threads."""
 _SECTOR = 512
 PARTED_ERRORS = (
     parted.PartedException,
@@ -62,7 +65,9 @@ def write_partitions(
     runner: Runner, path: str, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]
 ) -> None:
     """Write the table to a device, or to a file that stands in for one; tells nobody. Raises HyperError."""
-    for each in _commit(path, disk, partitions):
+    with _LIBPARTED:
+        untyped = _commit(path, disk, partitions)
+    for each in untyped:
         runner.run(["sfdisk", "--no-tell-kernel", "--part-type", path, str(each.number), each.type_uuid])
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -63,54 +64,67 @@ class Screen(Protocol):
 
 @dataclass
 class Progress:
-    """Knows how much of the whole is done; the screen only draws it."""
+    """Knows how much of the whole is done; the screen only draws it. Steps may go on side by side."""
 
     screen: Screen
     redact: Redactor
     steps: Sequence[Step] = ()
     _finished: float = 0.0
-    _number: int = 0
-    _fraction: float = 0.0
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _running: dict[str, float] = field(default_factory=dict)
+    """How far each is, by id, in the order in which they began."""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def begin(self, steps: Sequence[Step]) -> None:
         """The steps that are to come, verified ones of an earlier run among them."""
-        self.steps, self._finished, self._number, self._fraction = steps, 0.0, 0, 0.0
+        self.steps, self._finished, self._running = steps, 0.0, {}
+        self._numbers = {step.id: number for number, step in enumerate(steps, start=1)}
 
     @property
     def percent(self) -> float:
-        """Share of the steps' weight that is done, with the current step's own progress."""
+        """Share of the steps' weight that is done, with the running steps' own progress."""
         total = sum(step.weight for step in self.steps)
         if not total:
             return 0.0
-        current = self.steps[self._number - 1].weight if self._number else 0.0
-        return 100 * (self._finished + current * self._fraction) / total
+        running = sum(self._step(key).weight * fraction for key, fraction in self._running.items())
+        return 100 * (self._finished + running) / total
+
+    def _step(self, key: str) -> Step:
+        return self.steps[self._numbers[key] - 1]
+
+    def _moment(self, step: Step) -> Moment:
+        return Moment(self._numbers[step.id], step, self.percent)
 
     def start(self, step: Step) -> None:
         """A step begins."""
-        self._number += 1
-        self._fraction = 0.0
-        self.screen.step(Moment(self._number, step, self.percent), "started")
+        with self._lock:
+            self._running[step.id] = 0.0
+            self.screen.step(self._moment(step), "started")
 
     def end(self, step: Step, state: State) -> None:
-        """The step that began last ended so."""
-        if state != "failed":
-            self._finished += step.weight
-            self._fraction = 0.0
-        self.screen.step(Moment(self._number, step, self.percent), state)
+        """A step ended so."""
+        with self._lock:
+            if state != "failed":
+                self._finished += step.weight
+                del self._running[step.id]
+            self.screen.step(self._moment(step), state)
 
     def inside(self, fraction: float, text: str) -> None:
-        """The current step is so far (0 to 1); it never goes back."""
-        self._fraction = max(self._fraction, min(1.0, fraction))
-        at = Moment(self._number, self.steps[self._number - 1], self.percent)
-        self.screen.inside(at, self._fraction, self.redact(text))
+        """The step that began last is so far (0 to 1); it never goes back. Only of steps that have no other beside them."""
+        with self._lock:
+            last = next(reversed(self._running))
+            self._running[last] = max(self._running[last], min(1.0, fraction))
+            self.screen.inside(self._moment(self._step(last)), self._running[last], self.redact(text))
 
     def tick(self) -> None:
         """Time passed; called about once a second."""
-        self.screen.tick(self.percent)
+        with self._lock:
+            self.screen.tick(self.percent)
 
     def say(self, text: str) -> None:
         """One line for people."""
-        self.screen.say(self.redact(text))
+        with self._lock:
+            self.screen.say(self.redact(text))
 
 
 def clock(seconds: float) -> str:
@@ -131,7 +145,8 @@ class Plain:
     _began: float = field(init=False)
     _spoke: float = field(init=False)
     _said: int = -1
-    _doing: str = "starting"
+    _doing: dict[int, str] = field(default_factory=dict)
+    """What goes on, by number of the step."""
 
     def __post_init__(self) -> None:
         self._began = self._spoke = self.now()
@@ -153,7 +168,11 @@ class Plain:
 
     def step(self, at: Moment, state: State) -> None:
         """One line when it begins; how it ended only where that is not plain from the next one."""
-        self._doing, self._said = at.step.summary, -1
+        self._said = -1
+        if state == "started":
+            self._doing[at.number] = at.step.summary
+        else:
+            self._doing.pop(at.number, None)
         if state == "started":
             self._write(at.percent, f"{at.number}/{self.total()} {at.step.summary}")
         elif state == "skipped":
@@ -173,7 +192,7 @@ class Plain:
     def tick(self, percent: float) -> None:
         """A line when nothing was said for long."""
         if self.now() - self._spoke >= self.heartbeat:
-            self._write(percent, f"still busy: {self._doing}")
+            self._write(percent, f"still busy: {'; '.join(self._doing.values()) or 'starting'}")
 
     def say(self, text: str) -> None:
         """A line as it is."""
@@ -232,9 +251,11 @@ class Terminal:
         self._console = console
         self._total = total
         self._now = now
-        self._began = self._step_began = now()
-        self._number = 0
-        self._summary = "starting"
+        self._began = now()
+        self._running: dict[int, tuple[str, float]] = {}
+        """Summary and beginning of what goes on, by number of the step."""
+        self._shown = (0, "starting", self._began)
+        """Number, summary and beginning of the step that is shown."""
         self._fraction: float | None = None
         self._text = ""
         self._percent = 0.0
@@ -247,12 +268,11 @@ class Terminal:
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column(width=7, justify="right", no_wrap=True)
         share = "" if self._fraction is None else f"{self._fraction * 100:.0f} %"
-        table.add_row(
-            f"{self._number}/{self._total()}",
-            Text(self._summary, style="bold"),
-            clock(now - self._step_began),
-        )
-        table.add_row("", Text(self._text, style="dim"), share)
+        number, summary, began = self._shown
+        table.add_row(f"{number}/{self._total()}", Text(summary, style="bold"), clock(now - began))
+        others = len(self._running) - 1
+        text = f"and {others} more beside it" if others > 0 else self._text
+        table.add_row("", Text(text, style="dim"), share)
         table.add_row("all", ProgressBar(total=100, completed=self._percent), f"{self._percent:.0f} %")
         table.add_row("", "", clock(now - self._began))
         return table
@@ -261,16 +281,21 @@ class Terminal:
         """Show the step, or let its line scroll by with how it ended."""
         now = self._now()
         self._percent = at.percent
+        _, began = self._running.pop(at.number, (at.step.summary, now))
         if state == "started":
-            self._number, self._summary, self._step_began = at.number, at.step.summary, now
-            self._fraction, self._text = None, ""
-        else:
+            self._running[at.number] = (at.step.summary, now)
+        if self._running:
+            number = next(reversed(self._running))
+            if number != self._shown[0]:
+                self._fraction, self._text = None, ""
+            self._shown = (number, *self._running[number])
+        if state != "started":
             mark, style = {
                 "verified": ("done", "green"),
                 "skipped": ("was done", "cyan"),
                 "failed": ("FAILED", "red"),
             }[state]
-            line = Text(f"{clock(now - self._step_began):>6} ", end="")
+            line = Text(f"{clock(now - began):>6} ", end="")
             line.append(f"{mark:<9}", style=style)
             line.append(at.step.summary)
             self._console.print(line, no_wrap=True, overflow="ellipsis")

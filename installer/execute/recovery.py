@@ -96,7 +96,8 @@ def check_recovery_key(runner: Runner, check: RecoveryKeyOpens, key: str) -> Evi
 def seal(runner: Runner, action: SealRecoveryKey, key: str) -> str:
     """Encrypt the key for its readers, and write that down; the armoured text."""
     sealed = sealed_for(runner, action.recipients, key)
-    write_file(Path(action.path), sealed.encode(), _MODE)
+    for path in (action.path, *action.copies):
+        write_file(Path(path), sealed.encode(), _MODE)
     return sealed
 
 

@@ -1,10 +1,10 @@
 """What a step does: each action is exactly one thing that the executor does, nothing hidden behind it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from installer.frozen import Frozen
+from installer.frozen import Frozen, Sparse
 
 
 class SecretReference(Frozen):
@@ -204,8 +204,10 @@ class AddRecoveryKey(Frozen):
     """What opens it already."""
 
 
-class SealRecoveryKey(Frozen):
+class SealRecoveryKey(Sparse):
     """Encrypt this installation's recovery key for those who shall have it (age(1)), into a file."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("copies",))
 
     kind: Literal["seal-recovery-key"] = "seal-recovery-key"
     """Discriminator."""
@@ -213,6 +215,8 @@ class SealRecoveryKey(Frozen):
     """Absolute path."""
     recipients: tuple[str, ...]
     """Public keys as age takes them."""
+    copies: tuple[str, ...] = ()
+    """Further places for the same text, one on each other boot disk."""
 
 
 class MakeHostKey(Frozen):

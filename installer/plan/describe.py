@@ -412,7 +412,10 @@ def _plain_words(
                 "cryptsetup luksAddKey, cryptsetup token import"
             )
         case SealRecoveryKey():
-            return f"encrypt the recovery key into {action.path}, for {', '.join(map(_reader, action.recipients))}"
+            places = " and ".join((action.path, *action.copies))
+            return (
+                f"encrypt the recovery key into {places}, for {', '.join(map(_reader, action.recipients))}"
+            )
         case WriteBootEntry():
             return (
                 f"write the firmware's boot entry {action.label!r} for {action.loader} on partition "

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from re import fullmatch
 
 from installer.answers.model import Answers, Hook, RecoveryKind, User, VmAnswers
 from installer.answers.recovery import recipients, recovery_kind
@@ -77,8 +78,8 @@ IMAGE_MODE = 0o600
 """An image may hold anyone's secrets."""
 SYSTEMD_BOOT = "\\EFI\\systemd\\systemd-bootARCH.efi"
 """Where bootctl puts the loader on an ESP."""
-RECOVERY_KEY = "/boot/recovery-key-{}.age"
-"""On the host, beside the kernels, so that it can be read when the root cannot."""
+RECOVERY_KEY = "recovery-key-{}.age"
+"""On the host, beside the kernels of each boot disk, so that it can be read when the root cannot, or a disk is gone."""
 COPY_WEIGHT = 5
 SYSTEM_WEIGHT = 60
 
@@ -331,16 +332,27 @@ class Installation:
         """The recovery key for those who shall have it, unless it is shown."""
         if recovery_kind(self.answers) is RecoveryKind.seal:
             readers = recipients(self.answers)
-            path = TARGET + RECOVERY_KEY.format(self.answers.hostname)
+            name = RECOVERY_KEY.format(self.answers.hostname)
+            path, *copies = (f"{TARGET}{place}/{name}" for place in self._boot_places())
             yield Step(
                 id="seal-recovery-key",
                 summary=f"Encrypt the recovery key for {len(readers)} "
-                f"{'recipient' if len(readers) == 1 else 'recipients'}, onto the boot partition",
+                f"{'recipient' if len(readers) == 1 else 'recipients'}, onto "
+                f"{'every boot partition' if copies else 'the boot partition'}",
                 requires=(*mounted, *self._recovery_keys()),
-                actions=(SealRecoveryKey(path=path, recipients=readers),),
-                checks=(RecoveryKeySealed(path=path),),
+                actions=(SealRecoveryKey(path=path, recipients=readers, copies=tuple(copies)),),
+                checks=tuple(RecoveryKeySealed(path=each) for each in (path, *copies)),
                 transient=True,
             )
+
+    def _boot_places(self) -> tuple[str, ...]:
+        """Where each boot disk's kernels lie on the host, the first disk's first."""
+        mirrors = (
+            mount.mountpoint
+            for mount in all_mounts(self.layout)
+            if fullmatch("/boot[0-9]+", mount.mountpoint)
+        )
+        return ("/boot", *sorted(mirrors, key=lambda place: int(place.removeprefix("/boot"))))
 
     def _recovery_keys(self) -> Iterator[str]:
         for element in self.layout.elements:

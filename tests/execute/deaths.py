@@ -56,19 +56,18 @@ def at_event(step: str, what: str) -> None:
 
 def between(step: str, count: int) -> None:
     """SIGKILL in a step when so many of its actions were carried out, and others are to come."""
-    current, left = "", count
+    current, left = threading.local(), count
     record, act = journal.Journal.record, executor.carry_out  # type: ignore[attr-defined]
 
     def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
-        nonlocal current
         record(self, *given, **named)
         if given[0] == "started":
-            current = given[1]
+            current.step = given[1]
 
     def counted(action: Any, context: Any) -> None:
         nonlocal left
         act(action, context)
-        if current == step:
+        if getattr(current, "step", "") == step:
             left -= 1
             if left == 0:
                 die()
@@ -79,20 +78,19 @@ def between(step: str, count: int) -> None:
 
 def inside(step: str, seconds: float) -> None:
     """SIGKILL so long after a step started its first program, while that runs; a step without programs: when it is done."""
-    current = ""
+    current = threading.local()  # steps of several disks go on side by side
     record, start = journal.Journal.record, runner.Runner._start
 
     def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
-        nonlocal current
         record(self, *given, **named)
         if given[0] == "started":
-            current = given[1]
+            current.step = given[1]
         if given[:2] == ("done", step):
             die()
 
     def started(self: runner.Runner, *given: Any) -> Any:
         process = start(self, *given)
-        if current == step:
+        if getattr(current, "step", "") == step:
             time.sleep(seconds)
             die()
         return process

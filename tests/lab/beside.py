@@ -1,12 +1,7 @@
-"""A disk that another system has, kept through an installation, and the host on it rescued afterwards."""
-
-import json
+"""A disk that another system has, kept through an installation."""
 
 from tests.lab.channels import Agent
-from tests.lab.machine import Machine
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, Scenario
-from tests.lab.session import serial_login
 
 PREPARE = r"""
 set -eu
@@ -46,11 +41,6 @@ mount -o ro "${disk}p1" /run/other
 sha256sum /run/other/EFI/BOOT/BOOTX64.EFI /run/other/EFI/Microsoft/Boot/bootmgfw.efi
 umount /run/other
 """
-NEW_PASSWORD = "another-password"
-NEW_HASH = (
-    "$6$labsalt1$"  # made by `openssl passwd -6 -salt labsalt1 another-password`
-    "ohQch8nsjf.KXjyr5awpJpjZqg0G33SIiWFWvpo23aTo2gbWJxd71gPmV/OrBFDTbTQ6ob1NCQXuw1Ep.XEg9/"
-)
 
 
 def prepare(recorder: Recorder, agent: Agent) -> str:
@@ -74,47 +64,3 @@ def kept(recorder: Recorder, agent: Agent, before: str) -> None:
     recorder.prove(
         "the other system's partitions, entries and files are what they were", after == before, after
     )
-
-
-def rescue(scenario: Scenario, recorder: Recorder, machine: Machine, iso: object) -> None:
-    """The host's disk under the live medium: found, opened, a login set, repaired; then the login on the host."""
-    with machine.start("rescue", iso=iso) as running:  # type: ignore[arg-type]
-        with recorder.phase("boot the live medium again", "firmware"):
-            agent = running.live()
-        agent.write("/run/secrets/passphrase", PASSPHRASE + "\n", 0o600)
-        agent.write("/run/secrets/new.hash", NEW_HASH + "\n", 0o600)
-        before = digests(agent)
-        with recorder.phase("hv rescue", "installer"):
-            listed = agent.run("hv", "rescue", "list", "--json", measured=12)
-            hosts = json.loads(listed.text[listed.text.index("{") :])["hosts"] if listed.code == 0 else []
-            found = [(each["host"], each["encrypted"]) for each in hosts]
-            recorder.prove(
-                "hv rescue finds the encrypted host", found == [(scenario.hostname, True)], listed.text
-            )
-            key = ("--key-file", "/run/secrets/passphrase")
-            login = agent.run(
-                "hv",
-                *("rescue", "login", ADMINISTRATOR, "--password-hash-file", "/run/secrets/new.hash", *key),
-                measured=60,
-            )
-            recorder.excerpt("hv rescue login", login.text)
-            recorder.prove("hv rescue sets a login and proves it", login.code == 0, login.text)
-            repair = agent.run("hv", "rescue", "repair", *key, measured=60)
-            recorder.excerpt("hv rescue repair", repair.text)
-            recorder.prove(
-                "hv rescue repairs the loader and proves that it boots", repair.code == 0, repair.text
-            )
-            mounts = agent.run(
-                "bash", "-c", "findmnt -rn -o TARGET | grep -c ^/mnt; ls /dev/mapper", measured=5
-            )
-            recorder.prove("everything is let go of", mounts.text.split() == ["0", "control"], mounts.text)
-        after = digests(agent)
-        recorder.prove("the other system is still what it was", after == before, after)
-        agent.start(["bash", "-c", "sync; reboot -f"])
-        running.wait_off(5)
-    with machine.start("rescued") as running, recorder.phase("start the rescued host", "host"):
-        running.serial.expect(r"Enter passphrase for disk", 60)
-        running.serial.type(f"{PASSPHRASE}\n")
-        running.serial.expect(rf"{scenario.hostname} login:", 120)
-        seen = serial_login(running.serial, ADMINISTRATOR, NEW_PASSWORD)
-        recorder.prove("the password that was set opens the console", "wheel" in seen, seen)

@@ -147,6 +147,7 @@ def _scenario(name: str, example: Example) -> Scenario:
         source="closure",
         mirrored=example.mirrored,
         beside=example.beside,
+        rescued=example.beside,
         given=text,
     )
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from installer.plan.model import Plan
-from tests.lab import beside, closures, layers, mounts, people, userland
+from tests.lab import beside, closures, layers, mounts, people, rescue, userland
 from tests.lab.channels import Agent, Job
 from tests.lab.command import run
 from tests.lab.guest import MARKER
@@ -77,8 +77,8 @@ def _play(scenario: Scenario, recorder: Recorder) -> None:
     with machine.start("host") as running:
         boot(scenario, recorder, running)
         first_run(scenario, recorder, running, Ssh(ADMINISTRATOR, machine.port, recorder.folder))
-    if scenario.beside:
-        beside.rescue(scenario, recorder, machine, iso)
+    if scenario.rescued:
+        rescue.rescue(scenario, recorder, machine, iso)
     if scenario.mirrored:
         plan = Plan.model_validate_json((recorder.folder / "plan.json").read_bytes())
         for disk in plan.disks:
@@ -113,12 +113,17 @@ def pulled(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh, s
             code == 0 and scenario.hostname in there and serial not in there,
             text,
         )
-        look = "cat /proc/mdstat; btrfs filesystem show; findmnt --noheadings /"
+        look = "cat /proc/mdstat; btrfs filesystem show; findmnt --noheadings /; ls /boot*"
         # sudo would take the first of several commands alone.
         text = ssh.sudo(f"bash -c {json.dumps(look)}", PASSWORD, measured=30)[1]
         recorder.excerpt(f"storage without {serial}", text)
         lacking = "missing" in text.lower() or "[U_]" in text or "[_U]" in text
         recorder.prove(f"the root stands on what is left without {serial}", lacking, text)
+        if scenario.encrypted:
+            sealed = f"recovery-key-{scenario.hostname}.age"
+            recorder.prove(
+                f"the sealed recovery key lies on what is left without {serial}", sealed in text, text
+            )
         ssh.sudo("systemctl poweroff", PASSWORD)
         running.wait_off(40)
 

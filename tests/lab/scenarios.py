@@ -46,7 +46,9 @@ class Scenario:
     people: bool = False
     """Whether people without sudo make guests of their own at the end."""
     beside: bool = False
-    """Whether another system is on the disk, which must stay; the host is rescued from the medium afterwards."""
+    """Whether another system is on the disk, which must stay."""
+    rescued: bool = False
+    """Whether the host is rescued from the medium at the end, under BIOS with its boot loader ruined."""
     kexec: bool = False
     """Whether the installed host is started from the live system, and not by the firmware."""
     given: str | None = None
@@ -162,6 +164,19 @@ def layouts() -> tuple[Scenario, ...]:
             hardened=False,
             source="closure",
             beside=True,
+            rescued=True,
+        ),
+        Scenario(
+            name="bios-luks-xfs",
+            summary="BIOS; LUKS and xfs on a virtio disk, GRUB and a /boot beside it; then its loader is ruined, and rescued.",
+            hostname="kvm2",
+            hardware=_PLAIN,
+            encrypted=True,
+            hardened=False,
+            source="closure",
+            base="bios-ext4",
+            changes=(('filesystem = "ext4"', 'filesystem = "xfs"'), ("[boot]", _ENCRYPTION)),
+            rescued=True,
         ),
         Scenario(
             name="bios-mirror-btrfs",

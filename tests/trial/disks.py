@@ -27,6 +27,8 @@ class Sector:
     """How it answers."""
     untouched: bool = False
     """Whether nothing may be written at all."""
+    words: str = "nput/output error"
+    """How the program that meets it puts it."""
 
 
 SECTORS = (
@@ -35,7 +37,11 @@ SECTORS = (
     Sector("the last cannot be written", DiskError("write", _END - 1)),
     Sector("the ESP's first cannot be written", DiskError("write", _MIB)),
     # The ESP has 1 GiB; LVM's label is in a physical volume's second sector (lvm2, format_text/layout.h).
-    Sector("the volume group's label cannot be written", DiskError("write", 1025 * _MIB + 1)),
+    Sector(
+        "the volume group's label cannot be written",
+        DiskError("write", 1025 * _MIB + 1),
+        words="Error writing device",
+    ),
 )
 
 
@@ -46,7 +52,7 @@ def bad_sector(site: Site, sector: Sector) -> str:
         session.shell(FREE, measured=10)
         before = session.running.copy(THIRD, "before") if sector.untouched else None
         failed = session.install(SMALL)
-        said = must_fail(failed, Exit.step, ("the step `", "failed", "nput/output error"))
+        said = must_fail(failed, Exit.step, ("the step `", "failed", sector.words))
         if before:
             assert site.same(before, session.running.copy(THIRD, "after")), (
                 "a disk that cannot be read was written to"

@@ -54,6 +54,11 @@ class Run:
     steps: tuple[tuple[str, int], ...]
     """The plan's steps, each with the number of its actions."""
 
+    def verified(self, step: str) -> bool:
+        """Whether this step stands, and nothing happened to it since."""
+        about = [what for what, name in self.events if name == step and what != "learned"]
+        return about[-1:] == ["verified"]
+
     @property
     def after(self) -> str:
         """The last thing in the journal."""

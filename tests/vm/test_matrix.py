@@ -19,7 +19,7 @@ def test_combination(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("scenario", layouts(), ids=lambda scenario: scenario.name)
 def test_layout(scenario: Scenario) -> None:
-    """Several disks: whole, and with each of them pulled; beside another system: rescued too."""
+    """Several disks: whole, and with each of them pulled; beside another system, and under BIOS: rescued too."""
     installed(scenario)
 
 
@@ -54,4 +54,4 @@ def installed(scenario: Scenario) -> None:
     assert "every job of the first run is done" in claims
     pulled = [claim for claim in claims if "pulled the host starts" in claim]
     assert len(pulled) == (2 if scenario.mirrored else 0)
-    assert ("the password that was set opens the console" in claims) is scenario.beside
+    assert ("the password that was set opens the console" in claims) is scenario.rescued

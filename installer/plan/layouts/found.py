@@ -96,10 +96,22 @@ def _require_content(layout: Layout, partition: Partition, there: Found, disk: D
     """HyperError unless what stands on the partition carries the UUID that this host gives it."""
     for element in layout.above(partition.key):
         match element:
-            case Luks() | Filesystem() | Swap() | Array():
-                wanted = element.uuid
+            case Luks():
+                wanted, kind = element.uuid, "crypto_LUKS"
+            case Array():
+                wanted, kind = element.uuid, "linux_raid_member"
+            case Filesystem():
+                wanted, kind = element.uuid, element.type
+            case Swap():
+                wanted, kind = element.uuid, "swap"
             case _:
                 continue
+        if there.filesystem and there.filesystem.kind != kind:
+            # A file system's UUID follows from the names alone, whatever its kind.
+            raise _doubt(
+                f"partition {there.number} of {title(disk)} holds {there.filesystem.kind}, and the answers ask for {kind}",
+                hostname,
+            )
         has = there.filesystem.uuid if there.filesystem else None
         # A further device of a btrfs carries the UUID of the whole; so do md's members.
         if has is None or _digits(has) != _digits(wanted):

@@ -1,0 +1,78 @@
+"""The host on a machine's disk under the live medium: found, opened, a login set, its loader put right; then started."""
+
+import json
+from pathlib import Path
+
+from tests.lab import beside
+from tests.lab.machine import Machine
+from tests.lab.recorder import Recorder
+from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, Scenario
+from tests.lab.session import serial_login
+
+NEW_PASSWORD = "another-password"
+NEW_HASH = (
+    "$6$labsalt1$"  # made by `openssl passwd -6 -salt labsalt1 another-password`
+    "ohQch8nsjf.KXjyr5awpJpjZqg0G33SIiWFWvpo23aTo2gbWJxd71gPmV/OrBFDTbTQ6ob1NCQXuw1Ep.XEg9/"
+)
+RUIN = r"""
+set -eu
+disk=$(readlink -f /dev/disk/by-id/*HVMAIN01 | sort -u | head -n 1)
+boot=$(sfdisk --dump "$disk" | grep -i 21686148-6449-6E6F-744E-656564454649 | cut -d ' ' -f 1)
+dd if=/dev/zero of="$disk" bs=440 count=1 conv=notrunc status=none
+dd if=/dev/zero of="$boot" bs=512 count=128 conv=notrunc status=none
+sync
+"""
+"""Shell: GRUB's first and second stage are gone; the table, which begins after 440 bytes, stays."""
+
+
+def rescue(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path) -> None:
+    """The host's disk under the live medium: found, opened, a login set, repaired; then the login on the host."""
+    with machine.start("rescue", iso=iso) as running:
+        with recorder.phase("boot the live medium again", "firmware"):
+            agent = running.live()
+        agent.write("/run/secrets/passphrase", PASSPHRASE + "\n", 0o600)
+        agent.write("/run/secrets/new.hash", NEW_HASH + "\n", 0o600)
+        before = beside.digests(agent) if scenario.beside else ""
+        if scenario.hardware.firmware == "bios":
+            with recorder.phase("the boot loader is ruined"):
+                ruined = agent.run("bash", "-c", RUIN, measured=10)
+                assert ruined.code == 0, ruined.text
+        with recorder.phase("hv rescue", "installer"):
+            listed = agent.run("hv", "rescue", "list", "--json", measured=12)
+            hosts = json.loads(listed.text[listed.text.index("{") :])["hosts"] if listed.code == 0 else []
+            found = [(each["host"], each["encrypted"]) for each in hosts]
+            kind = "encrypted host" if scenario.encrypted else "host"
+            recorder.prove(
+                f"hv rescue finds the {kind}",
+                found == [(scenario.hostname, scenario.encrypted)],
+                listed.text,
+            )
+            key = ("--key-file", "/run/secrets/passphrase") if scenario.encrypted else ()
+            login = agent.run(
+                "hv",
+                *("rescue", "login", ADMINISTRATOR, "--password-hash-file", "/run/secrets/new.hash", *key),
+                measured=60,
+            )
+            recorder.excerpt("hv rescue login", login.text)
+            recorder.prove("hv rescue sets a login and proves it", login.code == 0, login.text)
+            repair = agent.run("hv", "rescue", "repair", *key, measured=60)
+            recorder.excerpt("hv rescue repair", repair.text)
+            recorder.prove(
+                "hv rescue repairs the loader and proves that it boots", repair.code == 0, repair.text
+            )
+            mounts = agent.run(
+                "bash", "-c", "findmnt -rn -o TARGET | grep -c ^/mnt; ls /dev/mapper", measured=5
+            )
+            recorder.prove("everything is let go of", mounts.text.split() == ["0", "control"], mounts.text)
+        if scenario.beside:
+            after = beside.digests(agent)
+            recorder.prove("the other system is still what it was", after == before, after)
+        agent.start(["bash", "-c", "sync; reboot -f"])
+        running.wait_off(5)
+    with machine.start("rescued") as running, recorder.phase("start the rescued host", "host"):
+        if scenario.encrypted:
+            running.serial.expect(r"Enter passphrase for disk", 60)
+            running.serial.type(f"{PASSPHRASE}\n")
+        running.serial.expect(rf"{scenario.hostname} login:", 120)
+        seen = serial_login(running.serial, ADMINISTRATOR, NEW_PASSWORD)
+        recorder.prove("the password that was set opens the console", "wheel" in seen, seen)
