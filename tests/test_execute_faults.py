@@ -131,6 +131,21 @@ def test_a_disk_that_is_pulled_and_comes_back(ready: Ready) -> None:
     goes_on(ready)
 
 
+@pytest.mark.parametrize("moment", ["done", "verified"])
+def test_what_a_disk_lost_of_the_system_while_it_was_away_is_noticed(ready: Ready, moment: str) -> None:
+    """Nix's database says that a path is there, and a file of it is empty: what was cached never came to the disk."""
+    killed = ready.space.install(ready.rig, "--die-event", "realise", moment)
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    ready.space.run("umount", "--recursive", "/mnt")
+    ready.space.run("mount", f"{ready.disk.link}-part2", "/mnt")
+    ready.space.run("truncate", "--size", "0", f"/mnt{ready.toplevel}/sw/bin/shell")
+    ready.space.run("umount", "/mnt")
+    failed(ready, "realise", ready.toplevel, "was modified", "`--fresh`")
+    failed(ready, "realise", ready.toplevel, "was modified", "`--fresh`")
+    done = ready.space.install(ready.rig, "--fresh")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+
+
 def test_errors_of_the_medium_itself(tmp_path: Path) -> None:
     """A sparse disk on a file system that runs full: writes fail with I/O errors, wherever they come to lie."""
     small = tmp_path / "small"

@@ -168,7 +168,7 @@ def verify(check: Check, context: Context) -> Evidence:
         case HandoffIs():
             return check_handoff(Path(check.path), context.plan.handoff)
         case SystemRealised():
-            return check_realised(runner, check.store, context.toplevel)
+            return check_realised(runner, check.store, context.toplevel, contents=_mounted_again(context))
         case ProfileIs():
             return check_profile(check.store, context.toplevel)
         case BootProof():
@@ -188,3 +188,18 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_log(Path(check.path), context)
         case _:
             assert_never(check)
+
+
+def _mounted_again(context: Context) -> bool:
+    """Whether the target was mounted anew after the system began to be copied: then the disk may have been away."""
+    copying = {
+        step.id
+        for step in context.plan.steps
+        if any(isinstance(each, SystemRealised) for each in step.checks)
+    }
+    mounting = {
+        step.id for step in context.plan.steps if any(isinstance(each, MountedAt) for each in step.checks)
+    }
+    begun = [event.step for event in context.journal.events if event.what == "started"]
+    first = next((number for number, step in enumerate(begun) if step in copying), len(begun))
+    return any(step in mounting for step in begun[first:])

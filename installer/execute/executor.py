@@ -111,15 +111,14 @@ def _side_by_side(
 ) -> dict[int, Proved]:
     """Carry out the lanes of one stretch at the same time; one that fails lets the others end their steps first."""
     halt, steps = _Halt(), context.plan.steps
-    _keep_mirror(context, lanes[0][0])
     with ThreadPoolExecutor(max_workers=min(len(lanes), _MOST_LANES)) as threads:
-        running = [
-            threads.submit(
-                _in_turn, _of_lane(context, lane(steps[numbers[0]]) or "", halt), numbers, verified, halt
-            )
-            for numbers in lanes
-        ]
         try:
+            running = [
+                threads.submit(
+                    _in_turn, _of_lane(context, lane(steps[numbers[0]]) or "", halt), numbers, verified, halt
+                )
+                for numbers in lanes
+            ]
             ends = [each.exception() for each in running]
         except BaseException:
             halt.soon.set()

@@ -121,10 +121,11 @@ class Journal:
 
     def mirror_to(self, path: Path) -> None:
         """Keep a second copy from now on, beginning with everything so far."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.path.read_bytes())
-        path.chmod(0o600)
-        self.mirror = path
+        with self._recording:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.path.read_bytes())
+            path.chmod(0o600)
+            self.mirror = path
 
 
 def _read(path: Path) -> Iterator[Event]:

@@ -107,8 +107,16 @@ def _path_info(
     return dict(found)
 
 
-def check_realised(runner: Runner, store: str, toplevel: str | None) -> Evidence:
-    """The whole closure is valid in the target's store, and each of its paths is there."""
+def check_realised(runner: Runner, store: str, toplevel: str | None, *, contents: bool = False) -> Evidence:
+    """The whole closure is valid in the target's store, and each of its paths is there.
+
+    Args:
+        runner: Runs Nix.
+        store: Root of the target.
+        toplevel: What was realised.
+        contents: Read all of it, and compare with the hashes in Nix's database. Nix has the database on the disk before
+            what it tells of: of a disk that was away for a while it may say more than is there.
+    """
     ensure(toplevel is not None, "a realised system", "no earlier step realised one")
     closure = _path_info(runner, str(toplevel), store)
     absent = [path for path in closure if not os.path.lexists(f"{store.rstrip('/')}{path}")]
@@ -117,8 +125,14 @@ def check_realised(runner: Runner, store: str, toplevel: str | None) -> Evidence
         f"the closure of {toplevel} below {store}",
         f"valid but not there: {', '.join(absent[:5])}",
     )
+    if contents:
+        argv = ["nix", "store", "verify", "--store", store, "--recursive", "--no-trust", *FEATURES]
+        done = runner.run([*argv, str(toplevel)], check=False)
+        said = done.stderr.splitlines()
+        ensure(done.status == 0, f"the closure of {toplevel} as it was copied", "; ".join(said[-3:]))
     size = sum(int(str(info["narSize"])) for info in closure.values())
-    return (f"{toplevel}: {len(closure)} store paths, {format_size(size)}, valid and there",)
+    known = "valid, there, and read whole" if contents else "valid and there"
+    return (f"{toplevel}: {len(closure)} store paths, {format_size(size)}, {known}",)
 
 
 def set_profile(runner: Runner, action: SetProfile, toplevel: str) -> None:
