@@ -85,8 +85,9 @@ def _unfit(file: str, why: str) -> HyperError:
 def _sizes(given: dict[str, Any]) -> dict[str, Any]:
     """Sizes as people write them (`2GiB`) as bytes."""
     made = dict(given)
-    if isinstance(made.get("memory"), str):
-        made["memory"] = parse_size(made["memory"])
+    for field in ("memory", "max_memory"):
+        if isinstance(made.get(field), str):
+            made[field] = parse_size(made[field])
     made["disks"] = [
         {**disk, "size": parse_size(disk["size"])} if isinstance(disk.get("size"), str) else disk
         for disk in made.get("disks", [])
@@ -134,13 +135,19 @@ def _changes(spec: VmSpec, found: dict[str, Any]) -> tuple[list[str], list[Reque
     runs = "" if found["state"] in ("stopped", "crashed") else ", from the next start on"
     shown: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
         ("vcpus", "processors", str),
+        ("max_vcpus", "processors at most", str),
         ("memory", "memory", format_size),
+        ("max_memory", "memory at most", format_size),
     )
+    amounts = {}
     for field, name, show in shown:
-        now, then = found[field], getattr(spec, field)
+        now, then = found[field], getattr(spec, field) or getattr(spec, field.removeprefix("max_"))
         if now != then:
-            lines.append(f"{name} {show(now)} → {show(then)}{runs}")
-            requests.append(Request(f"{where}/resize", {field: then}))
+            room = found.get(f"max_{field}", 0)
+            lines.append(f"{name} {show(now)} → {show(then)}{'' if then <= room else runs}")
+            amounts[field] = then
+    if amounts:
+        requests.append(Request(f"{where}/resize", amounts))
     disks = [disk for disk in found["disks"] if disk["volume"] and disk["volume"]["kind"] == "disk"]
     for disk, there in zip(spec.disks, disks, strict=False):
         now = there["volume"]["size"]

@@ -26,6 +26,7 @@ SIZE = 48 << 20
 MODULES = (
     "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk", "failover",
     "net_failover", "virtio_net", "virtio_balloon", "button", "evdev", "cdrom", "isofs",
+    "virtio_mem",
 )  # fmt: skip
 """In the order that they need each other; those that are built in are missing."""
 INIT = f"""#!/bin/busybox sh
@@ -50,7 +51,14 @@ for event in /dev/input/event*; do
 done
 [ -e /seed/user-data ] && echo "SEED $(tr -d '\\n' </seed/user-data)"
 echo "{MARKER} $(see)"
-(last=$(see); while sleep 0.3; do now=$(see); [ "$now" = "$last" ] || echo "NOW $now"; last=$now; done) &
+# As udev's rules do in systems that want what is plugged in: it is put to use.
+echo online_movable >/sys/devices/system/memory/auto_online_blocks
+use() {{
+    for each in /sys/devices/system/cpu/cpu[0-9]*; do
+        case "$used" in *"$each "*) ;; *) echo 1 >$each/online; used="$used$each ";; esac
+    done 2>/dev/null
+}}
+(last=$(see); while sleep 0.3; do use; now=$(see); [ "$now" = "$last" ] || echo "NOW $now"; last=$now; done) &
 while :; do read -r line && eval "$line"; done
 """
 GRUB_CONFIG = "linux /vmlinuz console=ttyS0 quiet panic=5 tsc=unstable\ninitrd /initrd\nboot\n"

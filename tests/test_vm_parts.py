@@ -364,6 +364,7 @@ def guest(**changes: Any) -> Guest:
 
 
 VARIANTS: list[dict[str, Any]] = [
+    {"vcpus": 2, "max_vcpus": 6, "memory": 1 << 30, "max_memory": 8 << 30, "screen": "spice"},
     {},
     {"firmware": "bios"},
     {"firmware": "uefi", "secure_boot": True, "tpm": True, "os": "win11"},

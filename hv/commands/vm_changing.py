@@ -71,7 +71,14 @@ def edit(client: Client, options: argparse.Namespace) -> int:
 
 
 def resize(client: Client, options: argparse.Namespace) -> int:
-    given = {"vcpus": options.cpus, "memory": options.memory, "disk": options.disk, "size": options.size}
+    given = {
+        "vcpus": options.cpus,
+        "memory": options.memory,
+        "max_vcpus": options.max_cpus,
+        "max_memory": options.max_memory,
+        "disk": options.disk,
+        "size": options.size,
+    }
     given = {key: value for key, value in given.items() if value is not None}
     result = operate(client, options, where_of(options, "/resize"), given)
     if result is not None:
@@ -80,6 +87,8 @@ def resize(client: Client, options: argparse.Namespace) -> int:
             f"{result['name']}: resized"
             + (f"; {waits} from the next start on: `hv vm restart`" if waits else "")
         )
+        for note in result["notes"]:
+            print(f"note: {note}")
     return 0
 
 

@@ -61,6 +61,21 @@ def _stopping(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _mosts(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--max-cpus",
+        type=int,
+        metavar="N",
+        help="processors that it may get while it runs (`resize --cpus`)",
+    )
+    made.add_argument(
+        "--max-memory",
+        type=amount,
+        metavar="SIZE",
+        help="memory that it may get while it runs (`resize --memory`): more than --memory by steps of 128M",
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = Parser(
@@ -102,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument("--pool", default="default", help="storage pool of its disk (default: %(default)s)")
     create.add_argument("--cpus", type=int, metavar="N", help="virtual processors (default: 1)")
     create.add_argument("--memory", type=amount, metavar="SIZE", help="memory, e.g. 2G (default: 1G)")
+    _mosts(create)
     create.add_argument(
         "--network",
         metavar="NETWORK",
@@ -187,13 +203,15 @@ def parser() -> argparse.ArgumentParser:
     edit.add_argument("--os", metavar="ID", help="its system")
     resize = verbs.add(
         "resize",
-        "change processors, memory or the size of a disk; says what waits for a restart",
+        "change processors, memory or the size of a disk, while it runs where that goes; says what waits for a restart",
         "resize web --cpus 4 --memory 4G",
+        "resize web --max-cpus 8 --max-memory 16G",
         "resize web --size 40G",
         changes=True,
     )
     resize.add_argument("--cpus", type=int, metavar="N", help="virtual processors")
     resize.add_argument("--memory", type=amount, metavar="SIZE", help="memory, e.g. 2G")
+    _mosts(resize)
     resize.add_argument("--size", type=amount, metavar="SIZE", help="size of the disk, which only grows")
     resize.add_argument("--disk", default="vda", metavar="TARGET", help="which disk (default: %(default)s)")
     snapshot = verbs.add(

@@ -121,6 +121,8 @@ def create(client: Client, options: argparse.Namespace) -> int:
     for field, value in (
         ("vcpus", options.cpus),
         ("memory", options.memory),
+        ("max_vcpus", options.max_cpus),
+        ("max_memory", options.max_memory),
         ("firmware", options.firmware),
         ("os", options.os),
         ("iso", options.iso),

@@ -1,6 +1,6 @@
 """Guests as libvirt has them: found, looked at without asking QEMU, and told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sql
@@ -8,6 +8,7 @@ import sqlalchemy as sql
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.store import VMS, VOLUMES, Store
 from hv.libvirt_python import libvirt_module
+from hv.vm.amounts import amounts_in
 from hv.vm.domain import Element, parsed
 from hv.vm.names import guest_name
 
@@ -173,8 +174,7 @@ def details(connection: Any, store: Store, ref: Ref) -> dict[str, Any]:
         )
     system = root.find("os")
     uefi = system is not None and (system.get("firmware") == "efi" or system.find("loader") is not None)
-    unit = {"b": 1, "bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-    memory = root.find("memory")
+    amounts = amounts_in(root)
     return {
         "name": domain.name(),
         "uuid": ref.uuid,
@@ -185,8 +185,11 @@ def details(connection: Any, store: Store, ref: Ref) -> dict[str, Any]:
         "os": row["os"] if row else None,
         "tags": row["tags"] if row else [],
         "description": root.findtext("description", ""),
-        "vcpus": int(root.findtext("vcpu", "0")),
-        "memory": 0 if memory is None else int(memory.text or 0) * unit[memory.get("unit", "KiB")],
+        "vcpus": amounts.vcpus,
+        "memory": amounts.memory,
+        "max_vcpus": amounts.max_vcpus,
+        "max_memory": amounts.max_memory,
+        "screens": [each.get("type") for each in root.iterfind("devices/graphics")],
         "firmware": "uefi" if uefi else "bios",
         "tpm": root.find("devices/tpm") is not None,
         "accelerated": root.get("type") == "kvm",
@@ -204,16 +207,8 @@ def details(connection: Any, store: Store, ref: Ref) -> dict[str, Any]:
 
 def _pending(domain: Any, libvirt: Any) -> bool:
     """Whether it starts next with other processors or memory than it runs with now."""
-    now, then = parsed(domain.XMLDesc(0)), parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-
-    def sizes(root: Element) -> tuple[Any, ...]:
-        vcpu = root.find("vcpu")
-        return (
-            root.findtext("memory"),
-            None if vcpu is None else vcpu.get("current") or vcpu.text,
-        )
-
-    return sizes(now) != sizes(then)
+    now, then = (amounts_in(parsed(domain.XMLDesc(flags))) for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return replace(now, taken=None) != replace(then, taken=None)
 
 
 def _hostdev(element: Element) -> dict[str, Any]:

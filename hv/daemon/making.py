@@ -156,6 +156,13 @@ def plan_create(work: Work) -> list[str]:
         f"{'KVM' if host.accelerated else 'emulated'}, owner {work.caller.name}"
     )
     lines = [first]
+    mosts = []
+    if (spec.max_vcpus or 0) > spec.vcpus:
+        mosts.append(f"{spec.max_vcpus} processors")
+    if (spec.max_memory or 0) > spec.memory:
+        mosts.append(f"{size(spec.max_memory or 0)} of memory")
+    if mosts:
+        lines.append(f"may get while it runs: up to {' and '.join(mosts)}")
     disks = [row for row in rows if row["kind"] == "disk"]
     for disk, row in zip(spec.disks, disks, strict=True):
         start = f"on image {row['image']}" if row["image"] else "as it is" if disk.volume else "empty"

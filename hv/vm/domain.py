@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
+from hv.vm.amounts import Amounts, set_amounts
 from hv.vm.spec import Nic, Placement, VmSpec
 
 NS = "https://hyper-nixos.org/vm/1"
@@ -77,8 +78,8 @@ def domain_xml(guest: Guest) -> str:
         _text(root, "description", spec.description)
     metadata = etree.SubElement(root, "metadata")
     etree.SubElement(metadata, f"{{{NS}}}vm", {"owner": guest.owner, "os": spec.os}, nsmap={"hv": NS})
-    _text(root, "memory", str(spec.memory), unit="b")
-    _text(root, "vcpu", str(spec.vcpus))
+    _text(root, "memory", "0", unit="b")
+    _text(root, "vcpu", "0")
     if spec.placement:
         _place(root, spec.placement)
     _firmware(root, spec)
@@ -102,6 +103,10 @@ def domain_xml(guest: Guest) -> str:
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
         _text(root, event, action)
     _devices(etree.SubElement(root, "devices"), guest)
+    most = spec.max_memory or spec.memory
+    set_amounts(
+        root, Amounts(spec.vcpus, spec.max_vcpus or spec.vcpus, spec.memory, most, start=spec.memory)
+    )
     return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 

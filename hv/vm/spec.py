@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from hv.vm.amounts import STEP
 from hv.vm.names import GuestName, SimpleName
 
 MIB = 1024**2
@@ -80,6 +81,10 @@ class VmSpec(Typed):
     name: GuestName
     vcpus: Annotated[int, Field(ge=1, le=512)] = 1
     memory: Memory = GIB
+    max_vcpus: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Processors that it may get while it runs; None: those that it has."""
+    max_memory: Memory | None = None
+    """Bytes that it may get while it runs; None: those that it has."""
     firmware: Literal["bios", "uefi"] = "uefi"
     secure_boot: bool = False
     tpm: bool = False
@@ -102,9 +107,22 @@ class VmSpec(Typed):
     def _fits(self) -> Self:
         if self.secure_boot and self.firmware != "uefi":
             raise ValueError("secure_boot needs firmware = uefi")
-        if self.placement and self.placement.cpus and len(self.placement.cpus) != self.vcpus:
+        if self.max_vcpus is not None and self.max_vcpus < self.vcpus:
+            raise ValueError(f"max_vcpus is less than vcpus ({self.vcpus})")
+        if self.max_memory is not None:
+            _require_step(self.memory, self.max_memory)
+        wanted = self.max_vcpus or self.vcpus
+        if self.placement and self.placement.cpus and len(self.placement.cpus) != wanted:
             raise ValueError("placement.cpus names one processor of the host for each of the guest's")
         return self
+
+
+def _require_step(memory: int, most: int) -> None:
+    """ValueError unless memory can be plugged in up to `most`."""
+    if most < memory:
+        raise ValueError(f"max_memory is less than memory ({memory})")
+    if (most - memory) % STEP:
+        raise ValueError(f"max_memory is more than memory by a multiple of {STEP // MIB} MiB, or the same")
 
 
 class Stop(Typed):
@@ -140,6 +158,9 @@ class Resize(Typed):
 
     vcpus: Annotated[int, Field(ge=1, le=512)] | None = None
     memory: Memory | None = None
+    max_vcpus: Annotated[int, Field(ge=1, le=512)] | None = None
+    """What it may get while it runs, from its next start on."""
+    max_memory: Memory | None = None
     disk: Annotated[str, StringConstraints(pattern=r"^[a-z]{3,4}$")] = "vda"
     size: DiskSize | None = None
     """Of the disk, which only grows."""
