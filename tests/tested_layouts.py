@@ -15,7 +15,8 @@ ran it, without KVM.
 
 Rows of `test_layout` and `test_combination` are machines installed from blank disks, booted, logged in to and set up;
 those of several disks are also booted with each disk pulled. `test_power_cuts` pulls the plug of the machine at random
-moments of an installation and installs again. `test_killed_at_every_moment_of_every_step` kills the installer.
+moments of an installation and installs again. `test_killed_at_every_moment_of_every_step` kills the installer;
+`test_killed_at_every_moment_of_new_kinds_of_steps` does in the other layouts' steps that those two do not have.
 `test_bad_sector` has QEMU answer requests for one sector with errors; `test_disk_pulled_while_installing` pulls a disk
 while the system is copied, and plugs it in again.
 

@@ -256,7 +256,8 @@ def combinations() -> tuple[Scenario, ...]:
             guest="marker",
             base="bios-ext4",
             changes=(
-                ('firmware = "bios"', f'firmware = "{firmware}"'),
+                # The host's; the guest's stays.
+                ('firmware = "bios"\nserial', f'firmware = "{firmware}"\nserial'),
                 ('filesystem = "ext4"', f'filesystem = "{filesystem}"'),
                 *((("[boot]", _ENCRYPTION),) if encrypted else ()),
             ),

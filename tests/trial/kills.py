@@ -1,13 +1,18 @@
 """The installer is killed before, in and after every step; each next run goes on, to the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
 from installer.errors import Exit
+from installer.facts import Facts
+from installer.plan.actions import Run
+from installer.plan.model import Step
 from tests.trial.layouts import Layout
-from tests.trial.site import Run, Session
+from tests.trial.payload import draft_of
+from tests.trial.site import Run as Installed
+from tests.trial.site import Session
 
 WITHIN = 0.02
 """Seconds after a step started its first program, which runs then: all take longer there."""
@@ -24,7 +29,7 @@ class Kills:
     """How many were to come."""
     seconds: float = 0.0
     """Of all runs, by the machine's clock."""
-    end: Run | None = None
+    end: Installed | None = None
     """The last run, which was left alone."""
 
     def __str__(self) -> str:
@@ -45,22 +50,42 @@ def moments(step: str, actions: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "verified", {"event": (step, "verified")}
 
 
-def kill_at_every_step(session: Session, layout: Layout, *, every_moment: bool) -> Kills:
-    """Kill at every moment of every step, or at one of each, by turns."""
+def shape(step: Step) -> tuple[str, ...]:
+    """What kind of step it is: its actions, and the programs that it runs."""
+    return tuple(
+        " ".join((action.argv[0], *(word for word in action.argv[1:2] if word.isalpha())))
+        if isinstance(action, Run)
+        else action.kind
+        for action in step.actions
+    )
+
+
+def new_kinds(facts: Facts, layout: Layout, covered: Iterable[Layout]) -> frozenset[str]:
+    """Ids of the layout's steps of kinds that none of the other layouts has."""
+    known = {shape(step) for each in covered for step in draft_of(facts, each).steps}
+    return frozenset(step.id for step in draft_of(facts, layout).steps if shape(step) not in known)
+
+
+def kill_at_every_step(
+    session: Session, layout: Layout, *, every_moment: bool, only: frozenset[str] | None = None
+) -> Kills:
+    """Kill at every moment of every step, or at one of each, by turns; or of these steps alone."""
     kills = Kills(layout)
-    first = session.install(layout, die={"records": 1})
+    first = session.install(layout, *(() if only is None else ("--fresh",)), die={"records": 1})
     assert first.status == -9, first.text
     kills.reached.append("before the first step")
     kills.wanted, kills.seconds = 1, first.seconds
     turn = cycle(range(4))
     wanted: list[tuple[str, str, dict[str, Any]]] = []
     for step, actions in first.steps:
+        if only is not None and step not in only:
+            continue
         found = list(moments(step, actions))
         if not every_moment:
             found = [found[next(turn) % len(found)]]
         wanted += [(step, moment, die) for moment, die in found]
     kills.wanted += len(wanted)
-    last: Run | None = first
+    last: Installed | None = first
     while wanted:
         missed = []
         for step, moment, die in wanted:

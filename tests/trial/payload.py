@@ -8,6 +8,7 @@ from pathlib import Path
 from installer.answers.load import load
 from installer.facts import Facts
 from installer.medium import Medium, ReadyClosure
+from installer.plan.model import Plan
 from installer.plan.planner import make_plan
 from tests.execute.rig import Rig, add_nix, run, tiny_system
 from tests.lab import layers
@@ -73,10 +74,15 @@ def _closure(layout: Layout, toplevel: str) -> ReadyClosure:
     return ReadyClosure(name=layout.name, toplevel=toplevel, cache=f"file://{MOUNT}/cache", nar_size=SIZE)
 
 
+def draft_of(facts: Facts, layout: Layout) -> Plan:
+    """What would be planned, but for the system's store path."""
+    answers = load(layout.answers().encode(), layout.name)
+    return make_plan(facts, answers, _medium((_closure(layout, "/nix/store/" + "0" * 32 + "-x"),)))
+
+
 def _system(made: Rig, facts: Facts, layout: Layout, ballast: int) -> str:
     """A system that fits what would be planned: its fstab names the file systems to be."""
-    answers = load(layout.answers().encode(), layout.name)
-    draft = make_plan(facts, answers, _medium((_closure(layout, "/nix/store/" + "0" * 32 + "-x"),)))
+    draft = draft_of(facts, layout)
     lines = [
         f"{each.device} {each.mountpoint} {each.kind} {','.join(each.options)} 0 0\n"
         for each in draft.host.filesystems

@@ -75,6 +75,8 @@ class Site:
     ballast: int = 4 << 20
     """Bytes of each system."""
     machine: Machine = field(init=False)
+    facts: Facts | None = None
+    """As the live system sees it with its disks; none: it was not booted yet."""
     _payload: tuple[Path, Medium] | None = None
 
     def __post_init__(self) -> None:
@@ -123,8 +125,10 @@ class Site:
         """What the live system is given: made once, for the disks that it sees."""
         if self._payload is None:
             answer = session.agent.run("hv", "probe", "--json", measured=20, merge=False)
-            facts = Facts.model_validate_json(answer.text)
-            self._payload = payload.make(self.folder / "payload", facts, self.layouts, ballast=self.ballast)
+            self.facts = Facts.model_validate_json(answer.text)
+            self._payload = payload.make(
+                self.folder / "payload", self.facts, self.layouts, ballast=self.ballast
+            )
         return self._payload
 
     @contextmanager

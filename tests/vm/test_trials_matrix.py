@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from installer.errors import Exit
-from tests.trial.cuts import cut_at_random
+from tests.trial.cuts import FREE, cut_at_random
 from tests.trial.disks import PULLED, SECTORS, Sector, bad_sector, pulled
 from tests.trial.faults import FAULTS, SMALL, Fault
-from tests.trial.kills import kill_at_every_step
-from tests.trial.layouts import BYSTANDER, LAYOUTS, LUKS_BTRFS, MD_LVM, Layout
+from tests.trial.kills import kill_at_every_step, new_kinds
+from tests.trial.layouts import BYSTANDER, LAYOUTS, LUKS_BTRFS, MD_LVM, OTHERS, Layout
 from tests.trial.old import LET_GO, OLD, OPENS
 from tests.trial.site import Session, Site
 from tests.vm.test_trials import face
@@ -41,6 +41,20 @@ def test_killed_at_every_moment_of_every_step(
     kills = kill_at_every_step(session, layout, every_moment=True)
     assert len(kills.reached) == kills.wanted
     record_property("proved", str(kills))
+
+
+@pytest.mark.parametrize("layout", OTHERS, ids=lambda layout: layout.name)
+def test_killed_at_every_moment_of_new_kinds_of_steps(
+    session: Session, site: Site, layout: Layout, record_property: Callable[[str, object], None]
+) -> None:
+    """The other layouts: each kind of step that none of those before has."""
+    assert site.facts
+    before = OTHERS[: OTHERS.index(layout)]
+    only = new_kinds(site.facts, layout, (LUKS_BTRFS, MD_LVM, *before))
+    session.shell(FREE, measured=10)
+    kills = kill_at_every_step(session, layout, every_moment=True, only=only)
+    assert len(kills.reached) == kills.wanted
+    record_property("proved", f"{kills}; killed in {', '.join(sorted(only)) or 'none'}")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
