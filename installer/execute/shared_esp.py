@@ -10,10 +10,11 @@ from pathlib import Path
 
 from installer.answers.sizes import format_size
 from installer.errors import Exit, HyperError
-from installer.execute.devices import settle
+from installer.execute.devices import kernel_name, settle
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.files import write_file
 from installer.execute.live import LiveSystem
+from installer.execute.mounts import read_mounts
 from installer.execute.runner import Runner
 from installer.plan.actions import LookAtEsp
 from installer.plan.model import DiskIdentity
@@ -123,6 +124,12 @@ def _require_shareable(place: Path, device: str) -> None:
 
 @contextmanager
 def _mounted(live: LiveSystem, runner: Runner, device: str) -> Iterator[Path]:
+    """Where its files are: where it is mounted already, since the kernel mounts no file system twice in different ways."""
+    name = kernel_name(device)
+    for mount in read_mounts(live.mountinfo):
+        if name is not None and mount.root == "/" and kernel_name(mount.source) == name:
+            yield Path(mount.target)
+            return
     place = live.runtime / "esp"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     settle(runner)
