@@ -10,13 +10,20 @@ from typing import cast
 
 import pytest
 
+from hv.rescue.degraded import without
 from hv.rescue.find import hosts, the_host
+from hv.rescue.mount import up_steps
 from installer.errors import Exit, HyperError
 from installer.facts.disks import Filesystem, Partition
+from installer.facts.firmware import FirmwareKind
+from installer.plan.actions import AssembleArray, Run
+from installer.plan.checks import ArrayIs
+from installer.plan.model import Plan
+from installer.plan.planner import make_plan
 from tests import gpt
 from tests import plan_cases as cases
 from tests.execute.ready import Ready, ready_rig
-from tests.execute.rig import HERE, add_nix, namespace, rig
+from tests.execute.rig import HERE, add_nix, namespace, rig, run
 from tests.test_execute_mirror import Pair
 from tests.test_execute_reinstall import found, on_disk
 
@@ -230,6 +237,84 @@ def test_a_mirror_with_a_ruined_boot_file_system(tmp_path: Path) -> None:
         assert "part2: its file system can be mounted, and stays" in done.stdout
         assert done.stdout.count("its file system can be mounted") == 1
         assert "proved: GRUB's boot code" in done.stdout
+
+
+@pytest.mark.matrix
+def test_a_mirror_whose_first_disk_is_gone(tmp_path: Path) -> None:
+    """Refused without a word about it; mounted from what is left, an administrator's login set, and let go of."""
+    with rig(tmp_path) as made, namespace() as space:
+        add_nix(made)
+        pair = Pair(made, space)
+        done = space.install(made)
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        lost, left = pair.disks
+        second = pair.facts.disks[1].model_copy(update={"table": "gpt", "partitions": on_disk(left.device)})
+        facts = pair.facts.model_copy(update={"disks": (second,)})
+        (tmp_path / "facts.json").write_text(facts.model_dump_json())
+        run("btrfs", "device", "scan", "--forget")
+        run("partx", "--delete", lost.device)
+        run("losetup", "--detach", lost.device)
+        for link in lost.link.parent.glob(f"{lost.link.name}*"):
+            link.unlink()
+        try:
+            ready = cast("Ready", SimpleNamespace(rig=made, space=space))
+            refused = rescue(ready, "mount")
+            assert refused.returncode != Exit.ok
+            assert "--degraded" in refused.stderr
+            done = rescue(ready, "mount", "--degraded")
+            assert done.returncode == Exit.ok, done.stdout + done.stderr
+            assert f"{lost.link.name} (" in done.stdout
+            assert "no second copy" in done.stdout
+            mounts = space.run("cat", "/proc/self/mountinfo")
+            assert " /@log /mnt/var/log " in mounts
+            assert " /mnt/boot2 " in mounts
+            assert " /mnt/boot " not in mounts
+            assert rescue(ready, "unmount").returncode == Exit.ok
+            key = tmp_path / "key.pub"
+            key.write_text(cases.KEY + "\n")
+            done = rescue(ready, "login", "alice", "--ssh-key", str(key), "--degraded")
+            assert done.returncode == Exit.ok, done.stdout + done.stderr
+            assert not mounted(ready)
+        finally:
+            run("btrfs", "device", "scan", "--forget")
+            run("losetup", lost.device, lost.file)
+            run("partx", "--add", lost.device)
+
+
+def mirror(**storage: object) -> Plan:
+    table = {"layout": "mirror", "disk": {"transport": "nvme", "count": 2}} | storage
+    facts = cases.machine(*cases.disks(2), firmware=FirmwareKind.uefi64)
+    return make_plan(facts, cases.answers(storage=table), cases.medium())
+
+
+def test_without_the_first_disk_a_mirror_of_encrypted_disks_is_brought_up_from_the_other() -> None:
+    plan = mirror(filesystem="btrfs", encryption=cases.ENCRYPTED, swap={"kind": "partition"})
+    first, second = plan.disks
+    steps = {step.id: step for step in without(up_steps(plan), (first,))}
+    assert steps.keys() == {step.id for step in up_steps(plan)} - {"open-cryptroot-1", "mount-boot"}
+    words = [word for step in steps.values() for action in step.actions for word in action.model_dump_json()]
+    assert first.name not in "".join(words)
+    mount = next(each for each in steps["mount-nix"].actions if isinstance(each, Run))
+    assert mount.argv[3:] == (
+        "-o",
+        "subvol=/@nix,noatime,compress=zstd:1,degraded",
+        "/dev/mapper/cryptroot-2",
+        "/mnt/nix",
+    )
+    (check,) = steps["assemble-swap-array"].checks
+    assert isinstance(check, ArrayIs)
+    assert check.devices == (second.partition(2),)
+
+
+def test_without_the_second_disk_an_array_is_brought_up_from_the_first() -> None:
+    plan = mirror(filesystem="ext4", volumes="lvm")
+    first, second = plan.disks
+    steps = {step.id: step for step in without(up_steps(plan), (second,))}
+    assert steps.keys() == {step.id for step in up_steps(plan)} - {"mount-boot2"}
+    (action,) = steps["assemble-root-array"].actions
+    assert isinstance(action, AssembleArray)
+    assert action.devices == (first.partition(2),)
+    assert without(up_steps(plan), ()) == up_steps(plan)
 
 
 def partition(number: int, label: str, kind: str | None = "ext4") -> Partition:

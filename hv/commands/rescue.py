@@ -54,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
                 type=Path,
                 help="holds the passphrase, instead of asking for it",
             )
+        if name in ("mount", "shell", "login"):
+            verb.add_argument(
+                "--degraded", action="store_true", help="go on although a disk of a mirror is missing"
+            )
         verb.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         if name == "login":
             verb.add_argument("user", metavar="USER", help="login name of an administrator")
@@ -109,7 +113,8 @@ def main(argv: list[str], world: World | None = None) -> int:
         top.error("login takes --password, --password-hash-file or --ssh-key")
     world = world or World()
     require_root("a rescue")
-    with _tools(world, getattr(options, "key_file", None)) as tools:
+    degraded = getattr(options, "degraded", False)
+    with _tools(world, getattr(options, "key_file", None), degraded=degraded) as tools:
         match options.verb:
             case "list":
                 return _list(world, options.json)
@@ -122,7 +127,7 @@ def main(argv: list[str], world: World | None = None) -> int:
 
 
 @contextmanager
-def _tools(world: World, key_file: Path | None) -> "Iterator[Tools]":
+def _tools(world: World, key_file: Path | None, *, degraded: bool) -> "Iterator[Tools]":
     from hv.rescue.mount import Tools
     from installer.execute.journal import only_installer
     from installer.execute.log import Log, Redactor
@@ -141,7 +146,7 @@ def _tools(world: World, key_file: Path | None) -> "Iterator[Tools]":
     with only_installer(live.runtime, live.lock_patience):
         log = Log(live.runtime / "rescue.log", secrets)
         try:
-            yield Tools(live, Runner(log, live.search_path), ask)
+            yield Tools(live, Runner(log, live.search_path), ask, degraded)
         finally:
             log.close()
 

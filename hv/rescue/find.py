@@ -36,6 +36,8 @@ class RootPart:
     """Partition number."""
     kind: str | None
     """What blkid finds on it."""
+    place: int | None = None
+    """Its number among several; none: there was never another."""
 
     @property
     def device(self) -> str:
@@ -77,8 +79,10 @@ def hosts(facts: Facts) -> tuple[Host, ...]:
             except (HyperError, ValueError):
                 continue  # a disk without a name of its own cannot be told from others
             kind = partition.filesystem.kind if partition.filesystem else None
-            number = int(match["number"] or 1)
-            found.setdefault(match["host"], {})[number] = RootPart(identity, partition.number, kind)
+            place = int(match["number"]) if match["number"] else None
+            found.setdefault(match["host"], {})[place or 1] = RootPart(
+                identity, partition.number, kind, place
+            )
     return tuple(
         Host(name, tuple(parts[number] for number in sorted(parts))) for name, parts in sorted(found.items())
     )
@@ -103,11 +107,20 @@ def the_host(found: tuple[Host, ...], name: str | None) -> Host:
 
 
 @contextmanager
-def root_of(live: LiveSystem, runner: Runner, host: Host, ask: Ask) -> Iterator[Path]:
+def root_of(
+    live: LiveSystem, runner: Runner, host: Host, ask: Ask, *, degraded: bool = False
+) -> Iterator[Path]:
     """The root's file system, or the top of its btrfs, mounted read-only in a place of our own.
 
     What had to be opened for it stays open, under the name that the host gives it: mounting it by its plan goes on from
     there, and `hv rescue unmount` closes it.
+
+    Args:
+        live: The live system.
+        runner: Runs programs.
+        host: Which.
+        ask: Gives the passphrase.
+        degraded: Also with a disk of a mirror missing.
 
     Raises:
         HyperError: it cannot be opened or read.
@@ -124,9 +137,17 @@ def root_of(live: LiveSystem, runner: Runner, host: Host, ask: Ask) -> Iterator[
             remedy="ZFS: import its pool by hand with `zpool import -R /mnt`",
             code=Exit.unsuitable,
         )
-    options = ["ro", *(["subvolid=5"] if kind == "btrfs" else [])]
+    options = ["ro", *(["subvolid=5", *(["degraded"] if degraded else [])] if kind == "btrfs" else [])]
     options += [f"device={each}" for each in devices[1:]]
-    runner.run(["mount", "-t", kind, "-o", ",".join(options), devices[0], str(place)])
+    try:
+        runner.run(["mount", "-t", kind, "-o", ",".join(options), devices[0], str(place)])
+    except CommandError as error:
+        raise HyperError(
+            f"the root of {host.name} cannot be mounted",
+            why=error.why,
+            remedy="connect all of its disks; where one of a mirror is lost, add --degraded",
+            code=Exit.unsuitable,
+        ) from error
     try:
         yield place
     finally:
@@ -159,10 +180,11 @@ def _opened(runner: Runner, host: Host, ask: Ask) -> tuple[str, ...]:
     """Devices of the root's file system, with arrays assembled, LUKS open and volume groups active."""
     settle(runner)
     devices = tuple(each.device for each in host.parts)
+    names = tuple(f"cryptroot-{each.place}" if each.place else "cryptroot" for each in host.parts)
     if _kind(runner, devices[0]) == "linux_raid_member":
-        devices = (_assembled(runner, devices),)
+        devices, names = (_assembled(runner, devices),), ("cryptroot",)
     if _kind(runner, devices[0]) == "crypto_LUKS":
-        devices = _unlocked(runner, devices, ask, host)
+        devices = _unlocked(runner, dict(zip(names, devices, strict=True)), ask, host)
     if _kind(runner, devices[0]) == "LVM2_member":
         devices = (_activated(runner, devices[0]),)
     return devices
@@ -180,10 +202,10 @@ def _assembled(runner: Runner, devices: tuple[str, ...]) -> str:
     return f"/dev/disk/by-id/md-uuid-{uuid}"
 
 
-def _unlocked(runner: Runner, devices: tuple[str, ...], ask: Ask, host: Host) -> tuple[str, ...]:
-    names = ("cryptroot",) if len(devices) == 1 else tuple(f"cryptroot-{n + 1}" for n in range(len(devices)))
+def _unlocked(runner: Runner, devices: dict[str, str], ask: Ask, host: Host) -> tuple[str, ...]:
+    """Opened, each under its name."""
     passphrase: bytes | None = None
-    for name, device in zip(names, devices, strict=True):
+    for name, device in devices.items():
         if kernel_name(f"/dev/mapper/{name}") is not None:
             continue
         passphrase = ask(f"Passphrase of {host.name}: ") if passphrase is None else passphrase
@@ -199,7 +221,7 @@ def _unlocked(runner: Runner, devices: tuple[str, ...], ask: Ask, host: Host) ->
                 code=Exit.unsuitable,
             ) from error
     settle(runner)
-    return tuple(f"/dev/mapper/{name}" for name in names)
+    return tuple(f"/dev/mapper/{name}" for name in devices)
 
 
 def _activated(runner: Runner, device: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hv.rescue.degraded import without
 from hv.rescue.find import Ask, Host, root_of, stored_plan
 from installer.errors import Exit, HyperError
 from installer.execute.arrays import assemble, check_array, check_stopped
@@ -34,7 +35,7 @@ from installer.plan.checks import (
     PoolIs,
     VolumesActive,
 )
-from installer.plan.model import TARGET, Plan, Step
+from installer.plan.model import TARGET, DiskIdentity, Plan, Step
 
 _MODE = 0o600
 _UP = (ArrayIs, MapperIs, VolumesActive, PoolIs, MountedAt, DatasetMounted)
@@ -51,6 +52,8 @@ class Tools:
     """Runs programs."""
     ask: Ask
     """Gives the passphrase."""
+    degraded: bool = False
+    """Whether to go on although a disk of a mirror is missing."""
 
     @property
     def record(self) -> Path:
@@ -75,7 +78,7 @@ def mounted_plan(tools: Tools) -> Plan | None:
 
 def plan_of(tools: Tools, host: Host) -> Plan:
     """The host's stored plan, with its root opened as far as that takes. Raises HyperError."""
-    with root_of(tools.live, tools.runner, host, tools.ask) as root:
+    with root_of(tools.live, tools.runner, host, tools.ask, degraded=tools.degraded) as root:
         return stored_plan(root, host)
 
 
@@ -93,9 +96,11 @@ def mount(tools: Tools, plan: Plan) -> Iterator[str]:
             remedy="`hv rescue unmount` if it is another host, else unmount it by hand",
             code=Exit.busy,
         )
-    require_disks(tools, plan)
+    missing = require_disks(tools, plan)
     write_file(tools.record, plan.model_dump_json().encode(), _MODE)
-    for step in up_steps(plan):
+    for disk in missing:
+        yield f"{disk.name} ({disk.model or 'no model'}) is missing: what is written now has no second copy"
+    for step in without(up_steps(plan), missing):
         settle(tools.runner)
         if _is_up(tools, step):
             yield f"{step.id}: so already"
@@ -143,9 +148,17 @@ def unmount(tools: Tools, plan: Plan) -> Iterator[str]:
     tools.record.unlink(missing_ok=True)
 
 
-def require_disks(tools: Tools, plan: Plan) -> None:
-    """HyperError (Exit.selection) unless every disk of the plan is there, and is the one."""
+def require_disks(tools: Tools, plan: Plan) -> tuple[DiskIdentity, ...]:
+    """The plan's disks that are missing, where that is allowed and not all are.
+
+    Raises:
+        HyperError: one is missing where none may, or is another (Exit.selection).
+    """
+    missing = tuple(disk for disk in plan.disks if kernel_name(disk.device) is None)
+    allowed = missing if tools.degraded and len(missing) < len(plan.disks) else ()
     for disk in plan.disks:
+        if disk in allowed:
+            continue
         name = kernel_name(disk.device)
         problem = (
             "it is not there" if name is None else identity_problem(disk, read_device(tools.live, name))
@@ -154,9 +167,11 @@ def require_disks(tools: Tools, plan: Plan) -> None:
             raise HyperError(
                 f"a disk of {plan.hostname} is missing",
                 why=f"{disk.device} ({disk.model or 'no model'}): {problem}",
-                remedy="connect it as it was, without an adapter that gives it another name",
+                remedy="connect it as it was, without an adapter that gives it another name; of a mirror, `mount`, `shell` and "
+                "`login` go on without it with --degraded",
                 code=Exit.selection,
             )
+    return allowed
 
 
 def _is_up(tools: Tools, step: Step) -> bool:
