@@ -95,6 +95,30 @@ def test_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[?25h" in text, "the cursor comes back"
 
 
+def test_steps_side_by_side_are_all_told() -> None:
+    out, clock = io.StringIO(), Clock()
+    progress = Progress(Plain(out, lambda: len(STEPS), clock), secretive())
+    progress.begin(STEPS)
+    progress.start(STEPS[0])
+    progress.start(STEPS[1])
+    clock.seconds = 40
+    progress.tick()
+    progress.end(STEPS[1], "verified")
+    assert progress.percent == 75
+    clock.seconds = 80
+    progress.tick()
+    progress.end(STEPS[0], "failed")
+    lines = [line.partition("] ")[2] for line in out.getvalue().splitlines()]
+    first, second = (step.summary for step in STEPS)
+    assert lines == [
+        f"1/2 {first}",
+        f"2/2 {second}",
+        f"still busy: {first}; {second}",
+        f"still busy: {first}",
+        "1/2 failed",
+    ]
+
+
 def test_lines_of_a_serial_console_are_folded_between_words() -> None:
     out = io.StringIO()
     long = Step(id="long", summary="Erase " + "every signature " * 8 + "on the disk", actions=(), checks=())
