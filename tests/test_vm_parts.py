@@ -23,13 +23,13 @@ from hv.daemon.roles import ROLES, Caller, Permission, decide
 from hv.daemon.settings import Limits, Settings, read_settings
 from hv.daemon.store import AUDIT, VMS, Store
 from hv.hostd.verbs import Host, answer
-from hv.vm.domain import DiskFile, Guest, domain_xml, mac_of
+from hv.vm.domain import DiskFile, Guest, Placed, domain_xml, mac_of
 from hv.vm.domain import Host as Decided
 from hv.vm.names import guest_name
 from hv.vm.picture import drawn, pixels, png
 from hv.vm.qcow2 import head
 from hv.vm.seed import seed_iso, user_data
-from hv.vm.spec import Attach, CloudInit, Disk, Nic, Placement, VmSpec, told
+from hv.vm.spec import Attach, CloudInit, Disk, Nic, VmSpec, told
 from installer.errors import HyperError
 from tests.nixeval import pages
 
@@ -339,7 +339,7 @@ def test_a_problem_shows_nothing_of_what_nobody_foresaw() -> None:
 # Definitions.
 
 
-def guest(**changes: Any) -> Guest:
+def guest(placed: Placed | None = None, **changes: Any) -> Guest:
     spec = VmSpec(
         **{
             "name": "web <1> & co".replace("<", "(").replace(">", ")").replace("&", "+"),
@@ -360,6 +360,7 @@ def guest(**changes: Any) -> Guest:
         Decided(changes.get("os") == "kvm", "host-model"),
         disks,
         tuple(mac_of(UUID, number) for number in range(len(spec.nics))),
+        placed,
     )
 
 
@@ -369,7 +370,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"firmware": "bios"},
     {"firmware": "uefi", "secure_boot": True, "tpm": True, "os": "win11"},
     {"nics": (), "memory": 1 << 40, "vcpus": 64},
-    {"placement": Placement(node=0, cpus=(1, 2), hugepages=True), "vcpus": 2},
+    {"placed": Placed(0, (1, 2), (0, 3), 1 << 21), "vcpus": 2},
     {"description": "<a> & 'b' \"c\"", "os": "kvm"},
 ]
 

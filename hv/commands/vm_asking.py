@@ -51,3 +51,15 @@ def act(
     if result is not None:
         print(said or f"{result['name']}: {result['state']}")
     return 0
+
+
+def placement(options: argparse.Namespace) -> "dict[str, Any] | None":
+    """Where on the host it is to run, if anything was said."""
+    given: dict[str, Any] = {}
+    if options.pin is not None:
+        given |= {"cpus": options.pin} if options.pin else {"pin": True}
+    if options.node is not None:
+        given["node"] = options.node
+    if options.hugepages:
+        given["hugepages"] = True
+    return given or None

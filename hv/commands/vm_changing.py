@@ -3,7 +3,7 @@
 import argparse
 
 from hv.client import Client, quoted
-from hv.commands.vm_asking import act, operate, show_json, where_of
+from hv.commands.vm_asking import act, operate, placement, show_json, where_of
 from hv.table import table
 from installer.errors import Exit, HyperError
 
@@ -57,7 +57,12 @@ def tag(client: Client, options: argparse.Namespace) -> int:
 def edit(client: Client, options: argparse.Namespace) -> int:
     given = {
         key: value
-        for key, value in (("description", options.description), ("os", options.os))
+        for key, value in (
+            ("description", options.description),
+            ("os", options.os),
+            ("placement", placement(options)),
+            ("unplaced", options.unplaced or None),
+        )
         if value is not None
     }
     if not given:

@@ -17,6 +17,17 @@ def amount(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 
+def processors(text: str) -> list[int]:
+    """Processors of the host, as in 2-5,8, in that order; none for a word alone."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) > 8191:
+            raise argparse.ArgumentTypeError(f"{text!r} names no processors: write 2-5,8")
+        found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
 def port(text: str) -> int:
     """A TCP port that people may listen on; 0: any."""
     if not text.isdecimal() or not (text == "0" or 1024 <= int(text) <= 65535):
@@ -58,6 +69,28 @@ def _stopping(made: argparse.ArgumentParser) -> None:
         default=60,
         metavar="SECONDS",
         help="how long it may take to follow (default: %(default)s)",
+    )
+
+
+def _places(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--pin",
+        type=processors,
+        nargs="?",
+        const=[],
+        metavar="PROCESSORS",
+        help="pin its processors to these of the host, e.g. 2-5, or to whole cores that are free (administrators)",
+    )
+    made.add_argument(
+        "--node",
+        type=int,
+        metavar="N",
+        help="take its memory, and with --pin its processors, from this NUMA node",
+    )
+    made.add_argument(
+        "--hugepages",
+        action="store_true",
+        help="keep its memory in huge pages that are reserved on the host",
     )
 
 
@@ -118,6 +151,7 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument("--cpus", type=int, metavar="N", help="virtual processors (default: 1)")
     create.add_argument("--memory", type=amount, metavar="SIZE", help="memory, e.g. 2G (default: 1G)")
     _mosts(create)
+    _places(create)
     create.add_argument(
         "--network",
         metavar="NETWORK",
@@ -198,9 +232,17 @@ def parser() -> argparse.ArgumentParser:
     rename.add_argument("new", metavar="NAME", help="the new name")
     tag = verbs.add("tag", "give and take tags", "tag web +prod -test", changes=True)
     tag.add_argument("tags", nargs="+", metavar="TAG", help="TAG or +TAG gives it, ~TAG takes it")
-    edit = verbs.add("edit", "change plain properties", "edit web --description 'front'", changes=True)
+    edit = verbs.add(
+        "edit",
+        "change plain properties, and where on the host it runs",
+        "edit web --description 'front'",
+        "edit db --pin --hugepages",
+        changes=True,
+    )
     edit.add_argument("--description", metavar="TEXT", help="what it is for")
     edit.add_argument("--os", metavar="ID", help="its system")
+    _places(edit)
+    edit.add_argument("--unplaced", action="store_true", help="let it run anywhere on the host again")
     resize = verbs.add(
         "resize",
         "change processors, memory or the size of a disk, while it runs where that goes; says what waits for a restart",

@@ -59,11 +59,16 @@ def show(client: Client, options: argparse.Namespace) -> int:
         ("owner", row["owner"] or "nobody: hvd did not make it"),
         ("UUID", row["uuid"]),
         ("system", row["os"] or "-"),
-        ("processors", f"{row['vcpus']}{'' if row['accelerated'] else ', emulated'}"),
-        ("memory", sized(row["memory"])),
+        (
+            "processors",
+            f"{row['vcpus']}{_most(row['max_vcpus'], row['vcpus'])}{'' if row['accelerated'] else ', emulated'}",
+        ),
+        ("memory", f"{sized(row['memory'])}{_most(row['max_memory'], row['memory'], sized)}"),
         ("firmware", row["firmware"] + (", TPM" if row["tpm"] else "")),
         ("autostart", "on" if row["autostart"] else "off"),
     ]
+    if row["placement"]:
+        lines.append(("placed", _where(row["placement"])))
     if row["description"]:
         lines.append(("for", row["description"]))
     if row["tags"]:
@@ -88,6 +93,21 @@ def show(client: Client, options: argparse.Namespace) -> int:
         lines.append(("note", "changes wait for the next start: `hv vm restart`"))
     print("\n".join(f"{name + ':':<13}{text}" for name, text in lines))
     return 0
+
+
+def _most(most: int, now: int, show: "Callable[[int], str]" = str) -> str:
+    return f" (up to {show(most)})" if most > now else ""
+
+
+def _where(placement: "dict[str, Any]") -> str:
+    parts = []
+    if placement["cpus"]:
+        parts.append(f"processors {', '.join(map(str, placement['cpus']))}")
+    if placement["node"] is not None:
+        parts.append(f"NUMA node {placement['node']}")
+    if placement["page"]:
+        parts.append(f"huge pages of {sized(placement['page'])}")
+    return "; ".join(parts)
 
 
 def logs(client: Client, options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import re
 import sys
 
 from hv.client import Client, checked, quoted
-from hv.commands.vm_asking import operate, show_json, where_of
+from hv.commands.vm_asking import operate, placement, show_json, where_of
 from hv.table import sized
 from installer.errors import Exit, HyperError
 
@@ -127,6 +127,7 @@ def create(client: Client, options: argparse.Namespace) -> int:
         ("os", options.os),
         ("iso", options.iso),
         ("screen", options.screen),
+        ("placement", placement(options)),
     ):
         if value is not None:
             given[field] = value

@@ -51,7 +51,7 @@ function _shtab_hv_using
 end
 
 set -g _shtab_hv_commands probe answers 'answers check' 'answers schema' 'answers new' 'answers reference' 'answers import' 'answers export' 'answers serve' install media 'media build' 'media show' 'media embed' 'media extract' 'media diff' 'media reset' 'media verify' 'media manifest' 'media sbom' 'media doctor' 'media adopt' 'media pack' 'media write' 'media netboot' 'media serve' 'media fleet' 'media web' 'media try' migrate health 'health check' 'health status' live 'live prepare' 'live unlock' 'live packs' 'live show' 'live screen' rescue 'rescue list' 'rescue mount' 'rescue shell' 'rescue login' 'rescue repair' 'rescue unmount' firstrun 'firstrun run' 'firstrun status' 'firstrun retry' 'firstrun skip' support-bundle net 'net status' 'net confirm' 'net guard' 'net applied' 'net revert' setup security 'security phase' 'security harden' 'security confirm' 'security revert' 'security relax' 'security audit' esp 'esp sync' 'esp status' devices 'devices apply' 'devices status' image 'image templates' 'image show' 'image fetch' 'image convert' 'image describe' 'image list' 'image import' 'image pull' 'image publish' 'image delete' passthrough 'passthrough list' 'passthrough plan' 'passthrough bind' 'passthrough release' pools 'pools apply' 'pools status' vm 'vm create' 'vm list' 'vm show' 'vm start' 'vm stop' 'vm restart' 'vm pause' 'vm resume' 'vm delete' 'vm console' 'vm logs' 'vm stats' 'vm autostart' 'vm rename' 'vm tag' 'vm edit' 'vm resize' 'vm snapshot' 'vm clone' 'vm attach' 'vm detach' 'vm screen' 'vm export' 'vm disk-delete' 'vm import' 'vm apply' 'vm disks' 'vm pools' 'vm networks' 'vm operations' 'vm cancel' auth 'auth whoami' 'auth can-i' 'auth log' completion
-set -g _shtab_hv_opts_with_value --answers --arch --as --ask --bus --ca --cache --card --certificate --config --confirm --connect --cpus --described --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --from --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --max-cpus --max-memory --medium --memory --mirror --name --network --os --output --passphrase --password-hash-file --patience --payload --payload-signers --pci --pool --port --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --set --sign --signers --size --socket --source --ssh-key --start --state --tag --target --template --timeout --url --usb --user --wait --when
+set -g _shtab_hv_opts_with_value --answers --arch --as --ask --bus --ca --cache --card --certificate --config --confirm --connect --cpus --described --description --disk --expect --facter --facts --file --firmware --flake --folder --forget --format --from --hook --host --host-key --hostname --identity --image --iso --kernel-argument --kexec --key --key-file --limit --lines --listen --mac --machine --manifest --max-cpus --max-memory --medium --memory --mirror --name --network --node --os --output --passphrase --password-hash-file --patience --payload --payload-signers --pci --pin --pool --port --profile --program --progress --reason --recipient --record --render --root --save --screenshot --seconds --secret --serial --set --sign --signers --size --socket --source --ssh-key --start --state --tag --target --template --timeout --url --usb --user --wait --when
 
 complete -c hv -e
 complete -c hv -f
@@ -521,6 +521,9 @@ complete -c hv -n '_shtab_hv_using vm create' -l cpus -x -d 'virtual processors 
 complete -c hv -n '_shtab_hv_using vm create' -l memory -x -d 'memory, e.g. 2G (default: 1G)'
 complete -c hv -n '_shtab_hv_using vm create' -l max-cpus -x -d 'processors that it may get while it runs (`resize --cpus`)'
 complete -c hv -n '_shtab_hv_using vm create' -l max-memory -x -d 'memory that it may get while it runs (`resize --memory`): more than --memory by steps of 128M'
+complete -c hv -n '_shtab_hv_using vm create' -l pin -x -d 'pin its processors to these of the host, e.g. 2-5, or to whole cores that are free (administrators)'
+complete -c hv -n '_shtab_hv_using vm create' -l node -x -d 'take its memory, and with --pin its processors, from this NUMA node'
+complete -c hv -n '_shtab_hv_using vm create' -l hugepages -d 'keep its memory in huge pages that are reserved on the host'
 complete -c hv -n '_shtab_hv_using vm create' -l network -x -d 'network to plug it into, or `none` (default: default); may be given again'
 complete -c hv -n '_shtab_hv_using vm create' -l firmware -xka "bios uefi" -d 'firmware (default: uefi)'
 complete -c hv -n '_shtab_hv_using vm create' -l secure-boot -d 'UEFI with Secure Boot and Microsoft'"'"'s keys'
@@ -623,13 +626,17 @@ complete -c hv -n '_shtab_hv_using vm tag' -l json -d 'print JSON'
 complete -c hv -n '_shtab_hv_using vm tag' -l dry-run -d 'only say what would be done'
 complete -c hv -n '_shtab_hv_using vm tag' -l no-wait -d 'print the operation'"'"'s id and do not wait for it'
 complete -c hv -n '_shtab_hv_using vm tag; and test $_shtab_hv_npos -eq 0' -ka "(hv completion --vms)" -d 'its name or UUID'
-complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a edit -d 'Change plain properties.'
+complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a edit -d 'Change plain properties, and where on the host it runs.'
 complete -c hv -n '_shtab_hv_using vm edit' -s h -l help -d 'show this help message and exit'
 complete -c hv -n '_shtab_hv_using vm edit' -l json -d 'print JSON'
 complete -c hv -n '_shtab_hv_using vm edit' -l dry-run -d 'only say what would be done'
 complete -c hv -n '_shtab_hv_using vm edit' -l no-wait -d 'print the operation'"'"'s id and do not wait for it'
 complete -c hv -n '_shtab_hv_using vm edit' -l description -x -d 'what it is for'
 complete -c hv -n '_shtab_hv_using vm edit' -l os -x -d 'its system'
+complete -c hv -n '_shtab_hv_using vm edit' -l pin -x -d 'pin its processors to these of the host, e.g. 2-5, or to whole cores that are free (administrators)'
+complete -c hv -n '_shtab_hv_using vm edit' -l node -x -d 'take its memory, and with --pin its processors, from this NUMA node'
+complete -c hv -n '_shtab_hv_using vm edit' -l hugepages -d 'keep its memory in huge pages that are reserved on the host'
+complete -c hv -n '_shtab_hv_using vm edit' -l unplaced -d 'let it run anywhere on the host again'
 complete -c hv -n '_shtab_hv_using vm edit; and test $_shtab_hv_npos -eq 0' -ka "(hv completion --vms)" -d 'its name or UUID'
 complete -c hv -n '_shtab_hv_using vm; and test $_shtab_hv_npos -eq 0' -a resize -d 'Change processors, memory or the size of a disk, while it runs where that goes; says what waits for a restart.'
 complete -c hv -n '_shtab_hv_using vm resize' -s h -l help -d 'show this help message and exit'

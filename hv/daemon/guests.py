@@ -9,7 +9,7 @@ from hv.daemon.problems import RefusedError, Status
 from hv.daemon.store import VMS, VOLUMES, Store
 from hv.libvirt_python import libvirt_module
 from hv.vm.amounts import amounts_in
-from hv.vm.domain import Element, parsed
+from hv.vm.domain import Element, Placed, parsed, place_in
 from hv.vm.names import guest_name
 
 STATES = {
@@ -175,6 +175,10 @@ def details(connection: Any, store: Store, ref: Ref) -> dict[str, Any]:
     system = root.find("os")
     uefi = system is not None and (system.get("firmware") == "efi" or system.find("loader") is not None)
     amounts = amounts_in(root)
+    place = place_in(root)
+    placement = (
+        {"node": place.node, "cpus": list(place.cpus), "page": place.page} if place != Placed() else None
+    )
     return {
         "name": domain.name(),
         "uuid": ref.uuid,
@@ -189,6 +193,7 @@ def details(connection: Any, store: Store, ref: Ref) -> dict[str, Any]:
         "memory": amounts.memory,
         "max_vcpus": amounts.max_vcpus,
         "max_memory": amounts.max_memory,
+        "placement": placement,
         "screens": [each.get("type") for each in root.iterfind("devices/graphics")],
         "firmware": "uefi" if uefi else "bios",
         "tpm": root.find("devices/tpm") is not None,

@@ -8,11 +8,14 @@ from lxml import etree
 
 from hv.daemon.guests import definition, domain_of, is_starting, state_of
 from hv.daemon.operations import Action, Work
+from hv.daemon.owned import ours
+from hv.daemon.placing import Wanted, held_by, near_of, placed
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Permission
 from hv.daemon.store import VMS
 from hv.libvirt_python import libvirt_module
-from hv.vm.domain import NS, text_of
+from hv.vm.amounts import amounts_in
+from hv.vm.domain import NS, Placed, set_place, text_of
 from hv.vm.spec import Edit, Flag, Rename, Stop, Tags, Typed
 
 ASK_AGAIN = 10.0
@@ -246,7 +249,25 @@ def run_tag(work: Work) -> dict[str, Any]:
 
 def plan_edit(work: Work) -> list[str]:
     """Which properties change."""
-    return [f"{name} becomes {value!r}" for name, value in work.given.model_dump(exclude_none=True).items()]
+    given: Edit = work.given
+    plain = given.model_dump(exclude_none=True, include={"description", "os"})
+    lines = [f"{name} becomes {value!r}" for name, value in plain.items()]
+    if given.placement is not None or given.unplaced:
+        ours(work)
+        later = ", from the next start on" if _now(work)[0].isActive() else ""
+        lines += [f"{line}{later}" for line in _place(work)[1]]
+    return lines
+
+
+def _place(work: Work) -> tuple[Placed, list[str]]:
+    given: Edit = work.given
+    if given.placement is None:
+        return Placed(), ["it runs anywhere on the host"]
+    root = definition(_now(work)[0])
+    amounts = amounts_in(root)
+    near = near_of(work.connection, root)
+    wanted = Wanted(amounts.max_vcpus, amounts.max_memory, near, held_by(work))
+    return placed(work, given.placement, wanted)
 
 
 def run_edit(work: Work) -> dict[str, Any]:
@@ -255,15 +276,19 @@ def run_edit(work: Work) -> dict[str, Any]:
     given: Edit = work.given
     domain, _ = _now(work)
     root = definition(domain)
+    if given.placement is not None or given.unplaced:
+        ours(work)
+        set_place(root, _place(work)[0])
+        domain = work.connection.defineXMLFlags(text_of(root), 0)
     if given.description is not None:
         libvirt_flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
         domain.setMetadata(
             libvirt.VIR_DOMAIN_METADATA_DESCRIPTION, given.description or None, None, None, libvirt_flags
         )
     if given.os is not None:
-        ours = root.find(f"metadata/{{{NS}}}vm")
-        if ours is not None:
-            plain = etree.Element("vm", {str(key): str(value) for key, value in ours.attrib.items()})
+        kept = root.find(f"metadata/{{{NS}}}vm")
+        if kept is not None:
+            plain = etree.Element("vm", {str(key): str(value) for key, value in kept.attrib.items()})
             plain.set("os", given.os)
             domain.setMetadata(
                 libvirt.VIR_DOMAIN_METADATA_ELEMENT,

@@ -8,6 +8,7 @@ import sqlalchemy as sql
 from hv.daemon.guests import definition, disks_in, domain_of, is_starting, state_of
 from hv.daemon.limits import Use, size
 from hv.daemon.operations import Action, Work
+from hv.daemon.placing import Wanted, placed
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Caller, Permission, decide
 from hv.daemon.settings import Settings
@@ -161,6 +162,8 @@ def plan_create(work: Work) -> list[str]:
         mosts.append(f"{spec.max_vcpus} processors")
     if (spec.max_memory or 0) > spec.memory:
         mosts.append(f"{size(spec.max_memory or 0)} of memory")
+    if spec.placement:
+        lines += placed(work, spec.placement, _wanted(spec))[1]
     if mosts:
         lines.append(f"may get while it runs: up to {' and '.join(mosts)}")
     disks = [row for row in rows if row["kind"] == "disk"]
@@ -178,6 +181,10 @@ def plan_create(work: Work) -> list[str]:
     if spec.start:
         lines.append("started now")
     return lines
+
+
+def _wanted(spec: VmSpec) -> Wanted:
+    return Wanted(spec.max_vcpus or spec.vcpus, spec.max_memory or spec.memory)
 
 
 def _require_screen(work: Work, host: Host, spec: VmSpec) -> None:
@@ -271,7 +278,8 @@ def run_create(work: Work) -> dict[str, Any]:
     work.say("defining it", 70)
     macs = tuple(nic.mac or mac_of(work.uuid, number) for number, nic in enumerate(spec.nics))
     host = host_of(work.libvirt, work.settings, work.connection)
-    xml = domain_xml(Guest(spec, work.uuid, work.caller.name, host, tuple(files), macs))
+    place = placed(work, spec.placement, _wanted(spec))[0] if spec.placement else None
+    xml = domain_xml(Guest(spec, work.uuid, work.caller.name, host, tuple(files), macs, place))
     domain = work.connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     domain.setAutostart(int(spec.autostart))
     if spec.start and not domain.isActive():

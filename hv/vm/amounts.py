@@ -124,6 +124,10 @@ def _set_vcpus(root: Element, amounts: Amounts) -> None:
         del vcpu.attrib["current"]
     for old in root.findall("vcpus"):
         root.remove(old)
+    for pin in root.findall("cputune/vcpupin"):
+        tune = pin.getparent()
+        if tune is not None and int(pin.get("vcpu", "0")) >= amounts.max_vcpus:
+            tune.remove(pin)
     if amounts.max_vcpus == amounts.vcpus:
         return
     vcpu.set("current", str(amounts.vcpus))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from hv.vm.amounts import Amounts, set_amounts
-from hv.vm.spec import Nic, Placement, VmSpec
+from hv.vm.amounts import UNITS, Amounts, set_amounts
+from hv.vm.spec import Nic, VmSpec
 
 NS = "https://hyper-nixos.org/vm/1"
 """Namespace of what we keep in a definition."""
@@ -46,6 +46,20 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Where on the host a guest runs."""
+
+    node: int | None = None
+    """NUMA node of its memory."""
+    cpus: tuple[int, ...] = ()
+    """Processors, one for each of the guest's."""
+    emulator: tuple[int, ...] = ()
+    """Processors of QEMU's own threads."""
+    page: int | None = None
+    """Bytes of its huge pages."""
+
+
+@dataclass(frozen=True)
 class Guest:
     """Everything that a definition is made of."""
 
@@ -55,6 +69,7 @@ class Guest:
     host: Host
     disks: tuple[DiskFile, ...] = ()
     macs: tuple[str, ...] = field(default=())
+    placed: Placed | None = None
 
 
 def mac_of(uuid: str, number: int) -> str:
@@ -80,8 +95,8 @@ def domain_xml(guest: Guest) -> str:
     etree.SubElement(metadata, f"{{{NS}}}vm", {"owner": guest.owner, "os": spec.os}, nsmap={"hv": NS})
     _text(root, "memory", "0", unit="b")
     _text(root, "vcpu", "0")
-    if spec.placement:
-        _place(root, spec.placement)
+    if guest.placed:
+        set_place(root, guest.placed)
     _firmware(root, spec)
     features = etree.SubElement(root, "features")
     for name in ("acpi", "apic"):
@@ -110,16 +125,47 @@ def domain_xml(guest: Guest) -> str:
     return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 
-def _place(root: Element, placement: Placement) -> None:
-    if placement.hugepages:
-        etree.SubElement(etree.SubElement(root, "memoryBacking"), "hugepages")
-    if placement.cpus:
-        tune = etree.SubElement(root, "cputune")
-        for vcpu, cpu in enumerate(placement.cpus):
-            etree.SubElement(tune, "vcpupin", vcpu=str(vcpu), cpuset=str(cpu))
-    if placement.node is not None:
+def set_place(root: Element, placed: Placed) -> None:
+    """Make a definition run there, and only there: what it said of that before is gone."""
+    for path in ("memoryBacking/hugepages", "cputune/vcpupin", "cputune/emulatorpin", "numatune"):
+        for old in root.findall(path):
+            parent = old.getparent()
+            if parent is not None:
+                parent.remove(old)
+    for path in ("memoryBacking", "cputune"):  # libvirt does not mind an empty one, a reader does
+        empty = root.find(path)
+        if empty is not None and not len(empty):
+            root.remove(empty)
+    if placed.page is not None:
+        pages = etree.SubElement(_child(root, "memoryBacking"), "hugepages")
+        etree.SubElement(pages, "page", size=str(placed.page // 1024), unit="KiB")
+    for vcpu, cpu in enumerate(placed.cpus):
+        etree.SubElement(_child(root, "cputune"), "vcpupin", vcpu=str(vcpu), cpuset=str(cpu))
+    if placed.emulator:
+        cpuset = ",".join(map(str, placed.emulator))
+        etree.SubElement(_child(root, "cputune"), "emulatorpin", cpuset=cpuset)
+    if placed.node is not None:
         numa = etree.SubElement(root, "numatune")
-        etree.SubElement(numa, "memory", mode="strict", nodeset=str(placement.node))
+        etree.SubElement(numa, "memory", mode="strict", nodeset=str(placed.node))
+
+
+def place_in(root: Element) -> Placed:
+    """Where a definition says that it runs; pins that a person wrote to several processors are left out."""
+    pins = [each.get("cpuset", "") for each in root.iterfind("cputune/vcpupin")]
+    page = root.find("memoryBacking/hugepages/page")
+    node = root.find("numatune/memory")
+    nodes = "" if node is None else node.get("nodeset", "")
+    return Placed(
+        int(nodes) if nodes.isdecimal() else None,
+        tuple(int(each) for each in pins if each.isdecimal()),
+        (),
+        None if page is None else int(page.get("size", "0")) * UNITS[page.get("unit", "KiB")],
+    )
+
+
+def _child(parent: Element, tag: str) -> Element:
+    found = parent.find(tag)
+    return etree.SubElement(parent, tag) if found is None else found
 
 
 def _firmware(root: Element, spec: VmSpec) -> None:

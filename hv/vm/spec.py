@@ -72,7 +72,15 @@ class Placement(Typed):
     node: Annotated[int, Field(ge=0, lt=1024)] | None = None
     cpus: Annotated[tuple[Annotated[int, Field(ge=0, lt=8192)], ...], Field(strict=False)] = ()
     """Processors of the host, one for each of the guest's."""
+    pin: bool = False
+    """To processors that the host chooses."""
     hugepages: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> Self:
+        if self.pin and self.cpus:
+            raise ValueError("either pin (the host chooses) or cpus")
+        return self
 
 
 class VmSpec(Typed):
@@ -225,6 +233,16 @@ class Edit(Typed):
 
     description: Line | None = None
     os: SimpleName | None = None
+    placement: Placement | None = None
+    """Where it runs from its next start on."""
+    unplaced: bool = False
+    """Anywhere again."""
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> Self:
+        if self.unplaced and self.placement is not None:
+            raise ValueError("either placement or unplaced")
+        return self
 
 
 def told(error: Any) -> str:
