@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hv.client import Client, quoted
+from hv.vm.fitting import fit, looked_up
 from hv.vm.spec import VmSpec, told
 from installer.answers.sizes import format_size, parse_size
 from installer.errors import Exit, HyperError
@@ -98,7 +99,10 @@ def _sizes(given: dict[str, Any]) -> dict[str, Any]:
 def plan(wanted: tuple[VmSpec, ...], client: Client) -> list[Step]:
     """What becomes of each; the same twice gives the same."""
     there = {row["name"]: row for row in client.ask("GET", "/1/vms")["vms"]}
-    steps = [_step(spec, there.get(spec.name), client) for spec in wanted]
+    systems: dict[str, str] = {}
+    if any(_images_of(spec) and "os" not in spec.model_fields_set for spec in wanted):
+        systems = {row["name"]: row["os"] for row in client.ask("GET", "/1/images")["images"]}
+    steps = [_step(spec, there.get(spec.name), client, systems) for spec in wanted]
     names = {spec.name for spec in wanted}
     for name, row in there.items():
         if row["declared"] and name not in names:
@@ -112,8 +116,24 @@ def plan(wanted: tuple[VmSpec, ...], client: Client) -> list[Step]:
     return steps
 
 
-def _step(spec: VmSpec, row: dict[str, Any] | None, client: Client) -> Step:
+def _images_of(spec: VmSpec) -> list[str]:
+    return [name for name in (*(disk.image for disk in spec.disks), spec.iso) if name]
+
+
+def fitted(spec: VmSpec, systems: dict[str, str]) -> VmSpec:
+    """With what its system wants and the file does not say; `systems`: those of images, by name."""
+    given = spec.model_dump(mode="json", exclude_unset=True)
+    own = next((systems[name] for name in _images_of(spec) if name in systems), "generic")
+    os = given.setdefault("os", own)
+    system, _ = looked_up(os) if os != "generic" else (None, "")
+    if system is not None:
+        fit(given, system)
+    return VmSpec.model_validate_json(json.dumps(given))
+
+
+def _step(spec: VmSpec, row: dict[str, Any] | None, client: Client, systems: dict[str, str]) -> Step:
     if row is None:
+        spec = fitted(spec, systems)
         sizes = f"{spec.vcpus} processors, {format_size(spec.memory)}, {len(spec.disks)} disks"
         return Step(spec.name, "create", sizes, (Request("/1/vms", spec.model_dump(mode="json")),))
     if not row["declared"]:
@@ -141,8 +161,9 @@ def _changes(spec: VmSpec, found: dict[str, Any]) -> tuple[list[str], list[Reque
     )
     amounts = {}
     for field, name, show in shown:
-        now, then = found[field], getattr(spec, field) or getattr(spec, field.removeprefix("max_"))
-        if now != then:
+        now, then = found[field], getattr(spec, field)
+        # What the file does not say is as its system wanted it when it was made, or as somebody changed it since.
+        if field in spec.model_fields_set and then is not None and now != then:
             room = found.get(f"max_{field}", 0)
             lines.append(f"{name} {show(now)} → {show(then)}{'' if then <= room else runs}")
             amounts[field] = then
@@ -168,11 +189,11 @@ def _changes(spec: VmSpec, found: dict[str, Any]) -> tuple[list[str], list[Reque
     if add or remove:
         lines.append("tags " + " ".join([*(f"+{tag}" for tag in add), *(f"~{tag}" for tag in remove)]))
         requests.append(Request(f"{where}/tag", {"add": add, "remove": remove}))
-    if found["firmware"] != spec.firmware:
+    if "firmware" in spec.model_fields_set and found["firmware"] != spec.firmware:
         stuck.append("firmware")
-    if found["tpm"] != spec.tpm:
+    if "tpm" in spec.model_fields_set and found["tpm"] != spec.tpm:
         stuck.append("TPM")
-    if len(disks) != len(spec.disks):
+    if spec.disks and len(disks) != len(spec.disks):
         stuck.append("number of disks")
     if [nic["network"] for nic in found["nics"]] != [nic.network for nic in spec.nics]:
         stuck.append("networks")

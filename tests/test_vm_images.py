@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lxml import etree
 
 from hv.commands import image, vm
 from hv.images import template as templates
@@ -169,3 +172,51 @@ def test_a_vm_of_another_hypervisor_is_taken_over(host: BrokerHost) -> None:
     # What fails half way leaves no image behind.
     host.hv("ada", "vm", "import", str(described), "--as", "mail", "--network", "nowhere", status=4)
     assert host.hv("ada", "image", "list", "--json").json["images"] == []
+
+
+def test_a_vm_goes_out_as_an_ova_and_comes_back(host: BrokerHost, tmp_path: Path) -> None:
+    file = disk(host, "qcow2", "MARK-ova")
+    host.hv("ada", "image", "import", str(file), "--name", "small", "--os", "debian12")
+    words = ("--image", "small", "--cpus", "2", "--memory", "48M", "--firmware", "bios", "--tag", "x")
+    host.hv("ada", "vm", "create", "web 1", *words, "--description", "front & <end>")
+    out = file.parent / "web.ova"
+    said = host.hv("ada", "vm", "export", "web 1", "--output", str(out), status=None)
+    assert said.status != 0 and "stands on the image small" in said.err and "hv vm clone" in said.err
+    host.hv("ada", "vm", "clone", "web 1", "web 2")
+    host.hv("ada", "vm", "export", "web 2", "--output", str(out))
+    assert [path.name for path in file.parent.iterdir() if path.name.startswith((".hv", "web.ova."))] == []
+    said = host.hv("ada", "vm", "export", "web 2", "--output", str(out), status=None)
+    assert said.status != 0 and "there already" in said.err
+
+    # As others read it: the order that DSP0243 wants, sums that are right, a VMDK that qemu-img takes.
+    listed = subprocess.run(("tar", "-tf", out), capture_output=True, text=True, check=True).stdout.split()
+    assert listed == ["web-2.ovf", "web-2.mf", "web-2-disk1.vmdk"]
+    subprocess.run(("tar", "-C", tmp_path, "-xf", out), check=True)
+    sums = re.sub(r"SHA256\((.*)\)= (.*)", r"\2  \1", (tmp_path / "web-2.mf").read_text())
+    subprocess.run(("sha256sum", "--check", "--strict"), input=sums, text=True, cwd=tmp_path, check=True)
+    told = subprocess.run(
+        ("qemu-img", "info", "--output=json", tmp_path / "web-2-disk1.vmdk"), capture_output=True, check=True
+    )
+    assert json.loads(told.stdout)["format-specific"]["data"]["create-type"] == "streamOptimized"
+    top: Any = etree.parse(tmp_path / "web-2.ovf").getroot()
+    capacity = top.find(".//{*}Disk").get("{http://schemas.dmtf.org/ovf/envelope/1}capacity")
+    assert int(capacity) == json.loads(told.stdout)["virtual-size"]
+    assert top.findtext(".//{*}Annotation") == "front & <end>"
+
+    # One bit changed on its way is noticed.
+    data = bytearray(out.read_bytes())
+    data[data.index(b"KDMV") + 2000] ^= 1
+    broken = out.with_name("broken.ova")
+    broken.write_bytes(data)
+    said = host.hv("ada", "vm", "import", str(broken), "--as", "broken", status=None)
+    assert said.status != 0 and "web-2-disk1.vmdk is not what its manifest says" in said.err
+
+    # And back, while the first two are still there.
+    host.hv("ada", "vm", "import", str(out), "--as", "back")
+    row = host.hv("ada", "vm", "show", "back", "--json").json
+    assert (row["vcpus"], row["memory"], row["firmware"], len(row["nics"])) == (2, 48 << 20, "bios", 1)
+    boots(host, "back", "MARK-ova")
+    for name in ("web 1", "web 2"):
+        host.hv("ada", "vm", "delete", name, "--disks")
+    for name in ("back-disk0", "small"):
+        host.hv("ada", "image", "delete", name)

@@ -29,9 +29,9 @@ PLAIN = ("--memory", "32M", "--firmware", "bios", "--network", "none")
 UPLOAD = """
 import os, sys
 from hv.client import Client, checked
-name, file = sys.argv[1:]
+name, file, system = sys.argv[1:]
 with open(file, "rb") as stream:
-    checked(Client().open("PUT", f"/1/images/{name}?os=linux2022", stream=(stream, os.path.getsize(file))))
+    checked(Client().open("PUT", f"/1/images/{name}?os={system}", stream=(stream, os.path.getsize(file))))
 """
 
 
@@ -47,11 +47,11 @@ def host() -> Iterator[BrokerHost]:
         yield made
 
 
-def put(host: BrokerHost, name: str, file: Path, who: str = "ada") -> None:
+def put(host: BrokerHost, name: str, file: Path, who: str = "ada", os: str = "generic") -> None:
     """An image, brought by somebody."""
     readable = host.folder / f"upload-{name}"
     readable.write_bytes(file.read_bytes())
-    ran = host.run_as(who, sys.executable, "-c", UPLOAD, name, str(readable))
+    ran = host.run_as(who, sys.executable, "-c", UPLOAD, name, str(readable), os)
     assert ran.status == 0, ran.err
     readable.unlink()
 
@@ -548,10 +548,10 @@ def test_a_full_disk_is_said_and_leaves_nothing(host: BrokerHost) -> None:
         with host.libvirt() as connection:
             assert [domain.name() for domain in connection.listAllDomains(0)] == []
         assert "full/" not in host.hv("ada", "vm", "disks").out
-        code = UPLOAD.replace("?os=linux2022", "?pool=full")
+        code = UPLOAD.replace("?os={system}", "?pool=full")
         file = host.folder / "big.qcow2"
         file.write_bytes(linux_guest.qcow2().read_bytes())
-        ran = host.run_as("ada", sys.executable, "-c", code, "big", str(file))
+        ran = host.run_as("ada", sys.executable, "-c", code, "big", str(file), "generic")
         assert "too little room" in ran.err, ran.err
     finally:
         with host.libvirt() as connection:

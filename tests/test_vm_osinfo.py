@@ -103,17 +103,19 @@ def host() -> Iterator[BrokerHost]:
         raw.write_bytes(boot_disk("MARK-tiny"))
         subprocess.run(("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, small), check=True)
         put(made, "tiny", small)
+        put(made, "old", small, os="old1")
+        put(made, "strange", small, os="nobodys")
         database = made.folder / "osinfo"
         written(database, "old1", '<firmware arch="x86_64" type="efi" supported="false"/>' + ram(48 * MIB))
         written(database, "win11", '<firmware arch="x86_64" type="bios" supported="false"/>' + ram(4 * GIB))
         yield made
 
 
-def made_as(host: BrokerHost, *words: str) -> Ran:
+def made_as(host: BrokerHost, *words: str, verb: str = "create") -> Ran:
     """`hv vm create` by somebody without rights, with that database."""
     database = f"OSINFO_SYSTEM_DIR={host.folder / 'osinfo'}"
     ada = ("setpriv", "--reuid=ada", "--regid=ada", "--init-groups")
-    ran = host.run_as("root", "env", database, *ada, sys.executable, "-m", "hv", "vm", "create", *words)
+    ran = host.run_as("root", "env", database, *ada, sys.executable, "-m", "hv", "vm", verb, *words)
     assert ran.status == 0, ran.err
     return ran
 
@@ -156,3 +158,46 @@ def test_an_unknown_system_is_told_and_made_all_the_same(host: BrokerHost) -> No
     ran = made_as(host, "other", "--os", "win12", "--image", "tiny", "--memory", "32M", "--dry-run")
     assert "does not know 'win12'" in ran.err and "it knows win11" in ran.err
     assert "virtio" in ran.out
+
+
+@pytest.mark.libvirt
+def test_an_image_says_what_its_system_is(host: BrokerHost) -> None:
+    plan = made_as(host, "img", "--image", "old", "--dry-run").out
+    assert "48 MiB, bios" in plan and ", sata" in plan and "e1000e" in plan
+    ran = made_as(host, "img", "--image", "old", "--os", "generic", "--dry-run")  # what is said wins
+    assert "1 GiB, uefi" in ran.out and ", virtio" in ran.out and not ran.err
+    ran = made_as(host, "img", "--image", "strange", "--dry-run")  # nobody named it, so nobody is told
+    assert "1 GiB, uefi" in ran.out and not ran.err
+    made_as(host, "img", "--image", "old")
+    assert shown(host, "img")["os"] == "old1"
+
+
+@pytest.mark.libvirt
+def test_declared_vms_get_what_their_system_wants(host: BrokerHost) -> None:
+    file = host.folder / "vms.toml"
+    text = """version = 1
+[[vms]]
+name = "by image"
+disks = [{ image = "old" }]
+nics = [{}]
+[[vms]]
+name = "by name"
+os = "old1"
+memory = "64MiB"
+disks = [{ image = "tiny", bus = "virtio" }]
+"""
+    file.write_text(text)
+    made_as(host, str(file), verb="apply")
+    row = shown(host, "by image")
+    assert (row["os"], row["memory"], row["vcpus"], row["firmware"]) == ("old1", 48 * MIB, 2, "bios")
+    assert row["disks"][0]["bus"] == "sata" and row["nics"][0]["model"] == "e1000e"
+    row = shown(host, "by name")
+    assert (row["os"], row["memory"], row["firmware"], row["disks"][0]["bus"]) == (
+        "old1",
+        64 * MIB,
+        "bios",
+        "virtio",
+    )
+    # Again, and without the database: what nobody declared is left as it is.
+    assert made_as(host, str(file), verb="apply").out.count("is as declared") == 2
+    assert host.hv("ada", "vm", "apply", str(file)).out.count("is as declared") == 2

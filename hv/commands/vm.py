@@ -19,7 +19,7 @@ VERBS = {
     "screen": ("vm_looking", "screen"),
     "create": ("vm_making", "create"),
     "clone": ("vm_making", "clone"),
-    "export": ("vm_making", "export"),
+    "export": ("vm_exporting", "export"),
     "import": ("vm_making", "import_"),
     "apply": ("vm_making", "apply"),
     "delete": ("vm_making", "delete"),

@@ -166,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--os",
         metavar="ID",
-        help="its system as libosinfo names it, e.g. debian12 or win11: what is not said here is as that wants it",
+        help="its system as libosinfo names it, e.g. debian12 or win11 (default: its image's): what is not said here is as that wants it",
     )
     create.add_argument(
         "--bus", choices=["virtio", "sata", "scsi"], help="how its disks are plugged in (default: virtio)"
@@ -334,7 +334,15 @@ def parser() -> argparse.ArgumentParser:
         help="it connects to 127.0.0.1 at this port instead (default: any that is free); programs of others are refused",
     )
     export = verbs.add(
-        "export", "write a stopped VM's disk to a file (qcow2)", "export web --output web.qcow2"
+        "export",
+        "write a stopped VM to a file that other hypervisors read (OVA), or a disk of it (qcow2)",
+        "export web --output web.ova",
+        "export web --disk vdb --output data.qcow2",
+    )
+    export.add_argument(
+        "--format",
+        choices=["ova", "qcow2"],
+        help="the whole VM, or a disk (default: as the file is called, else qcow2)",
     )
     export.add_argument("--disk", default="vda", metavar="TARGET", help="which disk (default: %(default)s)")
     export.add_argument("--output", required=True, metavar="FILE", help="where to; must not exist")

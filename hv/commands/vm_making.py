@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 
+GENERIC = "generic"
+"""An image's system that nobody named."""
+
+
 def _from_template(client: Client, options: argparse.Namespace) -> None:
     """Fills in what the template says and the command line does not; brings its image if it is not there."""
     from hv.images.shelf import known
@@ -49,40 +53,28 @@ def _from_template(client: Client, options: argparse.Namespace) -> None:
         options.image = wanted.name
 
 
-def _from_system(options: argparse.Namespace) -> None:
-    """Fills in what the guest's system wants and nobody said, as libosinfo's database has it."""
-    from hv.vm.osinfo import Database
+def _from_system(client: Client, options: argparse.Namespace, given: "dict[str, Any]") -> None:
+    """Fills in what the guest's system wants and nobody said: the one that was named, else its image's."""
+    from hv.vm.fitting import fit, looked_up
 
-    database = Database()
-    system = database.system(options.os)
-    if system is None:
-        why = (
-            f"libosinfo's database does not know {options.os!r}"
-            if database.folder
-            else "libosinfo's database is not there (package osinfo-db)"
-        )
-        like = ", ".join(database.like(options.os))
-        print(
-            f"note: {why}: what was not said is as for any system{f'; it knows {like}' if like else ''}",
-            file=sys.stderr,
-        )
+    os = options.os
+    if os is None and (options.image or options.iso):
+        from hv.images.shelf import known
+
+        os = known(client).get(options.image or options.iso, {}).get("os", GENERIC)
+        if os != GENERIC:
+            given["os"] = os
+    if os in (None, GENERIC):
         return
-    new_disk = options.iso is not None and options.image is None and not options.disk
-    for field, value in (
-        ("cpus", system.cpus),
-        ("memory", system.memory),
-        ("firmware", system.firmware),
-        ("size", system.disk if new_disk else None),
-        ("bus", system.bus),
-        ("card", system.nic),
-    ):
-        if getattr(options, field) is None and value is not None:
-            setattr(options, field, value)
-    if system.tpm and options.firmware == "uefi":
-        options.tpm = options.secure_boot = True
-    if system.least_memory and options.memory < system.least_memory:
+    system, why = looked_up(os, told=options.os is not None)
+    if system is None:
+        if why:
+            print(f"note: {why}", file=sys.stderr)
+        return
+    fit(given, system, pool=options.pool)
+    if system.least_memory and given.get("memory", system.least_memory) < system.least_memory:
         print(
-            f"note: {system.name} wants {sized(system.least_memory)} of memory at least, and gets {sized(options.memory)}",
+            f"note: {system.name} wants {sized(system.least_memory)} of memory at least, and gets {sized(given['memory'])}",
             file=sys.stderr,
         )
 
@@ -90,8 +82,6 @@ def _from_system(options: argparse.Namespace) -> None:
 def create(client: Client, options: argparse.Namespace) -> int:
     if options.template:
         _from_template(client, options)
-    if options.os:
-        _from_system(options)
     disks: list[dict[str, Any]] = []
     if options.image or options.size:
         disk: dict[str, Any] = {"pool": options.pool}
@@ -118,6 +108,7 @@ def create(client: Client, options: argparse.Namespace) -> int:
         "secure_boot": options.secure_boot,
         "tpm": options.tpm,
     }
+    # What is not said is not sent: its system may want something of its own.
     for field, value in (
         ("vcpus", options.cpus),
         ("memory", options.memory),
@@ -131,6 +122,7 @@ def create(client: Client, options: argparse.Namespace) -> int:
     ):
         if value is not None:
             given[field] = value
+    _from_system(client, options, given)
     keys = [key for file in options.key for key in _keys(file)]
     if keys or options.user or options.hostname:
         given["cloud_init"] = {"user": options.user, "keys": keys, "hostname": options.hostname}
@@ -189,50 +181,6 @@ def fetched(client: Client, where: str, file: "BinaryIO") -> int:
         return count
     finally:
         answer.close()
-
-
-def export(client: Client, options: argparse.Namespace) -> int:
-    import os
-
-    row = client.ask("GET", where_of(options))
-    disk = next((each for each in row["disks"] if each["target"] == options.disk and each["volume"]), None)
-    if disk is None:
-        raise HyperError(
-            f"{row['name']} has no disk {options.disk!r} of hvd's.",
-            why=f"it has: {', '.join(str(each['target']) for each in row['disks']) or 'none'}",
-            remedy="Name one of these with --disk.",
-            code=Exit.selection,
-        )
-    volume = disk["volume"]
-    if volume["image"]:
-        raise HyperError(
-            f"The disk {options.disk} of {row['name']} does not stand alone.",
-            why=f"it stands on the image {volume['image']}, and alone it is nothing",
-            remedy=f"Make a copy, whose disks are whole, and export that: `hv vm clone '{row['name']}' NAME`.",
-            code=Exit.unsuitable,
-        )
-    partial = f"{options.output}.partial"
-    try:
-        if os.path.exists(options.output):  # noqa: PTH110 -- pathlib is slow to import
-            raise FileExistsError(17, "it is there already")
-        with open(partial, "xb") as file:  # noqa: PTH123 -- see above
-            count = fetched(
-                client, f"/1/volumes/{quoted(volume['pool'])}/{quoted(volume['name'])}/content", file
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(partial, options.output)  # noqa: PTH104 -- see above
-    except OSError as error:
-        raise HyperError(
-            f"{options.output} cannot be written.",
-            why=error.strerror or str(error),
-            remedy="Name another file, or make room.",
-        ) from error
-    if options.json:
-        show_json({"version": 1, "file": options.output, "bytes": count})
-    else:
-        print(f"{options.output}: {sized(count)}")
-    return 0
 
 
 def import_(client: Client, options: argparse.Namespace) -> int:

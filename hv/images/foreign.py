@@ -5,6 +5,7 @@ A description comes from elsewhere, so it is bounded in size, its XML has no ent
 names of files beside it.
 """
 
+import hashlib
 import re
 import shutil
 import tarfile
@@ -24,6 +25,8 @@ PROCESSOR, MEMORY, NIC, DISK = "3", "4", "10", "17"
 KNOWN_OTHERS = {"5": "IDE controller", "6": "SCSI controller", "20": "SATA controller", "15": "CD drive"}
 """Types that need no telling: guests here have controllers of their own."""
 UNITS = {"": 1, "byte": 1, "bytes": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+SUM = re.compile(r"^(SHA-?(?:1|256|512))\s*\((.+)\)\s*=\s*([0-9a-fA-F]+)\s*$", re.MULTILINE)
+"""A line of a manifest."""
 NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -66,8 +69,11 @@ def read(path: Path, unpacked: Path) -> Foreign:
     """
     match path.suffix.lower():
         case ".ova":
-            return _ovf(_unpack(path, unpacked))
+            described = _unpack(path, unpacked)
+            _require_sums(path, described)
+            return _ovf(described)
         case ".ovf":
+            _require_sums(path, path)
             return _ovf(path)
         case ".vmx":
             return _vmx(path)
@@ -102,6 +108,23 @@ def _unpack(path: Path, into: Path) -> Path:
     if description is None:
         raise _bad(path, "there is no .ovf in it")
     return description
+
+
+def _require_sums(path: Path, description: Path) -> None:
+    """HyperError unless the files are what the manifest beside the description says (DSP0243, 5.1); it may be missing."""
+    manifest = description.with_suffix(".mf")
+    if manifest.is_symlink() or not manifest.is_file():
+        return
+    for algorithm, name, wanted in SUM.findall(_text(manifest)):
+        file = description.parent / name
+        if Path(name).name != name or file.is_symlink() or not file.is_file():
+            continue  # a disk that is missing is told later
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, algorithm.lower().replace("-", "")).hexdigest()
+        if found != wanted.lower():
+            raise _bad(
+                path, f"{name} is not what its manifest says: its {algorithm} is {found}, not {wanted}"
+            )
 
 
 def _text(path: Path) -> str:
