@@ -8,8 +8,10 @@ HANDOFF_PATH = "/var/lib/hyper-nixos/handoff.json"
 """On the installed host."""
 
 
-class GrowRoot(Frozen):
+class GrowRoot(Sparse):
     """The root may grow to the end of its disk (an image written to a larger disk, a grown virtual disk)."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("filesystem_uuid",))
 
     disk_by_id: str | None
     """Disk, by its name in /dev/disk/by-id."""
@@ -21,10 +23,14 @@ class GrowRoot(Frozen):
     """Mapper name between partition and file system."""
     filesystem: Literal["ext4", "xfs", "btrfs"]
     """What to grow."""
+    filesystem_uuid: str | None = None
+    """UUID of that file system, by which the disk is found, where the host is a disk image and no name was known."""
 
     @property
     def link(self) -> str:
-        """Which link below /dev/disk leads to the disk."""
+        """Which link below /dev/disk leads to the disk, or to the root's partition of it."""
+        if self.filesystem_uuid:
+            return f"by-uuid/{self.filesystem_uuid}"
         return f"by-id/{self.disk_by_id}" if self.disk_by_id else f"by-path/{self.disk_by_path}"
 
 

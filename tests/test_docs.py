@@ -43,6 +43,7 @@ ELSEWHERE = {
     r"age --decrypt .*": "on an installed host; tests/test_recovery_key.py reads sealed keys",
     r"hv media (netboot|serve) .*": "needs what the flake builds; tests/test_media_netboot.py runs both",
     r"hv media (web|fleet) .*": "tests/test_media_web.py and test_media_form.py serve the page and read tables",
+    r"hv media host .*": "needs a host's system; tests/test_media_host.py makes images and reads them back",
     r"hv media pack .*": "needs a host's system; tests/test_media_pack.py adds, lists and removes",
     r"hv media write .*": "writes to a stick; tests/test_media_write.py writes to loop devices",
     r"hv media try .* --disk .*": "boots until it is switched off; tests/test_media_try.py boots with an end",

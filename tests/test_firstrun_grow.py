@@ -112,6 +112,22 @@ def test_root_takes_the_room_behind_it(disk: Disk) -> None:
     assert stack.partition_size == stack.wanted == AFTER - 2 * MIB - MIB
 
 
+@pytest.mark.parametrize("disk", ["xfs", "btrfs"], indirect=True)
+def test_the_disk_of_an_image_is_found_by_what_is_on_it(disk: Disk, tmp_path: Path) -> None:
+    """Nobody knew the disk's own name when the image was made."""
+    uuid = tool("blkid", "-p", "-o", "value", "-s", "UUID", f"{disk.device}p2")
+    (tmp_path / "dev/disk/by-id/virtio-grows").unlink()
+    (tmp_path / "dev/disk/by-uuid").mkdir()
+    (tmp_path / "dev/disk/by-uuid" / uuid).symlink_to(f"{disk.device}p2")
+    target = disk.target.model_copy(update={"disk_by_id": None, "filesystem_uuid": uuid})
+    before = disk.free()
+    disk.enlarge()
+    job = GrowRootJob(GrowRoot.model_validate_json(target.model_dump_json()))
+    job.run(disk.world)
+    job.verify(disk.world)
+    assert disk.free() > before + (AFTER - BEFORE) * 0.9
+
+
 @pytest.mark.parametrize("disk", KINDS, indirect=True)
 def test_again_changes_nothing(disk: Disk) -> None:
     disk.enlarge()

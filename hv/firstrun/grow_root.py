@@ -142,6 +142,8 @@ class Stack:
                 remedy="If the disk was changed on purpose, `hv firstrun skip grow-root --reason …`.",
             )
         disk = link.resolve()
+        if target.filesystem_uuid:  # the partition: its disk is the folder above it
+            disk = disk.with_name(world.path(f"/sys/class/block/{disk.name}").resolve().parent.name)
         sysfs = world.path(f"/sys/class/block/{disk.name}").resolve()
         parts = {
             _read(entry / "partition"): entry for entry in sysfs.iterdir() if (entry / "partition").is_file()

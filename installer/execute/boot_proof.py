@@ -124,6 +124,22 @@ def prove_boot(
     )
 
 
+def prove_files(runner: Runner, root: Path, host: HostStorage, modules: tuple[str, ...]) -> Evidence:
+    """The part of it that is files, for systemd-boot on one disk that is not there yet: entries, loader, initrd's modules.
+
+    Raises:
+        Wrong: the first thing that would keep it from booting.
+    """
+    specs = boot_specs(root)
+    boot = within(root, host.esp_mountpoint or "/boot")
+    entries = tuple(_boot_loader_entries(within(root, host.xbootldr_mountpoint or str(host.esp_mountpoint))))
+    return (
+        *_check_systemd_boot(boot, entries, specs),
+        *(_check_entry(root, spec, entries) for spec in specs),
+        *_check_modules(runner, root, specs, modules),
+    )
+
+
 def _boot_loader_entries(esp: Path) -> Iterator[LoaderEntry]:
     """Type 1 entries (UAPI Boot Loader Specification)."""
     for file in sorted((esp / "loader/entries").glob("*.conf")):

@@ -12,12 +12,7 @@ _OTHERS_READ_AND_ENTER = 0o005
 def install_boot_loader(runner: Runner, root: Path) -> None:
     """Activate in the target, then run `bin/switch-to-configuration boot` of its system profile."""
     require_open(root)
-    (root / "etc").mkdir(mode=0o755, exist_ok=True)
-    # Without this mark switch-to-configuration refuses: "not a NixOS installation".
-    (root / "etc/NIXOS").touch()
-    table = root / "etc/mtab"  # GRUB looks into it
-    table.unlink(missing_ok=True)
-    table.symlink_to("/proc/mounts")
+    _prepare(root)
     # Activation may complain about what only a running system has; what it must achieve is proved afterwards.
     activated = run_inside(runner, root, [f"{SYSTEM}/activate"], check=False)
     if activated.status != 0:
@@ -30,6 +25,34 @@ def install_boot_loader(runner: Runner, root: Path) -> None:
         [f"{SYSTEM}/bin/switch-to-configuration", "boot"],
         environment={"NIXOS_INSTALL_BOOTLOADER": "1"},
     )
+
+
+MACHINE_ID = "00000000000000000000000000000001"
+"""While boot entries are written: without one NixOS's program draws it by chance. No host keeps it."""
+
+
+def switch_to_boot(runner: Runner, root: Path) -> None:
+    """The same without activation and without a disk: the loader is put into a folder where its file system belongs."""
+    _prepare(root)
+    machine = root / "etc/machine-id"
+    machine.write_text(f"{MACHINE_ID}\n")
+    run_inside(
+        runner,
+        root,
+        [f"{SYSTEM}/bin/switch-to-configuration", "boot"],
+        # bootctl(1) asks for a FAT on a partition of the right type, unless told so (systemd, ENVIRONMENT.md).
+        environment={"NIXOS_INSTALL_BOOTLOADER": "1", "SYSTEMD_RELAX_ESP_CHECKS": "1"},
+    )
+    machine.unlink()
+
+
+def _prepare(root: Path) -> None:
+    (root / "etc").mkdir(mode=0o755, exist_ok=True)
+    # Without this mark switch-to-configuration refuses: "not a NixOS installation".
+    (root / "etc/NIXOS").touch()
+    table = root / "etc/mtab"  # GRUB looks into it
+    table.unlink(missing_ok=True)
+    table.symlink_to("/proc/mounts")
 
 
 def require_open(root: Path) -> None:

@@ -10,6 +10,7 @@ from installer.command_line import Parser
 
 VERBS = {
     "build": ("media_build", "build a medium with Nix, with its manifest and lists of contents"),
+    "host": ("media_host", "make a disk image of an installed host, which grows when it first starts"),
     "show": ("media_content", "show what is embedded in a medium, without secrets"),
     "embed": ("media_content", "put answers, keys and the like into a medium, in place"),
     "extract": ("media_content", "write what is embedded into a folder"),
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     sbom.add_argument("--output", metavar="OUTPUT", type=Path, help="where to (default: standard output)")
     _netboot(made["netboot"], made["serve"])
     _build(made["build"])
+    _host(made["host"])
     _web(made["web"], made["fleet"])
     _write(made["write"])
     adopt = made["adopt"]
@@ -216,6 +218,33 @@ def _build(verb: argparse.ArgumentParser) -> None:
         "--output", metavar="OUTPUT", type=Path, help="copy the image there, with manifest, sums and lists"
     )
     verb.add_argument("--offline", action="store_true", help="take everything from the store that is here")
+
+
+def _host(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("answers", metavar="ANSWERS", type=Path, help="answer file, TOML or JSON")
+    verb.add_argument(
+        "--medium",
+        metavar="JSON",
+        type=Path,
+        help="the medium's description (default: the live system's own)",
+    )
+    verb.add_argument("--size", default="8GiB", help="of the disk, until it grows (default: %(default)s)")
+    verb.add_argument(
+        "--from",
+        dest="store",
+        metavar="STORE",
+        help="Nix store or cache that holds the system, e.g. file:///srv/cache (default: as the medium says)",
+    )
+    verb.add_argument(
+        "--output", metavar="OUTPUT", type=Path, help="the image: NAME.qcow2, or raw under any other name"
+    )
+    verb.add_argument(
+        "--render",
+        metavar="DIR",
+        type=Path,
+        help="only write the configuration that its system is built from",
+    )
+    verb.add_argument("--json", action="store_true", help="print the result for programs")
 
 
 def _web(web: argparse.ArgumentParser, fleet: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@
   kbd,
   kmod,
   mkpasswd,
+  mtools,
   openssh,
   osinfo-db,
   smartmontools,
@@ -105,6 +106,7 @@ python3Packages.buildPythonApplication {
       kbd
       kmod
       mkpasswd
+      mtools
       openssh
       smartmontools
       systemd

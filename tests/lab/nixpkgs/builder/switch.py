@@ -139,7 +139,8 @@ def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bo
         program = Path("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
         place(program, esp / "EFI/systemd/systemd-bootx64.efi")
         place(program, esp / "EFI/BOOT/BOOTX64.EFI")
-        if first and efi.get("canTouchEfiVariables"):
+        # As bootctl(1) does: where UEFI did not start this computer there is no menu of its to be written to.
+        if first and efi.get("canTouchEfiVariables") and Path("/sys/firmware/efi/efivars").is_dir():
             register(esp)
     kept: set[Path] = set()
     default = None

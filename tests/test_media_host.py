@@ -1,0 +1,332 @@
+"""`hv media host`: an image of an installed host is made without root and without a device, and read back by other tools."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hv.cli import dispatch
+from installer.answers.load import load
+from installer.answers.sizes import GIB
+from installer.errors import Exit, HyperError
+from installer.execute.log import NoLog
+from installer.execute.partition_table import read_table
+from installer.execute.runner import Runner
+from installer.handoff import HANDOFF_PATH, Handoff
+from installer.medium import Medium
+from installer.plan.planner import make_plan
+from iso import host_machine, host_tree
+from tests.execute.rig import Rig, add_nix, run, tiny_system, with_closure
+from tests.plan_cases import HASH, medium
+
+REPOSITORY = Path(__file__).parents[1]
+SIZE = 5 * GIB
+ANSWERS = f"""version = 1
+hostname = "cloud1"
+
+[storage]
+disk = {{ serial = "whatever it will be" }}
+swap = {{ kind = "partition", size = "64MiB" }}
+
+[system]
+source = "closure"
+closure = "tiny"
+
+[[users]]
+name = "alice"
+admin = true
+password_hash = "{HASH}"
+"""
+RUNNER = Runner(NoLog(), "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+
+
+@dataclass
+class Given:
+    """A folder with answers, a medium and a cache with a system."""
+
+    folder: Path
+
+    def command(self, output: str, *more: str) -> list[str]:
+        """Make an image of them."""
+        folder = self.folder
+        words = ["media", "host", str(folder / "answers.toml"), "--medium", str(folder / "medium.json")]
+        words += ["--size", f"{SIZE}B", "--from", f"file://{folder}/cache", "--output", str(folder / output)]
+        return [*words, *more]
+
+    def make(self, output: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """The same without any right that root has over others (capabilities(7)): no mount, no device, no other's file.
+        Its number is kept, since the Python of these tests may lie in root's home, and with it the one right that the
+        kernel asks of this number alone before it may be root of a namespace (user_namespaces(7)).
+        """
+        argv = ["setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all"]
+        environment = {
+            **os.environ,
+            "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        return subprocess.run(
+            [*argv, sys.executable, "-m", "hv", *self.command(output, *more)],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def given() -> Iterator[Given]:
+    folder = Path(tempfile.mkdtemp(prefix="hv-host-"))
+    try:
+        (folder / "answers.toml").write_text(ANSWERS)
+        made = Rig(folder, "virtio-HVTEST")
+        (folder / "bin").mkdir()
+        add_nix(made)
+        answers = host_machine.on_it(load(ANSWERS.encode(), "answers.toml"))
+        plan = make_plan(host_machine.facts(SIZE, "x86_64-linux"), answers, with_closure("/nix/store/x"))
+        fstab = "".join(
+            f"{each.device} {each.mountpoint} {each.kind} noatime 0 1\n" for each in plan.host.filesystems
+        )
+        toplevel = tiny_system(
+            made,
+            SimpleNamespace(link=Path("/dev/null")),
+            "",
+            uefi=True,
+            fstab=fstab,
+            modules=plan.host.initrd_modules,
+        )
+        run(
+            folder / "bin/nix",
+            "copy",
+            "--no-check-sigs",
+            "--to",
+            f"file://{folder}/cache?compression=none",
+            toplevel,
+        )
+        (folder / "medium.json").write_text(with_closure(toplevel).model_dump_json())
+        yield Given(folder)
+    finally:
+        subprocess.run(["chmod", "-R", "u+w", str(folder)], check=False)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def image(given: Given) -> Path:
+    """Made once."""
+    done = given.make("host.raw", "--json")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    path = given.folder / "host.raw"
+    told = json.loads(done.stdout)
+    assert (told["hostname"], told["size"]) == ("cloud1", SIZE)
+    return path
+
+
+def digest(path: Path) -> str:
+    """Of every block that is not zero, with its place: whether others are holes or not."""
+    found, at = hashlib.sha256(b"%d" % path.stat().st_size), 0
+    with path.open("rb") as file:
+        while True:
+            try:
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return found.hexdigest()
+            end = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+            for place in range(at, end, 4096):
+                block = os.pread(file.fileno(), min(4096, end - place), place)
+                if block.strip(b"\0"):
+                    found.update(b"%d " % place + block)
+            at = end
+
+
+def part(image: Path, number: int, into: Path) -> Path:
+    """One partition in a file of its own, with its holes."""
+    spec = next(each for each in read_table(RUNNER, str(image)) if each.number == number)
+    target = into / f"part{number}"
+    run("cp", "--sparse=always", image, target)
+    run("fallocate", "--collapse-range", "--offset", "0", "--length", str(spec.start), target)
+    os.truncate(target, spec.size)
+    return target
+
+
+def inside(file: Path, command: str) -> str:
+    return subprocess.run(
+        ["debugfs", "-R", command, str(file)], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.nix
+@pytest.mark.root
+def test_what_is_in_the_image(image: Path, tmp_path: Path) -> None:
+    assert image.stat().st_mode & 0o777 == 0o600, "it has hashes of passwords"
+    assert image.stat().st_size == SIZE
+    assert "No errors detected" in run("sfdisk", "--verify", image)
+    table = read_table(RUNNER, str(image))
+    assert [each.label for each in table] == ["cloud1-esp", "cloud1-swap", "cloud1-root"]
+    boot, swap, root = (part(image, each.number, tmp_path) for each in table)
+    run("fsck.fat", "-n", boot)
+    run("e2fsck", "-fn", root)
+    answers = host_machine.on_it(load(ANSWERS.encode(), "answers.toml"))
+    plan = make_plan(host_machine.facts(SIZE, "x86_64-linux"), answers, with_closure("/nix/store/x"))
+    devices = {each.mountpoint: each.device for each in plan.host.filesystems}
+    for file, place in ((boot, "/boot"), (root, "/")):
+        assert devices[place].endswith(run("blkid", "-p", "-o", "value", "-s", "UUID", file))
+    assert run("blkid", "-p", "-o", "value", "-s", "TYPE", swap) == "swap"
+    # The loader and the entries, as the host's own program wrote them, read back with mtools.
+    assert run("mtype", "-i", boot, "::/loader/loader.conf") == "default nixos-generation-1.conf"
+    assert run("mtype", "-i", boot, "::/EFI/BOOT/BOOTX64.EFI").startswith("MZ")
+    assert "random-seed" not in run("mdir", "-/", "-b", "-i", boot, "::")
+    # Root's files, with the modes that keep secrets.
+    secret = inside(root, "stat /var/lib/hyper-nixos/secrets/passwords/alice")
+    assert re.search(r"Mode:\s+0600", secret)
+    assert re.search(r"User:\s+0\s+Group:\s+0", secret)
+    assert inside(root, "cat /var/lib/hyper-nixos/secrets/passwords/alice").strip() == HASH
+    assert "cloud1" in inside(root, "cat /etc/nixos/flake.nix") + inside(
+        root, "cat /etc/nixos/configuration.nix"
+    )
+    handoff = Handoff.model_validate_json(inside(root, f"cat {HANDOFF_PATH}"))
+    assert handoff.grow is not None
+    assert handoff.grow.link == f"by-uuid/{devices['/'].rpartition('/')[2]}"
+    assert "machine-id" not in inside(root, "ls -l /etc"), "each copy makes its own"
+    assert '"/nix/var/nix/profiles"' in inside(root, "stat /nix/var/nix/gcroots/profiles"), (
+        "not of this computer"
+    )
+    assert "system-1-link" in inside(root, "stat /nix/var/nix/profiles/system")
+    # Nix itself finds every path whole, by the database that was written anew.
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    run("debugfs", "-R", f"rdump /nix {tree}", root)
+    nix = image.parent / "bin/nix"
+    assert (
+        run(
+            nix,
+            "store",
+            "verify",
+            "--store",
+            tree,
+            "--all",
+            "--no-trust",
+            "--extra-experimental-features",
+            "nix-command",
+        )
+        == ""
+    )
+    assert len(run(nix, "path-info", "--store", tree, "--all").splitlines()) == 1
+
+
+@pytest.mark.nix
+@pytest.mark.root
+def test_two_images_are_equal_and_nothing_is_left(image: Path, given: Given) -> None:
+    done = given.make("again.raw")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert digest(given.folder / "again.raw") == digest(image)
+    assert not list(given.folder.glob(".hv-host-*"))
+    assert HASH not in done.stdout + done.stderr
+    done = given.make("again.raw")
+    assert done.returncode == Exit.usage
+    assert "is there already" in done.stderr
+
+
+def changed(tmp_path: Path, old: str, new: str) -> list[str]:
+    """The command line of an image that nobody gets."""
+    assert old in ANSWERS
+    (tmp_path / "answers.toml").write_text(ANSWERS.replace(old, new))
+    (tmp_path / "medium.json").write_text(with_closure(f"/nix/store/{'1' * 32}-tiny").model_dump_json())
+    words = ["media", "host", str(tmp_path / "answers.toml"), "--medium", str(tmp_path / "medium.json")]
+    return [*words, "--output", str(tmp_path / "no.raw")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            "[system]",
+            "[storage.encryption]\nenable = true\npassphrase = { file = '/x' }\n\n[system]",
+            "share one key",
+        ),
+        ("swap =", 'filesystem = "btrfs"\nswap =', "storage.filesystem = 'btrfs'"),
+        ("swap =", 'filesystem = "xfs"\nswap =', "storage.filesystem = 'xfs'"),
+        ("[system]", '[boot]\nloader = "grub"\n\n[system]', "GRUB is put on a disk"),
+        ("swap =", 'existing = "keep"\nswap =', "nothing on it"),
+        (
+            'disk = { serial = "whatever it will be" }',
+            'disks = [{ serial = "a" }, { serial = "b" }]\nlayout = "mirror"',
+            "an image is one disk",
+        ),
+        ('source = "closure"\nclosure = "tiny"', 'source = "flake"', "wants it evaluated|want it evaluated"),
+        ('closure = "tiny"', 'closure = "other"', "not on the medium"),
+        (
+            '"cloud1"',
+            '"cloud1"\n[[hooks]]\nwhen = "after-install"\ncommand = ["/bin/true"]',
+            "their programs are for the machine",
+        ),
+    ],
+)
+def test_what_an_image_cannot_be(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    with pytest.raises(HyperError) as error:
+        dispatch(changed(tmp_path, old, new))
+    assert re.search(reason, f"{error.value.what} {error.value.why}"), str(error.value)
+    assert error.value.remedy
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["answers.toml", "medium.json"]
+
+
+def test_a_size_that_is_none(tmp_path: Path) -> None:
+    for size in ("much", "3MiB", "5000001KiB"):
+        with pytest.raises(HyperError) as error:
+            dispatch([*changed(tmp_path, "cloud1", "cloud2"), "--size", size])
+        assert error.value.code is Exit.usage
+    with pytest.raises(HyperError, match="too small"):
+        dispatch([*changed(tmp_path, "cloud1", "cloud2"), "--size", "2GiB"])
+
+
+def test_the_configuration_that_its_system_is_built_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = changed(tmp_path, 'source = "closure"\nclosure = "tiny"', 'source = "flake"')
+    assert dispatch([*words, "--render", str(tmp_path / "etc")]) == Exit.ok
+    assert "wrote" in capsys.readouterr().out
+    disks = (tmp_path / "etc/disks.nix").read_text()
+    assert "by-uuid" in disks
+    assert host_machine.SERIAL not in disks, "it would be looked for on every machine"
+    assert '"virtio_scsi"' in (tmp_path / "etc/hardware-configuration.nix").read_text()
+
+
+@pytest.mark.nix
+@pytest.mark.root
+def test_a_system_for_other_disks_is_refused(given: Given) -> None:
+    other = given.folder / "other.toml"
+    (closure,) = Medium.model_validate_json((given.folder / "medium.json").read_bytes()).closures
+    # By its store path: it is no system of the medium, and the store that has it is named.
+    other.write_text(ANSWERS.replace("cloud1", "cloud9").replace('"tiny"', f'"{closure.toplevel}"'))
+    (given.folder / "bare.json").write_text(medium(estimated_closure=1 << 24, closures=()).model_dump_json())
+    instead = {"answers.toml": str(other), "medium.json": str(given.folder / "bare.json")}
+    words = [instead.get(Path(each).name, each) for each in given.command("other.raw")]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PATH", f"{given.folder}/bin:{os.environ['PATH']}")
+        with pytest.raises(HyperError, match="built for other disks") as error:
+            dispatch(words)
+    assert "--render" in error.value.remedy
+    assert not list(given.folder.glob("*other.raw*")) + list(given.folder.glob(".hv-host-*"))
+
+
+def test_paths_of_the_target_and_nothing_else() -> None:
+    root = Path("/srv/x")
+    for text, there in {
+        "/mnt": "/srv/x",
+        "/mnt/boot": "/srv/x/boot",
+        "path:/mnt/etc": "path:/mnt/etc",
+        "/mnt2": "/mnt2",
+        "/var/mnt/boot": "/var/mnt/boot",
+    }.items():
+        assert host_tree.retarget([text], root) == [there]
