@@ -55,17 +55,16 @@ def _from_template(client: Client, options: argparse.Namespace) -> None:
 
 def _from_system(client: Client, options: argparse.Namespace, given: "dict[str, Any]") -> None:
     """Fills in what the guest's system wants and nobody said: the one that was named, else its image's."""
-    from hv.vm.fitting import fit, looked_up
-
     os = options.os
     if os is None and (options.image or options.iso):
-        from hv.images.shelf import known
-
-        os = known(client).get(options.image or options.iso, {}).get("os", GENERIC)
+        images = {row["name"]: row for row in client.ask("GET", "/1/images")["images"]}
+        os = images.get(options.image or options.iso, {}).get("os", GENERIC)
         if os != GENERIC:
             given["os"] = os
     if os in (None, GENERIC):
         return
+    from hv.vm.fitting import fit, looked_up
+
     system, why = looked_up(os, told=options.os is not None)
     if system is None:
         if why:
