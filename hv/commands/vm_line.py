@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
         "make a VM",
         "create web --template ubuntu --key ~/.ssh/id_ed25519.pub --start",
         "create db --image ubuntu --size 40G --memory 4G",
-        "create win --template windows --iso win11",
+        "create win --template windows --unattended --user ada --start",
         "create old --os win7 --iso win7",
         changes=True,
         named=False,
@@ -181,7 +181,9 @@ def parser() -> argparse.ArgumentParser:
         const="spice",
         help="a screen by SPICE, with its clipboard, instead of VNC",
     )
-    create.add_argument("--user", metavar="ACCOUNT", help="account that cloud-init makes")
+    create.add_argument(
+        "--user", metavar="ACCOUNT", help="account that cloud-init makes, or with --unattended Windows"
+    )
     create.add_argument(
         "--key",
         metavar="FILE",
@@ -189,7 +191,23 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="SSH public key for its first boot; may be given again",
     )
-    create.add_argument("--hostname", help="host name for cloud-init (default: from its name)")
+    create.add_argument(
+        "--hostname", help="host name for cloud-init, or with --unattended Windows (default: from its name)"
+    )
+    create.add_argument(
+        "--unattended",
+        action="store_true",
+        help="Windows installs itself from the medium to a new disk, without asking; its account has no password "
+        "until one is set at its screen",
+    )
+    create.add_argument(
+        "--language",
+        metavar="LOCALE",
+        help="with --unattended: e.g. de-DE, which the medium must have (default: en-US)",
+    )
+    create.add_argument(
+        "--edition", metavar="NAME", help="with --unattended: which of the medium's, e.g. 'Windows 11 Pro'"
+    )
     create.add_argument("--tag", action="append", default=[], metavar="TAG", help="tag; may be given again")
     create.add_argument("--description", default="", metavar="TEXT", help="what it is for")
     create.add_argument("--autostart", action="store_true", help="start it with the host")

@@ -123,7 +123,15 @@ def create(client: Client, options: argparse.Namespace) -> int:
             given[field] = value
     _from_system(client, options, given)
     keys = [key for file in options.key for key in _keys(file)]
-    if keys or options.user or options.hostname:
+    if options.unattended:
+        told = {
+            "user": options.user,
+            "hostname": options.hostname,
+            "language": options.language,
+            "edition": options.edition,
+        }
+        given["unattended"] = {key: value for key, value in told.items() if value is not None}
+    elif keys or options.user or options.hostname:
         given["cloud_init"] = {"user": options.user, "keys": keys, "hostname": options.hostname}
     result = operate(client, options, "/1/vms", given)
     if result is not None:

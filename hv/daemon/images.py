@@ -33,7 +33,10 @@ def look_at(kind: str, first: bytes) -> int | None:
     if kind == "iso":
         at, magic = ISO_MAGIC
         if first[:4] == b"QFI\xfb" or first[at : at + len(magic)] != magic:
-            raise _unfit("it is no ISO 9660 medium", "Name an .iso file, or leave --iso out for a disk.")
+            raise _unfit(
+                "it is no ISO 9660 medium",
+                "Name a medium; a disk is imported under the suffix of its format, e.g. .qcow2.",
+            )
         return None
     try:
         return head(first).size

@@ -1,6 +1,7 @@
 """Making and deleting guests."""
 
 import threading
+import time
 from typing import Any
 
 import sqlalchemy as sql
@@ -19,7 +20,12 @@ from hv.libvirt_python import libvirt_module
 from hv.vm.domain import DiskFile, Guest, Host, domain_xml, mac_of, parsed
 from hv.vm.seed import seed_iso
 from hv.vm.spec import Delete, Disk, VmSpec
+from hv.vm.windows import answers_iso
 
+PRESSES = 20.0
+"""Seconds that a key is pressed now and then, for a medium that asks for it."""
+ENTER = 28
+"""KEY_ENTER (Linux, input-event-codes.h)."""
 _KVM = threading.Lock()
 _known: dict[str, bool] = {}
 
@@ -56,7 +62,7 @@ def disk_rows(store: Store, spec: VmSpec, uuid: str, caller: Caller) -> list[dic
     rows = []
     for number, disk in enumerate(spec.disks):
         rows.append(disk_row(store, disk, uuid, caller, f"d{number}"))
-    if spec.cloud_init is not None:
+    if spec.cloud_init is not None or spec.unattended is not None:
         pool = spec.disks[0].pool if spec.disks else "default"
         rows.append(
             {
@@ -171,6 +177,11 @@ def plan_create(work: Work) -> list[str]:
         start = f"on image {row['image']}" if row["image"] else "as it is" if disk.volume else "empty"
         lines.append(f"disk {row['pool']}/{row['name']}: {size(row['size'])}, {start}, {disk.bus}")
     lines += [f"network card in {nic.network}, {nic.model}" for nic in spec.nics]
+    if spec.unattended is not None:
+        lines.append(
+            f"Windows installs itself to the first disk, for {spec.unattended.user}, who has no password until "
+            "one is set at its screen"
+        )
     if spec.cloud_init is not None:
         lines.append(f"first boot: cloud-init with {len(spec.cloud_init.keys)} SSH keys")
     if spec.iso:
@@ -270,10 +281,15 @@ def run_create(work: Work) -> dict[str, Any]:
         files.append(disk_file(work, by_name[name], disk))
     if spec.cloud_init is not None:
         work.say("writing what cloud-init reads", 60)
-        files.append(_seed(work, by_name[f"{work.uuid}-seed.iso"], spec))
+        path = _seed(work, by_name[f"{work.uuid}-seed.iso"], spec)
+        files.append(DiskFile(path, "raw", "virtio", "seed"))
     if spec.iso:
         image = image_of(work.store, spec.iso, work.caller, "iso")
         _, path = volume_of(work.connection, image["pool"], image["volume"])
+        files.append(DiskFile(path, "raw", "sata", "iso"))
+    if spec.unattended is not None:
+        work.say("writing what Windows' installer reads", 60)
+        path = _seed(work, by_name[f"{work.uuid}-seed.iso"], spec)
         files.append(DiskFile(path, "raw", "sata", "iso"))
     work.say("defining it", 70)
     macs = tuple(nic.mac or mac_of(work.uuid, number) for number, nic in enumerate(spec.nics))
@@ -287,6 +303,8 @@ def run_create(work: Work) -> dict[str, Any]:
         domain.create()
     while is_starting(domain):
         work.pause(0.1)
+    if spec.start and spec.unattended is not None:
+        _press_a_key(work, domain)
     found = state_of(domain)
     if spec.start and found not in ("running", "blocked"):
         raise RefusedError(
@@ -297,6 +315,16 @@ def run_create(work: Work) -> dict[str, Any]:
             remedy=f"See `hv vm logs {spec.name}`.",
         )
     return {"name": spec.name, "uuid": work.uuid, "state": found}
+
+
+def _press_a_key(work: Work, domain: Any) -> None:
+    """Windows' media start only when a key is pressed, within seconds of a moment that nobody knows."""
+    libvirt = libvirt_module()
+    end = time.monotonic() + PRESSES
+    while time.monotonic() < end and domain.isActive():
+        work.say("pressing a key, so that the medium starts", 90)
+        domain.sendKey(libvirt.VIR_KEYCODE_SET_LINUX, 50, [ENTER], 1, 0)
+        work.pause(1)
 
 
 def disk_file(work: Work, row: dict[str, Any], disk: Disk) -> DiskFile:
@@ -319,16 +347,20 @@ def disk_file(work: Work, row: dict[str, Any], disk: Disk) -> DiskFile:
     return DiskFile(path, bus=disk.bus, backing=backing)
 
 
-def _seed(work: Work, row: dict[str, Any], spec: VmSpec) -> DiskFile:
-    assert spec.cloud_init is not None
-    hostname = "".join(char if char.isascii() and char.isalnum() else "-" for char in spec.name).strip("-")[
-        :63
-    ]
-    data = seed_iso(spec.cloud_init, instance=work.uuid, hostname=hostname or "vm")
+def _seed(work: Work, row: dict[str, Any], spec: VmSpec) -> str:
+    """Path of the volume with what the guest is told at first."""
+    plain = "".join(char if char.isascii() and char.isalnum() else "-" for char in spec.name).strip("-")
+    hostname = plain[:63].strip("-") or "vm"
+    if spec.unattended is not None:
+        # Only digits would be no name for Windows.
+        short = plain[:15].strip("-")
+        data = answers_iso(spec.unattended, "vm" if not short or short.isdigit() else short)
+    else:
+        assert spec.cloud_init is not None
+        data = seed_iso(spec.cloud_init, instance=work.uuid, hostname=hostname)
     make(work.connection, row | {"size": len(data)}, kind="raw")
     fill(work.connection, row["pool"], row["name"], data)
-    _, path = volume_of(work.connection, row["pool"], row["name"])
-    return DiskFile(path, "raw", "virtio", "seed")
+    return volume_of(work.connection, row["pool"], row["name"])[1]
 
 
 def undo_create(work: Work) -> None:

@@ -66,6 +66,28 @@ class CloudInit(Typed):
     ) = None
 
 
+Locale = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?-[A-Z]{2}$")]
+
+
+class Unattended(Typed):
+    """What Windows' installer is answered. No password: the account has none until its owner sets one."""
+
+    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,19}$")] = "owner"
+    """A local account, an administrator of the guest."""
+    hostname: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,13}[A-Za-z0-9])?$")] | None
+    ) = None
+    """At most 15 characters (NetBIOS)."""
+    language: Locale = "en-US"
+    """One that the medium has."""
+    keyboard: Locale | None = None
+    """Layout of the keyboard; None: the language's."""
+    edition: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 ._()+-]{1,64}$")] | None = None
+    """As the medium names it, e.g. `Windows 11 Pro`; None: the installer asks, or takes the only one."""
+    time_zone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 .+-]{1,64}$")] = "UTC"
+    """As Windows names it, e.g. `W. Europe Standard Time`."""
+
+
 class Placement(Typed):
     """Where its processors and memory are."""
 
@@ -102,6 +124,8 @@ class VmSpec(Typed):
     iso: SimpleName | None = None
     """An image of kind iso, to boot from once."""
     cloud_init: CloudInit | None = None
+    unattended: Unattended | None = None
+    """Windows installs itself from `iso` to the first disk, which it takes whole."""
     screen: Literal["vnc", "spice"] = "vnc"
     placement: Placement | None = None
     autostart: bool = False
@@ -117,12 +141,22 @@ class VmSpec(Typed):
             raise ValueError("secure_boot needs firmware = uefi")
         if self.max_vcpus is not None and self.max_vcpus < self.vcpus:
             raise ValueError(f"max_vcpus is less than vcpus ({self.vcpus})")
+        if self.unattended is not None:
+            _require_empty(self)
         if self.max_memory is not None:
             _require_step(self.memory, self.max_memory)
         wanted = self.max_vcpus or self.vcpus
         if self.placement and self.placement.cpus and len(self.placement.cpus) != wanted:
             raise ValueError("placement.cpus names one processor of the host for each of the guest's")
         return self
+
+
+def _require_empty(spec: VmSpec) -> None:
+    """ValueError unless Windows can have the first disk: nobody's data is on any."""
+    if spec.iso is None or spec.firmware != "uefi" or spec.cloud_init is not None:
+        raise ValueError("unattended goes with a medium (iso) and firmware = uefi, and without cloud_init")
+    if not spec.disks or any(disk.image or disk.volume for disk in spec.disks):
+        raise ValueError("unattended takes the first disk whole: all disks have to be new ones")
 
 
 def _require_step(memory: int, most: int) -> None:
