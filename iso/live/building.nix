@@ -14,7 +14,7 @@
 }:
 let
   cfg = config.hypervisor.medium.building;
-  inherit (pkgs.stdenv.hostPlatform) isx86_64 system;
+  inherit (pkgs.stdenv.hostPlatform) system;
   # Hosts', not the live system's: that has overlays of its own.
   packages = nixpkgs.legacyPackages.${system};
 
@@ -73,9 +73,10 @@ let
     packages.tinyxxd
     packages.virtiofsd
     packages.w3m-nographics
+    # Where it boots by EFI alone, too: its menu's font is the other's.
+    packages.grub2
     (packages.grub2.override { efiSupport = true; })
   ]
-  ++ lib.optional isx86_64 packages.grub2
   ++ (with packages.perlPackages; [
     FileCopyRecursive
     FileSlurp
