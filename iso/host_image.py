@@ -197,9 +197,16 @@ def _inside(work: Path, tell: Callable[[str], None]) -> None:
     if failed.exists():
         told = json.loads(failed.read_text())
         raise HyperError(told["what"], why=told["why"], remedy=told["remedy"], code=Exit(told["code"]))
-    if process.returncode:
+    if process.returncode and "unshare: " not in said:
         raise HyperError(
             "the image was not made",
+            why=said.strip()[-2000:] or f"exit status {process.returncode}",
+            remedy="this is a fault of the program: report it with what stands above",
+            code=Exit.step,
+        )
+    if process.returncode:
+        raise HyperError(
+            "the image was not made: this computer gives nobody a namespace",
             why=said.strip()[-2000:] or f"exit status {process.returncode}",
             remedy="where namespaces of users are forbidden, allow them (`sysctl kernel.unprivileged_userns_clone=1`, or "
             "`kernel.apparmor_restrict_unprivileged_userns=0`), or run it as root",
@@ -247,7 +254,6 @@ def _make(request: Request, work: Path) -> None:
         secrets=Secrets(redact, request.answers),
     )
     context.secrets.collect(plan)
-    progress.begin(plan.steps)
     tree = Tree(context, work)
     tree.build()
     many = nix_database.write_anew(tree.root / "nix/var/nix/db/db.sqlite")

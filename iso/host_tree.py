@@ -109,6 +109,17 @@ def at(action: Action, root: Path) -> Action:
     return _ACTION.validate_python(retarget(action.model_dump(mode="json"), root))
 
 
+def is_of_disk(action: Action) -> bool:
+    """Whether it is about the disk and its mounts, and not about what lies in them."""
+    match action:
+        case Run(argv=(program, *_)):
+            return program in MAKERS or program in LATER or action.argv[:2] == ("mount", "-t")
+        case WritePartitionTable() | SaveHeaders() | ClearTarget() | SaveLog():
+            return True
+        case _:
+            return False
+
+
 @dataclass
 class Collected:
     """What the plan does to its disk."""
@@ -148,19 +159,30 @@ class Tree:
             HyperError: a step failed, or is one that an image cannot have.
         """
         make_directory(self.root, 0o755)
-        for step in self.context.plan.steps:
-            actions = [each for each in step.actions if not self._to_disk(each)]
-            if not actions:
-                continue
-            self.context.progress.say(step.summary.replace(TARGET, "the image"))
-            for action in actions:
-                self._carry_out(action)
-            for check in step.checks:
-                self._verify(check)
+        progress, steps = self.context.progress, self.context.plan.steps
+        ours = [
+            step.model_copy(update={"summary": step.summary.replace(TARGET, "the image")})
+            for step in steps
+            if not all(is_of_disk(each) for each in step.actions)
+        ]
+        progress.begin(ours)
+        shown = {step.id: step for step in ours}
+        for step in steps:
+            if step.id in shown:
+                progress.start(shown[step.id])
+            for action in step.actions:
+                if is_of_disk(action):
+                    self._collect(action)
+                else:
+                    self._carry_out(action)
+            if step.id in shown:
+                for check in step.checks:
+                    self._verify(check)
+                progress.end(shown[step.id], "verified")
         self._finish()
 
-    def _to_disk(self, action: Action) -> bool:
-        """Whether the action is of the disk's side: then it is collected, or has nothing to do."""
+    def _collect(self, action: Action) -> None:
+        """Keep what is done to the disk itself for later."""
         match action:
             case WritePartitionTable(partitions=partitions):
                 self.collected.partitions = partitions
@@ -168,13 +190,8 @@ class Tree:
                 self.collected.made[action.argv[-1]] = action.argv
             case Run(argv=("mount", "-t", kind, "-o", _, device, target)):
                 self._mount(kind, device, target)
-            case Run(argv=(program, *_)) if program in LATER:
-                pass
-            case SaveHeaders() | ClearTarget() | SaveLog():
-                pass
             case _:
-                return False
-        return True
+                pass  # nothing to do in an image
 
     def _mount(self, kind: str, device: str, target: str) -> None:
         """A place of its own, so that programs of the host see something mounted; FAT's is small."""
