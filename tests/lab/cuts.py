@@ -4,14 +4,17 @@ The cuts follow each other on one host, so that each costs one boot: cut in the 
 the next cut is made the job that was cut off must have said that it starts over, and be done.
 """
 
+import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from tests.file_server import Mirror, mirror
 from tests.lab import installed
-from tests.lab.guest import MARKER
+from tests.lab.guest import MARKER, image
 from tests.lab.installed import Host
 from tests.lab.play import boot
 from tests.lab.recorder import Recorder
@@ -19,7 +22,9 @@ from tests.lab.scenarios import Scenario
 from tests.web_servers import Answer, Request, serving
 
 SERVER = "10.0.2.100:80"
-"""What the machine reaches a server of ours by."""
+"""What the machine reaches the server by that is told how it went."""
+IMAGES = "10.0.2.101:80"
+"""And the one that has a guest's image."""
 GROWN = "7G"
 """What the first disk of 6 GiB has become when the host is started, so that its root has something to grow into."""
 GIB = 1 << 30
@@ -28,14 +33,31 @@ url = "http://{SERVER}/events"
 events = ["first-run"]
 
 """
+FETCHED = f"""
+[[first_run.vms]]
+name = "fetched"
+image = "http://{IMAGES}/marker.raw"
+image_format = "raw"
+image_sha256 = "@sha256@"
+firmware = "bios"
+memory = "32MiB"
+network = "none"
+autostart = false
+start = false
+
+[system]"""
+HALF = r"\d+ of \d+ bytes are here"
 MOMENTS = (
     ("grow-root", "started"),
     ("hardware", "started"),
     ("libvirt", "started"),
     ("pool", "started"),
     ("network", "started"),
+    ("image-fetched", "started"),
+    ("image-fetched", HALF),
     ("vm-marker", "started"),
     ("vm-marker", "starting VM"),
+    ("vm-fetched", "started"),
     ("certificate", "started"),
     ("backup", "started"),
     ("phase", "started"),
@@ -55,6 +77,7 @@ def scenario() -> Scenario:
             *plain.changes,
             ("\n[hypervisor]", '\nsecurity = { phase = "hardened" }\n\n[hypervisor]'),
             ("[[first_run.vms]]", f"{WEBHOOK}[[first_run.vms]]"),
+            ("\n[system]", FETCHED.replace("@sha256@", hashlib.sha256(image()).hexdigest())),
         ),
     )
 
@@ -72,10 +95,13 @@ class Told:
 
 
 @contextmanager
-def _reached(host: Host, told: Told) -> Iterator[None]:
-    with serving(told.answer) as server:
-        host.machine.services[SERVER] = server.port
-        yield
+def _reached(host: Host, told: Told) -> Iterator[Mirror]:
+    with serving(told.answer) as server, mirror() as images:
+        host.machine.services |= {SERVER: server.port, IMAGES: int(images.url.rpartition(":")[2])}
+        images.files["/marker.raw"] = image()
+        # The last byte waits, so that the power can go before it.
+        images.slow = threading.Event()
+        yield images
 
 
 def play() -> Recorder:
@@ -86,7 +112,7 @@ def play() -> Recorder:
 
 def _play(host: Host) -> None:
     told = Told()
-    with _reached(host, told):
+    with _reached(host, told) as images:
         attempts: dict[str, int] = {}
         for number, (job, said) in enumerate(MOMENTS):
             before = MOMENTS[number - 1][0] if number else ""
@@ -96,8 +122,13 @@ def _play(host: Host) -> None:
                     running.serial.expect(rf"hyper-nixos-firstrun\[\d+\]: {job}: {said}", 240)
                     running.kill()
                 _resumed(host, running.serial.text(), before, attempts, done=before != job)
+            if said == HALF and images.slow:
+                images.slow.set()
             attempts[job] = attempts.get(job, 0) + 1
         _whole(host, told, attempts)
+        host.recorder.excerpt(
+            "asked of the server of images", "\n".join(f"{path} {ranged}" for path, ranged in images.asked)
+        )
 
 
 def _resumed(host: Host, text: str, job: str, attempts: dict[str, int], *, done: bool) -> None:
@@ -133,7 +164,7 @@ def _whole(host: Host, told: Told, attempts: dict[str, int]) -> None:
         code, said = host.root(f"timeout 900 sh -c '{wait}'", 60)
         prove("the guest that the answers name runs and says so", code == 0, said)
         guests = host.told("virsh list --all --name").split()
-        prove("it was made once", guests == ["marker"], str(guests))
+        prove("each guest was made once", sorted(guests) == ["fetched", "marker"], str(guests))
         standing = installed.documents(host.root("hv security phase --json")[1])
         there = [standing[name]["phase"] for name in ("running", "boots")]  # type: ignore[index]
         prove("phase hardened runs, and boots next", there == ["hardened"] * 2, str(there))

@@ -6,6 +6,7 @@
 {
   config,
   lib,
+  pkgs,
   ...
 }:
 let
@@ -43,6 +44,8 @@ in
       path = [
         config.nix.package
         config.virtualisation.libvirtd.qemu.package
+        # Signatures of guests' images.
+        pkgs.gnupg
       ];
       serviceConfig = {
         Type = "oneshot";
