@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import hv.images.fetching
 from hv.commands.firstrun import _image
 from hv.firstrun import fetched
 from hv.firstrun.catalogue import jobs_of
@@ -19,7 +18,7 @@ from hv.firstrun.state import STATE_FOLDER, JobState, StateFolder, Status
 from hv.firstrun.vm import VmJob
 from hv.firstrun.world import Journal, TransientError, World
 from hv.images import download, wanted
-from hv.images.template import Template
+from hv.images.template import Template, Trust
 from installer.answers.check import check
 from installer.errors import HyperError
 from installer.execute.log import NoLog
@@ -40,8 +39,11 @@ PLACE = "/var/lib/hyper-nixos/images/web.qcow2"
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wanted, "PATIENCE", 1.0)
-    monkeypatch.setattr(download.Cache, "pause", 0.01)
-    monkeypatch.setattr(wanted, "Cache", lambda *given, **more: download.Cache(*given, **more, pause=0.01))
+    monkeypatch.setattr(
+        wanted,
+        "Cache",
+        lambda folder, client, patience: download.Cache(folder, client, patience, pause=0.01),
+    )
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -110,24 +112,26 @@ class PowerCutError(BaseException):
     """Nothing after it happens."""
 
 
+def cut(*_given: object, **_more: object) -> None:
+    """The power goes."""
+    raise PowerCutError
+
+
 @pytest.mark.parametrize("moment", ["halfway", "fetched", "noted", "linked"])
 def test_a_power_cut_loses_nothing(
     world: World, web: Mirror, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     one = offered(web)
 
-    def cut(*_given: object, **_more: object) -> None:
-        raise PowerCutError
-
     with monkeypatch.context() as patch:
         match moment:
             case "halfway":
                 web.cuts = [1 << 20]
-                patch.setattr(download.time, "sleep", cut)
+                patch.setattr("hv.images.download.time.sleep", cut)
             case "fetched":
                 patch.setattr(fetched, "write_atomically", cut)
             case "noted":
-                patch.setattr(fetched.os, "link", cut)
+                patch.setattr("hv.firstrun.fetched.os.link", cut)
             case "linked":
                 patch.setattr(fetched, "sync_folder", cut)
         with pytest.raises(PowerCutError):
@@ -145,7 +149,7 @@ def test_a_part_that_the_power_cut_damaged_is_fetched_anew(world: World, web: Mi
     one = offered(web)
     web.cuts = [1 << 20]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr(download.time, "sleep", lambda _: (_ for _ in ()).throw(PowerCutError))
+        patch.setattr("hv.images.download.time.sleep", cut)
         ImageJob(one).run(world)
     (part,) = world.path(wanted.FETCHED).rglob(".*.partial")
     part.write_bytes(b"\0" * part.stat().st_size)
@@ -225,14 +229,13 @@ def test_another_format_is_refused_before_anything_is_fetched(world: World, web:
 def test_a_template_that_nobody_signed_is_refused(
     world: World, web: Mirror, vendor: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = {"kind": "https-sums", "signature": None, "key": None, "fingerprints": None}
     one = made(web, vendor)
     assert one.trust is not None
-    trust = one.trust.model_copy(update={"kind": hv.images.fetching.Trust.https_sums})
+    trust = one.trust.model_copy(update={"kind": Trust.https_sums})
     monkeypatch.setattr(wanted, "template", lambda *_: one.model_copy(update={"trust": trust}))
     with pytest.raises(HyperError, match="has no signature") as caught:
         ImageJob(vm("template:mine")).run(world)
-    assert "image_sha256" in caught.value.remedy and not web.asked, plain
+    assert "image_sha256" in caught.value.remedy and not web.asked
 
 
 def test_where_nothing_is_to_be_fetched_it_says_so(world: World) -> None:

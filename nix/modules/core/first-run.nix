@@ -6,7 +6,6 @@
 {
   config,
   lib,
-  pkgs,
   ...
 }:
 let
@@ -44,8 +43,6 @@ in
       path = [
         config.nix.package
         config.virtualisation.libvirtd.qemu.package
-        # Signatures of guests' images.
-        pkgs.gnupg
       ];
       serviceConfig = {
         Type = "oneshot";

@@ -14,7 +14,7 @@ let
       builtins.replaceStrings [ "@hv@" ] [ "${source}/package" ] (
         builtins.concatStringsSep "/run/current-system/sw" (
           builtins.filter builtins.isString (
-            builtins.split "@(nix|qemu-host-cpu-only|gnupg|coreutils|findutils|gnugrep|gnused|systemd|glibc-locales|iproute2|openssh|tzdata)@" (
+            builtins.split "@(nix|qemu-host-cpu-only|coreutils|findutils|gnugrep|gnused|systemd|glibc-locales|iproute2|openssh|tzdata)@" (
               builtins.readFile "${source}/units/${name}"
             )
           )
