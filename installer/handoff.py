@@ -45,13 +45,28 @@ class Expectations(Frozen):
     """PCI addresses that must be bound to vfio-pci."""
 
 
-class HandoffVm(Frozen):
+class HandoffFetch(Sparse):
+    """An image that the host fetches itself."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("proxy", "no_proxy"))
+
+    source: str
+    """`template:NAME`, or a URL."""
+    proxy: str | None = None
+    """HTTP proxy."""
+    no_proxy: tuple[str, ...] = ()
+    """Names reached without it."""
+
+
+class HandoffVm(Sparse):
     """A VM to define and start."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("fetch",))
 
     name: str
     """Domain name."""
     image: str
-    """Path of the image on the host, copied by the installer."""
+    """Path of the image on the host: copied by the installer, or fetched by the host."""
     image_format: Literal["qcow2", "raw"]
     """Its format."""
     image_sha256: str | None = None
@@ -70,6 +85,8 @@ class HandoffVm(Frozen):
     """Start with the host."""
     start: bool
     """Start now."""
+    fetch: HandoffFetch | None = None
+    """Where the host fetches the image from; none: the installer has copied it."""
 
 
 class Enrolment(Sparse):

@@ -429,7 +429,7 @@ def hv(host: Path, *words: str) -> int:
 def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hv(host, "status") == Exit.step
     text = capsys.readouterr().out
-    assert [line.split()[0] for line in text.splitlines()[3:13]] == [
+    assert [line.split()[0] for line in text.splitlines()[3:14]] == [
         *(
             "grow-root",
             "enrol",
@@ -437,6 +437,7 @@ def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[st
             "libvirt",
             "pool",
             "network",
+            "images",
             "certificate",
             "backup",
             "phase",
@@ -500,6 +501,7 @@ def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> N
         "libvirt",
         "pool",
         "network",
+        "images",
         "certificate",
         "backup",
         "phase",

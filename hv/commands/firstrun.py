@@ -18,7 +18,7 @@ from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
 from installer.facts import Facts
-from installer.handoff import HANDOFF_PATH, Handoff
+from installer.handoff import HANDOFF_PATH, Handoff, HandoffVm
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,7 +120,9 @@ def _run(root: Path, uri: str, handoff: Handoff, jobs: tuple[Job, ...], states: 
         log.write(line)
 
     runner = Runner(log, os.environ.get("PATH", "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
-    world = World(programs=runner, root=root, uri=uri, probe=_probe, journal=Journal(emit=emit))
+    world = World(
+        programs=runner, root=root, uri=uri, probe=_probe, image=_image, journal=Journal(emit=emit)
+    )
     engine = Engine(jobs, handoff, world, states, console.announce(world))
     if all(state.status in SETTLED for state in engine.all_states()):
         # A boot after the one that settled everything: the login prompt says who this is, and no more.
@@ -135,6 +137,13 @@ def _run(root: Path, uri: str, handoff: Handoff, jobs: tuple[Job, ...], states: 
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _image(world: World, vm: HandoffVm) -> tuple[Path, str]:
+    # Reaching servers costs imports too.
+    from hv.images.wanted import fetch_for
+
+    return fetch_for(world, vm)
 
 
 def _probe(root: Path) -> Facts:

@@ -3,6 +3,7 @@
 from hv.firstrun.backup import BackupJob
 from hv.firstrun.certificate import CertificateJob
 from hv.firstrun.enrol import EnrolJob
+from hv.firstrun.fetched import image_jobs
 from hv.firstrun.grow_root import GrowRootJob
 from hv.firstrun.hardware import HardwareJob
 from hv.firstrun.jobs import Job
@@ -24,6 +25,7 @@ def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
         LibvirtJob(),
         PoolJob(handoff.pool),
         NetworkJob(),
+        *image_jobs(handoff.vms),
         *(VmJob(handoff.hostname, vm) for vm in handoff.vms),
         CertificateJob(handoff.hostname),
         BackupJob(),

@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from hv.firstrun.domain import HOST_MODELS, Placement, domain_uuid, domain_xml
+from hv.firstrun.fetched import job_name
 from hv.firstrun.guests import cpu_model, usable_models
 from hv.firstrun.image import Owner, import_image, inspect
 from hv.firstrun.network import NETWORK, find_network
@@ -40,8 +41,10 @@ class VmJob:
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The pool holds its disk; our own network only when it is plugged into that."""
-        return ("libvirt", "pool", "network") if self.vm.network == NETWORK else ("libvirt", "pool")
+        """The pool holds its disk; our own network, and its image's job, only when there is need of them."""
+        network = ("network",) if self.vm.network == NETWORK else ()
+        image = (job_name(self.vm),) if self.vm.fetch else ()
+        return ("libvirt", "pool", *network, *image)
 
     def applies(self, handoff: Handoff) -> str | None:  # noqa: ARG002
         """Always: the hand-off names it."""

@@ -15,6 +15,7 @@ from hv.libvirt_python import libvirt_module
 from installer.errors import Exit, HyperError
 from installer.execute.runner import Finished
 from installer.facts import Facts
+from installer.handoff import HandoffVm
 
 LIBVIRT_URI = "qemu:///system"
 """The system instance of libvirt's QEMU driver (https://libvirt.org/drvqemu.html#connections-to-qemu-driver)."""
@@ -92,6 +93,14 @@ def _no_facts(_: Path) -> Facts:
     )
 
 
+def _no_images(_: "World", vm: HandoffVm) -> tuple[Path, str]:
+    raise HyperError(
+        f"The image of VM {vm.name} cannot be fetched.",
+        why="nothing that fetches images was given to this run",
+        remedy=f"Put it at {vm.image} by hand.",
+    )
+
+
 @dataclass(frozen=True)
 class World:
     """Everything a job may touch."""
@@ -106,6 +115,9 @@ class World:
     """Time."""
     probe: Callable[[Path], Facts] = _no_facts
     """Makes facts of the machine below a root."""
+    image: Callable[["World", HandoffVm], tuple[Path, str]] = _no_images
+    """Fetches and verifies the image of a guest; where it is, and its SHA-256. Raises HyperError, and TransientError where
+    trying again may help."""
     journal: Journal = field(default_factory=Journal)
     """Takes what the running job says."""
     deadline: float | None = None

@@ -55,6 +55,11 @@ class Cache:
         name = place.url.split("?")[0].rpartition("/")[2] or "index"
         return self.folder / hashlib.sha256(place.url.encode()).hexdigest()[:16] / name
 
+    def begun(self, url: str) -> bool:
+        """Whether a part of the file is here, to be gone on with."""
+        path = self.path(url)
+        return path.with_name(f".{path.name}.partial").exists()
+
     def forget(self, url: str) -> None:
         """Take the file away: it was not what it should be."""
         shutil.rmtree(self.path(url).parent, ignore_errors=True)

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from installer.answers.feature_check import check_features
+from installer.answers.guests import VmAnswers
 from installer.answers.hibernation_check import check_hibernation
 from installer.answers.model import (
     Answers,
@@ -548,10 +550,16 @@ def _first_run(answers: Answers) -> Iterator[Problem]:
     for number, vm in enumerate(first_run.vms):
         path = ("first_run", "vms", number, "image")
         source, _, name = vm.image.partition(":")
-        if not (vm.image.startswith("/") or (source == "medium" and name)):
+        if not (vm.image.startswith("/") or vm.fetched or (source == "medium" and name)):
             yield Problem(
-                path, "is neither `medium:NAME` nor an absolute path", "write it as one of the two"
+                path,
+                "is neither `medium:NAME`, `template:NAME`, a URL nor an absolute path",
+                "write it as one of these",
             )
+        elif source == "template" and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+            yield Problem(path, "names no template", "see `hv image templates` for the names")
+        elif vm.fetched and source != "template":
+            yield from _image_address(number, vm)
     for number, name in _repeated((number, vm.name) for number, vm in enumerate(first_run.vms)):
         yield Problem(
             ("first_run", "vms", number, "name"), f"a second guest {name}", "give each guest its own name"
@@ -562,6 +570,25 @@ def _first_run(answers: Answers) -> Iterator[Problem]:
             ("first_run", "pool"),
             "is no place for guests' disks",
             "write for example `/var/lib/libvirt/images`",
+        )
+
+
+def _image_address(number: int, vm: VmAnswers) -> Iterator[Problem]:
+    path = ("first_run", "vms", number, "image")
+    address = urlsplit(vm.image)
+    if not address.hostname or re.search(r"\s", vm.image):
+        yield Problem(path, "is no URL that can be fetched", "write it as `https://server/path/image.qcow2`")
+    elif address.username is not None:
+        yield Problem(
+            path,
+            "has a name or a password in it, which everybody who reads the answers would know",
+            "offer the image without one: `image_sha256` says that it is the right one",
+        )
+    elif vm.image_sha256 is None:
+        yield Problem(
+            ("first_run", "vms", number, "image_sha256"),
+            f"is missing, and nothing else vouches for {vm.image}",
+            "write the SHA-256 of the image, as sha256sum(1) prints it",
         )
 
 

@@ -7,6 +7,9 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from installer.answers.text_kinds import AbsolutePath, SizeText, none_word
 from installer.frozen import Frozen
 
+TEMPLATE = "template:"
+"""What an image's name begins with that is a template's."""
+
 
 class VmAnswers(Frozen):
     """A VM to make at first run."""
@@ -21,7 +24,8 @@ class VmAnswers(Frozen):
     ]
     """Name of the domain."""
     image: str = Field(examples=["medium:router"])
-    """`medium:NAME` for an image of the medium, or an absolute path on the live system; copied to the host."""
+    """`medium:NAME` for an image of the medium, or an absolute path on the live system: copied to the host. `template:NAME`
+    (`hv image templates`) or a URL with `image_sha256`: fetched by the host itself after its first boot."""
     image_format: Literal["qcow2", "raw"] = "qcow2"
     """Format of the image; never guessed, since a guest could forge it."""
     image_sha256: (
@@ -32,7 +36,7 @@ class VmAnswers(Frozen):
         ]
         | None
     ) = None
-    """SHA-256 of the image, checked after copying."""
+    """SHA-256 of the image, checked after copying or fetching; a URL needs it."""
     memory: SizeText = "1GiB"
     """Memory."""
     vcpus: int = Field(default=1, ge=1, le=512)
@@ -47,6 +51,11 @@ class VmAnswers(Frozen):
     """Start with the host."""
     start: bool = True
     """Start at first run."""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether the host fetches the image itself."""
+        return self.image.startswith((TEMPLATE, "https://", "http://"))
 
 
 class FirstRunAnswers(Frozen):

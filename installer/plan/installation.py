@@ -8,7 +8,7 @@ from installer.answers.model import Answers, Hook, RecoveryKind, User, VmAnswers
 from installer.answers.recovery import recipients, recovery_kind
 from installer.answers.sizes import parse_size
 from installer.errors import Exit, HyperError
-from installer.handoff import HANDOFF_PATH, Enrolment, HandoffVm, HandoffWebhook
+from installer.handoff import HANDOFF_PATH, Enrolment, HandoffFetch, HandoffVm, HandoffWebhook
 from installer.medium import Medium
 from installer.plan.actions import (
     Action,
@@ -517,13 +517,15 @@ def _password(user: User) -> SecretReference:
 
 
 def images_to_copy(answers: Answers, medium: Medium) -> tuple[Image, ...]:
-    """Every image that VMs are made from, once, however many share it.
+    """Every image that VMs are made from and the host does not fetch itself, once, however many share it.
 
     Raises:
         HyperError: an image is not there (Exit.answers).
     """
     users: dict[tuple[str, str, str | None], list[str]] = {}
     for vm in answers.first_run.vms:
+        if vm.fetched:
+            continue
         wanted = (_image_source(vm, medium), vm.image_format, vm.image_sha256)
         users.setdefault(wanted, []).append(vm.name)
     return tuple(
@@ -538,7 +540,7 @@ def handoff_vms(answers: Answers, images: Iterable[Image]) -> tuple[HandoffVm, .
     return tuple(
         HandoffVm(
             name=vm.name,
-            image=paths[vm.name],
+            image=paths.get(vm.name, f"{IMAGES}/{vm.name}.{vm.image_format}"),
             image_format=vm.image_format,
             image_sha256=vm.image_sha256,
             memory=parse_size(vm.memory),
@@ -548,6 +550,13 @@ def handoff_vms(answers: Answers, images: Iterable[Image]) -> tuple[HandoffVm, .
             firmware=vm.firmware,
             autostart=vm.autostart,
             start=vm.start,
+            fetch=HandoffFetch(
+                source=vm.image,
+                proxy=answers.network.proxy,
+                no_proxy=answers.network.no_proxy if answers.network.proxy else (),
+            )
+            if vm.fetched
+            else None,
         )
         for vm in answers.first_run.vms
     )

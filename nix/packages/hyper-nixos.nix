@@ -5,6 +5,7 @@
   python3Packages,
   installShellFiles,
   age,
+  audit,
   btrfs-progs,
   coreutils,
   cryptsetup,
@@ -95,6 +96,7 @@ python3Packages.buildPythonApplication {
     ":"
     (lib.makeBinPath [
       age
+      audit
       btrfs-progs
       coreutils
       cryptsetup

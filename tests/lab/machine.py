@@ -68,6 +68,8 @@ class Machine:
     folder: Path
     port: int = 0
     """On this host, forwarded to the machine's SSH; chosen when it starts."""
+    services: dict[str, int] = field(default_factory=dict)
+    """What the machine reaches: an address and port of its network, `10.0.2.100:80`, to a port on this host."""
     _started: "Running | None" = field(default=None, repr=False)
 
     def create(self) -> None:
@@ -205,7 +207,12 @@ class Running:
             "chardev:serial",
         ]
         if hardware.network:
-            words += ["-netdev", f"user,id=lan,restrict=on,hostfwd=tcp:127.0.0.1:{self.machine.port}-:22"]
+            reached = "".join(
+                f",guestfwd=tcp:{there}-cmd:busybox nc 127.0.0.1 {port}"
+                for there, port in self.machine.services.items()
+            )
+            forwarded = f"hostfwd=tcp:127.0.0.1:{self.machine.port}-:22{reached}"
+            words += ["-netdev", f"user,id=lan,restrict=on,{forwarded}"]
             words += ["-device", f"virtio-net-pci,netdev=lan,mac={hardware.mac},romfile="]
         if hardware.firmware == "uefi":
             words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]

@@ -16,6 +16,8 @@ def test_hardening() -> None:
         "after a power cut the host is in phase setup",
         "a new SSH connection confirms it",
         "the host starts in phase hardened",
+        "after the next rebuild phase hardened runs, boots next, and is declared",
+        "the rebuilt host starts in phase hardened",
         "relax goes back to phase setup",
         "the history says who relaxed it",
     } <= claims
