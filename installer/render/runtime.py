@@ -147,18 +147,20 @@ def _fstab(plan: Plan) -> Iterator[str]:
     """fstab(5), as NixOS writes it."""
     yield from (_mount(filesystem) for filesystem in plan.host.filesystems)
     yield from (f"{device} none swap defaults" for device in plan.host.swap_devices)
+    yield from (f"{file.path} none swap defaults" for file in plan.host.swap_files)
 
 
 def _mount(filesystem: HostFilesystem) -> str:
     early = ("x-initrd.mount",) if filesystem.needed_for_boot or filesystem.mountpoint == "/" else ()
-    options = ",".join((*early, *(filesystem.options or ("defaults",))))
+    # NixOS' default gives way to anything that is set.
+    options = ",".join((*early, *filesystem.options)) or "defaults"
     order = _check_order(filesystem)
     return f"{filesystem.device} {filesystem.mountpoint} {filesystem.kind} {options} 0 {order}"
 
 
 def _check_order(filesystem: HostFilesystem) -> int:
     """fsck(8)'s: 0 for a file system that has no check at boot, as NixOS has it."""
-    if filesystem.kind == "btrfs":
+    if filesystem.kind in ("btrfs", "zfs"):
         return 0
     return 1 if filesystem.mountpoint == "/" else 2
 
