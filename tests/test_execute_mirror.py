@@ -110,8 +110,6 @@ def test_installs_a_mirror_that_either_half_can_be_read_from(pair: Pair) -> None
             pair.space.run("umount", "/mnt")
 
 
-# On some kernels a new mirror on loop devices cannot be mounted at once after a kill (roadmap); in the lab it can.
-@pytest.mark.matrix
 def test_killed_at_every_boundary_and_gone_on_with(pair: Pair) -> None:
     for count in cycle((8, 9, 10)):
         done = pair.space.install(pair.rig, "--die-after", str(count))

@@ -56,8 +56,12 @@ class Btrfs(Filesystem):
 
     def _subvolumes(self, device: str, *more: str) -> tuple[Action, ...]:
         options = ",".join(("subvolid=5", *named(more)))
+        # The kernel remembers devices by the UUID of their file system, which a plan pins: of one that an earlier try made
+        # before its table was written again it would look for the devices of then.
+        known = (Run(argv=("btrfs", "device", "scan", "--forget")),) if more else ()
         return (
             MakeDirectory(path=TARGET),
+            *known,
             Run(argv=("mount", "-t", "btrfs", "-o", options, device, TARGET)),
             *(Run(argv=("btrfs", "subvolume", "create", f"{TARGET}/{name}")) for name in self.subvolumes),
             Run(argv=("umount", TARGET)),
