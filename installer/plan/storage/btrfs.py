@@ -46,22 +46,23 @@ class Btrfs(Filesystem):
         # Made in one step with the file system, so that a second try starts from an empty one. What the first try made is
         # erased before: mkfs.btrfs takes an older btrfs with the same UUID for a second device of the new one, and finds
         # the device busy with itself.
+        #
+        # The kernel remembers devices by the UUID of their file system, which a plan pins: of one that an earlier try made,
+        # perhaps before its table was written again, it would look for the devices of then. Each mount names its own.
+        known = (Run(argv=("btrfs", "device", "scan", "--forget")),) if more else ()
         return (
             *(Run(argv=("wipefs", "--all", each)) for each in (device, *more)),
             Run(
                 argv=("mkfs.btrfs", "-f", "-U", self.uuid, "-L", self.label, *self.profile(), device, *more)
             ),
+            *known,
             *(self._subvolumes(device, *more) if self.subvolumes else ()),
         )
 
     def _subvolumes(self, device: str, *more: str) -> tuple[Action, ...]:
         options = ",".join(("subvolid=5", *named(more)))
-        # The kernel remembers devices by the UUID of their file system, which a plan pins: of one that an earlier try made
-        # before its table was written again it would look for the devices of then.
-        known = (Run(argv=("btrfs", "device", "scan", "--forget")),) if more else ()
         return (
             MakeDirectory(path=TARGET),
-            *known,
             Run(argv=("mount", "-t", "btrfs", "-o", options, device, TARGET)),
             *(Run(argv=("btrfs", "subvolume", "create", f"{TARGET}/{name}")) for name in self.subvolumes),
             Run(argv=("umount", TARGET)),
@@ -73,11 +74,7 @@ class Btrfs(Filesystem):
         return (*super().made(device), *joined, *subvolumes)
 
     def unmake(self) -> tuple[Action, ...]:
-        mounted = (Run(argv=("umount", TARGET)),) if self.subvolumes else ()
-        # The kernel remembers devices by the UUID of their file system: it would look for those of the interrupted try,
-        # which carry the same one. That fails where it knows of none.
-        known = (Run(argv=("btrfs", "device", "scan", "--forget")),) if self.more else ()
-        return (*mounted, *known)
+        return (Run(argv=("umount", TARGET)),) if self.subvolumes else ()
 
     def host(self, layout: Layout) -> HostPart:
         part = super().host(layout)
