@@ -107,7 +107,9 @@ install_python() {
         "$python" -m venv .venv || stop "The Python environment cannot be made." "$python -m venv failed, see above" \
             "check that $PWD can be written and has room, then run this again"
     }
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[host,server,postgresql,dev,docs]' ||
+    # A pip from before 25.2 writes an hv that loads regular expressions at every start, for a name that Windows has.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.2' &&
+        .venv/bin/python -m pip install --quiet --use-pep517 --editable '.[host,server,postgresql,dev,docs]' ||
         stop "The Python packages cannot be installed." "pip failed, see above" \
             "check the network (pip's settings: PIP_INDEX_URL, PIP_CERT, PIP_PROXY), then run this again"
     echo "$stamp" >.venv/stamp

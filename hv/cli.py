@@ -148,3 +148,24 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     return run(sys.argv[1:])
+
+
+def script() -> None:
+    """The installed `hv`: `main`, and out at once.
+
+    Taking an interpreter apart lasts as long as a third of its start, and a process that ends needs none of it. Only
+    what may still be at work, or wants to be told that all is over, keeps Python's own way out: threads, and whatever
+    brought them along.
+    """
+    code = main()
+    if "threading" in sys.modules:
+        sys.exit(code)
+    import atexit
+    import os
+
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

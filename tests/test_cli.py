@@ -19,8 +19,10 @@ HEAVY = ("argparse", "jinja2", "parted", "pydantic", "pyudev", "rich", "typing")
 
 
 def hv(*argv: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs hv in a fresh interpreter, after `code`."""
-    start = f"import sys; sys.argv = ['hv', *{argv!r}]\n{code}\nfrom hv.cli import main; sys.exit(main())"
+    """Runs hv as its start script does, in a fresh interpreter, after `code`."""
+    start = (
+        f"import sys; sys.argv = ['hv', *{argv!r}]\n{code}\nfrom hv.cli import script; sys.exit(script())"
+    )
     return subprocess.run(
         [sys.executable, "-c", start],
         capture_output=True,
@@ -59,6 +61,20 @@ def test_no_command_is_wrong_usage() -> None:
     done = hv()
     assert (done.returncode, done.stdout) == (Exit.usage, "")
     assert "usage: hv" in done.stderr
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_the_quick_way_out_loses_nothing(threads: bool) -> None:
+    """What is written but not yet out, what wants to be called at the end, and the exit code."""
+    body = "import atexit; atexit.register(print, 'at the end'); sys.stdout.write('written'); return 3"
+    done = hv("planted", code=("import threading\n" if threads else "") + planted(body))
+    assert (done.returncode, done.stdout, done.stderr) == (3, "writtenat the end\n", "")
+
+
+def test_threads_are_waited_for() -> None:
+    body = "import threading, time; threading.Timer(0.2, lambda: print('done')).start(); return 0"
+    done = hv("planted", code=planted(body))
+    assert (done.returncode, done.stdout) == (0, "done\n")
 
 
 def test_same_through_python_m() -> None:
