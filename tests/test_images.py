@@ -591,6 +591,61 @@ def test_entities_and_other_evils(tmp_path: Path) -> None:
         assert why in caught.value.why
 
 
+VBOX = """<?xml version="1.0"?>
+<VirtualBox xmlns="http://www.virtualbox.org/" version="1.19-linux">
+  <Machine uuid="{0e}" name="Mail server" OSType="Debian_64" snapshotFolder="Snapshots">
+    <MediaRegistry><HardDisks>
+      <HardDisk uuid="{1a}" location="mail.vdi" format="VDI" type="Normal"/>
+      <HardDisk uuid="{1b}" location="data.vhd" format="VHD" type="Normal"/>
+      <HardDisk uuid="{1c}" location="old.vdi" format="VDI"><HardDisk uuid="{1d}" location="Snapshots/{1d}.vdi" format="VDI"/></HardDisk>
+      <HardDisk uuid="{1e}" location="/etc/shadow" format="VDI"/>
+    </HardDisks></MediaRegistry>
+    <Snapshot name="past"><Hardware><CPU count="9"/><Memory RAMSize="1"/></Hardware></Snapshot>
+    <Hardware>
+      <CPU count="2"><PAE enabled="false"/></CPU><Memory RAMSize="2048"/><Firmware type="EFI"/>
+      <TrustedPlatformModule type="v2_0"/><AudioAdapter enabled="false"/>
+      <Network><Adapter slot="0" enabled="true" MACAddress="080027000001"/><Adapter slot="1" enabled="false"/></Network>
+      <StorageControllers><StorageController name="SATA" type="AHCI">
+        <AttachedDevice type="HardDisk" port="0"><Image uuid="{1a}"/></AttachedDevice>
+        <AttachedDevice type="HardDisk" port="1"><Image uuid="{1b}"/></AttachedDevice>
+        <AttachedDevice type="HardDisk" port="2"><Image uuid="{1d}"/></AttachedDevice>
+        <AttachedDevice type="HardDisk" port="3"><Image uuid="{1e}"/></AttachedDevice>
+        <AttachedDevice type="DVD" port="4"/>
+      </StorageController></StorageControllers>
+    </Hardware>
+  </Machine>
+</VirtualBox>
+"""
+
+
+def test_vbox(tmp_path: Path) -> None:
+    described = tmp_path / "mail.vbox"
+    described.write_text(VBOX)
+    for name in ("mail.vdi", "data.vhd", "old.vdi"):
+        (tmp_path / name).touch()
+    found = read_foreign(described, tmp_path)
+    assert (found.name, found.cpus, found.memory, found.firmware) == ("Mail-server", 2, 2 << 30, "uefi")
+    assert [(disk.path.name, disk.format) for disk in found.disks] == [
+        ("mail.vdi", "vdi"),
+        ("data.vhd", "vpc"),
+    ]
+    assert found.nics == 1
+    left = " ".join(found.left)
+    assert "delete the snapshots" in left and "/etc/shadow: it is not beside" in left and "TPM" in left
+    assert "sound" not in left
+    # As before VirtualBox 6.1: controllers beside the hardware.
+    start, end = VBOX.index("<StorageControllers>"), VBOX.index("</StorageControllers>") + 21
+    moved = VBOX[:start] + VBOX[end:].replace(
+        "</Hardware>\n  </Machine>", f"</Hardware>{VBOX[start:end]}\n  </Machine>"
+    )
+    described.write_text(moved)
+    assert read_foreign(described, tmp_path).disks == found.disks
+    for wrong in ("<VirtualBox/>", VBOX.replace('RAMSize="2048"', 'RAMSize="much"')):
+        described.write_text(wrong)
+        with pytest.raises(HyperError):
+            read_foreign(described, tmp_path)
+
+
 def test_vmx(tmp_path: Path) -> None:
     (tmp_path / "db.vmdk").write_bytes(b"KDMV")
     (tmp_path / "db.vmx").write_text(

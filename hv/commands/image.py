@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     converted.add_argument("into", type=Path, metavar="QCOW2", help="what is made")
     converted.add_argument("--format", metavar="FORMAT", help="when the file's name does not tell")
     read = verbs.add_parser("describe", help="what a guest of another hypervisor would become here")
-    read.add_argument("file", type=Path, metavar="FILE", help=".ova, .ovf, .vmx, or Proxmox's .conf")
+    read.add_argument("file", type=Path, metavar="FILE", help=".ova, .ovf, .vmx, .vbox, or Proxmox's .conf")
     read.add_argument("--json", action="store_true", help="for programs")
     kept = verbs.add_parser("list", help="images that the broker has, for `hv vm create --image`")
     kept.add_argument("--json", action="store_true", help="for programs")

@@ -371,7 +371,7 @@ def parser() -> argparse.ArgumentParser:
     remove.add_argument("--dry-run", action="store_true", help="only say what would be done")
     imported = verbs.add(
         "import",
-        "take over a VM of another hypervisor: .ova, .ovf, .vmx, Proxmox's .conf",
+        "take over a VM of another hypervisor: .ova, .ovf, .vmx, .vbox, Proxmox's .conf",
         "import mail.ova",
         "import 101.conf --as mail --dry-run",
         named=False,

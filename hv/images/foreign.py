@@ -1,6 +1,7 @@
 """Guests of other hypervisors: what their descriptions say, as one neutral value, and what of them has no place here.
 
-Read are OVF and OVA (DMTF DSP0243; VirtualBox, VMware and others write them), VMware's .vmx, and Proxmox's qemu-server files.
+Read are OVF and OVA (DMTF DSP0243; VirtualBox, VMware and others write them), VMware's .vmx, VirtualBox's
+.vbox, and Proxmox's qemu-server files.
 A description comes from elsewhere, so it is bounded in size, its XML has no entities, and it names disks only by the plain
 names of files beside it.
 """
@@ -64,7 +65,7 @@ def read(path: Path, unpacked: Path) -> Foreign:
     """The guest of a description. Raises HyperError.
 
     Args:
-        path: `.ova`, `.ovf`, `.vmx`, or Proxmox's `.conf`.
+        path: `.ova`, `.ovf`, `.vmx`, `.vbox`, or Proxmox's `.conf`.
         unpacked: Folder that an OVA is unpacked into.
     """
     match path.suffix.lower():
@@ -77,11 +78,13 @@ def read(path: Path, unpacked: Path) -> Foreign:
             return _ovf(path)
         case ".vmx":
             return _vmx(path)
+        case ".vbox":
+            return _vbox(path)
         case ".conf":
             return _proxmox(path)
     raise HyperError(
         f"{path.name} is no description that can be read.",
-        why="its name ends in none of .ova, .ovf, .vmx, .conf",
+        why="its name ends in none of .ova, .ovf, .vmx, .vbox, .conf",
         remedy="Export the guest as OVA or OVF where it is; a disk alone goes with `hv image import`.",
         code=Exit.usage,
     )
@@ -149,15 +152,19 @@ def _fit(name: str) -> str:
     return NAME.sub("-", name).strip("-.")[:60] or "imported"
 
 
+def _tree(path: Path) -> "etree._Element":
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        return etree.fromstring(_text(path).encode(), parser)
+    except etree.XMLSyntaxError as error:
+        raise _bad(path, f"it is no XML: {error}") from error
+
+
 # ---- OVF ----
 
 
 def _ovf(path: Path) -> Foreign:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-    try:
-        top = etree.fromstring(_text(path).encode(), parser)
-    except etree.XMLSyntaxError as error:
-        raise _bad(path, f"it is no XML: {error}") from error
+    top = _tree(path)
     if etree.QName(top).localname != "Envelope" or not (etree.QName(top).namespace or "").startswith(OVF):
         raise _bad(path, "it is no OVF envelope")
     systems = _named(top, "VirtualSystem")
@@ -268,6 +275,67 @@ def _vmx(path: Path) -> Foreign:
         _number(path, "numvcpus", told.get("numvcpus", "1")),
         _number(path, "memsize", told.get("memsize", "1024")) << 20,
         "uefi" if told.get("firmware", "bios").lower() == "efi" else "bios",
+        tuple(disks),
+        nics,
+        tuple(left),
+    )
+
+
+# ---- VirtualBox ----
+
+
+def _vbox(path: Path) -> Foreign:
+    """The machine as it is now; what is inside of snapshots is of the past."""
+    top = _tree(path)
+    machine = next((each for each in top if etree.QName(each).localname == "Machine"), None)
+    if etree.QName(top).localname != "VirtualBox" or machine is None:
+        raise _bad(path, "it describes no machine of VirtualBox")
+    hardware = machine.find("{*}Hardware")
+    if hardware is None:
+        raise _bad(path, "its machine has no hardware")
+    left: list[str] = []
+    media = {
+        _own(each, "uuid"): each for each in machine.iterfind("{*}MediaRegistry/{*}HardDisks//{*}HardDisk")
+    }
+    kinds = {"VDI": "vdi", "VMDK": "vmdk", "VHD": "vpc"}
+    disks = []
+    # Controllers are in the hardware since VirtualBox 6.1, and beside it before.
+    for device in (
+        *hardware.iterfind("{*}StorageControllers/{*}StorageController/{*}AttachedDevice[@type='HardDisk']"),
+        *machine.iterfind("{*}StorageControllers/{*}StorageController/{*}AttachedDevice[@type='HardDisk']"),
+    ):
+        image = device.find("{*}Image")
+        medium = media.get("" if image is None else _own(image, "uuid"))
+        if medium is None:
+            left.append("a disk that the description does not name a file for")
+            continue
+        location, kind = _own(medium, "location"), _own(medium, "format").upper()
+        parent = medium.getparent()
+        if parent is not None and etree.QName(parent).localname == "HardDisk":
+            left.append(
+                f"the disk {location}: it is a layer upon another; delete the snapshots in VirtualBox first"
+            )
+        elif kind not in kinds:
+            left.append(f"the disk {location}: its format {kind} is not known")
+        elif file := _beside(path, location, left):
+            disks.append(ForeignDisk(file, kinds[kind]))
+    nics = sum(1 for each in hardware.iterfind("{*}Network/{*}Adapter") if _own(each, "enabled") == "true")
+    for place, what in (
+        ("{*}AudioAdapter[@enabled='true']", "sound"),
+        ("{*}USB/{*}Controllers/{*}Controller", "USB"),
+        ("{*}SharedFolders/{*}SharedFolder", "shared folders"),
+        ("{*}TrustedPlatformModule", "its TPM, with what it holds"),
+    ):
+        found = hardware.find(place)
+        if found is not None and _own(found, "type") != "None":
+            left.append(what)
+    cpu, memory, firmware = (hardware.find(f"{{*}}{tag}") for tag in ("CPU", "Memory", "Firmware"))
+    told = "" if firmware is None else _own(firmware, "type")
+    return Foreign(
+        _fit(_own(machine, "name") or path.stem),
+        _number(path, "CPU count", "1" if cpu is None else _own(cpu, "count") or "1"),
+        _number(path, "RAMSize", "" if memory is None else _own(memory, "RAMSize")) << 20,
+        "uefi" if told.upper().startswith("EFI") else "bios",
         tuple(disks),
         nics,
         tuple(left),
