@@ -287,7 +287,7 @@ def _vmx(path: Path) -> Foreign:
 def _vbox(path: Path) -> Foreign:
     """The machine as it is now; what is inside of snapshots is of the past."""
     top = _tree(path)
-    machine = next((each for each in top if etree.QName(each).localname == "Machine"), None)
+    machine = top.find("{*}Machine")
     if etree.QName(top).localname != "VirtualBox" or machine is None:
         raise _bad(path, "it describes no machine of VirtualBox")
     hardware = machine.find("{*}Hardware")
@@ -315,6 +315,8 @@ def _vbox(path: Path) -> Foreign:
             left.append(
                 f"the disk {location}: it is a layer upon another; delete the snapshots in VirtualBox first"
             )
+        elif medium.find("{*}Property[@name='CRYPT/KeyId']") is not None:
+            left.append(f"the disk {location}: it is encrypted; decrypt it in VirtualBox first")
         elif kind not in kinds:
             left.append(f"the disk {location}: its format {kind} is not known")
         elif file := _beside(path, location, left):
