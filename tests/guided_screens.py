@@ -4,6 +4,7 @@
 """
 
 import gettext
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from installer.execute import apart
+from installer.execute.live import LiveSystem
+from installer.execute.progress import JsonLines, Moment
 from installer.guided.words import CATALOGUES, DOMAIN, ENGLISH, LANGUAGES, VARIABLES
+from tests.plan_goldens import golden_plans
 from tests.terminal import ENTER, Display, Terminal
 from tests.words import template
 
@@ -253,6 +258,108 @@ def kept_several() -> dict[str, str]:
     return {path.stem.partition("-")[2]: path.read_text() for path in sorted((GOLDEN / "several").glob("*"))}
 
 
+GIVEN = """
+version = 1
+hostname = "kvm1"
+locale = "de_DE.UTF-8"
+interactive = ["security"]
+[storage]
+disk = {{ serial = "{serial}" }}
+[[users]]
+name = "alice"
+admin = true
+ssh_keys = ["{key}"]
+"""
+"""Answers that leave one topic to be asked about, in German."""
+SUMMARY = """
+kvm1 is installed, in 3:07.
+
+Proved by reading back:
+  * systemd-boot and EFI/BOOT/BOOTX64.EFI are on the ESP; default nixos.conf
+  * alice: over SSH, with 1 key(s)
+
+Log in:
+  * alice (administrator): SSH by key
+  * address: by DHCP; the host's console shows it
+  * host key: SHA256:8LxY5rr5aVhfZkQ1ZK2yqgq5tZkqCsoDqUvN8F0S5hM
+
+Log, plan and journal: on the host in /var/log/hyper-nixos, and here in
+/run/hyper-nixos/install.
+Take the medium out and reboot when you are ready.
+"""
+"""The last words of an installation, folded as `installer/execute/summary.py` folds them."""
+
+
+def progressed(folder: Path) -> LiveSystem:
+    """An installation that ended, as its supervisor left it: steps begun, done before and done, and the last words."""
+    live = LiveSystem(runtime=folder / "install")
+    live.runtime.mkdir()
+    plan = dict(golden_plans())["uefi-ext4-plain-zram"]
+    live.plan.write_text(plan.model_dump_json())
+    with apart.said(live).open("w") as file:
+        lines = JsonLines(file)
+        lines.say(
+            "Warning: Secure Boot is off: whatever starts on this machine can have the TPM open the disks."
+        )
+        for number, step in enumerate(plan.steps, start=1):
+            lines.step(Moment(number, step, 100 * number / len(plan.steps)), "started")
+            lines.step(
+                Moment(number, step, 100 * number / len(plan.steps)), "skipped" if number < 3 else "verified"
+            )
+        for line in SUMMARY.splitlines():
+            lines.say(line)
+        file.write(json.dumps({"event": "ended", "code": 0, "error": ""}) + "\n")
+    return live
+
+
+ATTACHED = """
+import os, sys
+from pathlib import Path
+from installer.execute.live import LiveSystem
+from installer.guided.session import attach, language_for
+from installer.guided.words import use
+live = LiveSystem(runtime=Path(sys.argv[1]))
+use(language_for(live, os.environ))
+sys.exit(attach(live, sys.stdout, True))
+"""
+"""`hv install --attach --plain`, of an installation in another folder."""
+
+
+def told_screens() -> dict[str, str]:
+    """What planner, checks and executor say, in German: each screen's name, and the screen."""
+    say, seen = Spoken("de"), {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for serial in ("S69ENF0R123456A", "NOBODYS"):
+            given = folder / f"{serial}.toml"
+            given.write_text(GIVEN.format(serial=serial, key=KEY))
+            arguments = command(folder / "answers.toml", "--answers", str(given))
+            with Terminal(arguments, environment()) as terminal:
+                terminal.until(say.seen("Where shall the first boot end?"))
+                terminal.type(ENTER)
+                terminal.until(say.seen("How far does phase hardened go?"))
+                terminal.type(ENTER)
+                terminal.until(say.seen("Change something, or install?"))
+                terminal.choose(say("Show every step of the plan"))
+                if serial == "NOBODYS":
+                    seen["refused"] = terminal.until(say.seen("Back to the review?"))
+                    continue
+                seen["plan"] = terminal.until(rf"kvm1[\s\S]*{say.seen('Close')}")
+                for more in ("second", "third"):
+                    terminal.choose(say("More"))
+                    seen[f"plan-{more}"] = terminal.until(say.seen("Up again"))
+        live = progressed(folder)
+        (live.runtime / "language").write_text("de")
+        with Terminal([sys.executable, "-c", ATTACHED, str(live.runtime)], environment()) as terminal:
+            seen["last"] = re.sub(r"\[ +\d+:\d\d", "[  0:00", terminal.until("Medium heraus"))
+    return seen
+
+
+def kept_told() -> dict[str, str]:
+    """The same from the repository."""
+    return {path.stem: path.read_text() for path in sorted((GOLDEN / "told").glob("*"))}
+
+
 def golden(language: str) -> Path:
     """The folder of a language's screens."""
     return GOLDEN if language == ENGLISH else GOLDEN / language
@@ -277,6 +384,9 @@ def main() -> int:
     (GOLDEN / "several").mkdir()
     for number, (name, text) in enumerate(several().items(), start=1):
         (GOLDEN / "several" / f"{number:02}-{name}.txt").write_text(text)
+    (GOLDEN / "told").mkdir()
+    for name, text in told_screens().items():
+        (GOLDEN / "told" / f"{name}.txt").write_text(text)
     return 0
 
 

@@ -188,7 +188,7 @@ def test_each_way_in_each_phase() -> None:
         ({"admin": True}, {}, "no password; no SSH key"),
         ({"ssh_keys": [KEY]}, {}, "is no administrator"),
         ({"admin": True, "ssh_keys": [KEY]}, {"ssh": {"enable": False}}, "SSH is off"),
-        ({"admin": True, "ssh_keys": ["restrict " + KEY]}, {}, "limited by restrict"),
+        ({"admin": True, "ssh_keys": ["restrict " + KEY]}, {}, "limited by `restrict`"),
         ({"admin": True, "password_hash": "!" + HASH}, {}, "locked"),
     ],
 )

@@ -5,6 +5,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -109,7 +110,7 @@ UNSEEN = {"there is no terminal", " has no keymap of its own", "this is a dry ru
 
 
 def test_no_sentence_is_left_unmarked() -> None:
-    """Strings of three words or more; what an error says is English everywhere."""
+    """Strings of three words or more; what an error says, and what is told, stands in the other catalogue."""
     found = set()
     for file in sorted(GUIDED.rglob("*.py")):
         tree = ast.parse(file.read_text())
@@ -120,7 +121,7 @@ def test_no_sentence_is_left_unmarked() -> None:
             or (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id in (*PARTS, "HyperError")
+                and node.func.id in (*PARTS, "HyperError", "told")
             )
         ]
         known = {id(below) for node in marked for below in _below(node)}
@@ -167,19 +168,30 @@ def test_the_system_says_its_language(variables: dict[str, str], expected: str) 
 def english(text: str) -> list[str]:
     """Sentences and phrases of the template in a text, whatever stands in their places."""
     flat = " ".join(text.split())
-    return [found.group() for pattern in _patterns() if (found := pattern.search(flat))]
+    return [
+        found.group()
+        for longest, pattern in _patterns()
+        if longest in flat and (found := pattern.search(flat))
+    ]
 
 
-def _patterns() -> Iterator[re.Pattern[str]]:
+@cache
+def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Each with its longest piece, by which most are told to be missing."""
     german = read(next(file for file in FILES if language(file) == "de"))
-    for message in german:
-        for said, other in _texts(message) if message.id else ():
-            literal = [re.escape(" ".join(part.split())) for part in re.split(r"\{[a-z]+\}", said)]
-            # One word may well be a German one too, or a name.
-            if len(re.findall("[a-zA-Z]{2,}", re.sub(r"\{[a-z]+\}", "", said))) > 1 and said != other:
-                yield re.compile(
-                    r"(?<!\w)" + " ?.+? ?".join(literal) + (r"(?!\w)" if said[-1] != "}" else "")
-                )
+    return tuple(
+        _pattern(said)
+        for message in german
+        for said, other in (_texts(message) if message.id else ())
+        # One word may well be a German one too, or a name.
+        if len(re.findall("[a-zA-Z]{2,}", re.sub(r"\{[a-z]+\}", "", said))) > 1 and said != other
+    )
+
+
+def _pattern(said: str) -> tuple[str, re.Pattern[str]]:
+    pieces = [" ".join(part.split()) for part in re.split(r"\{[a-z]+\}", said)]
+    inside = " ?.+? ?".join(map(re.escape, pieces))
+    return max(pieces, key=len), re.compile(r"(?<!\w)" + inside + (r"(?!\w)" if said[-1] != "}" else ""))
 
 
 def test_english_would_be_noticed() -> None:
@@ -284,7 +296,7 @@ def test_a_walk_in_german(tmp_path: Path) -> None:
     with Terminal(dry_run(answers), environment()) as terminal:
         seen = dict(walk(terminal, "de"))
         terminal.choose(say("Make the plan, and end"))
-        seen["plan"] = terminal.until(f"Plan for host kvm1[\\s\\S]*{say('Close')}")
+        seen["plan"] = terminal.until(f"Plan für den Host kvm1[\\s\\S]*{say('Close')}")
         terminal.choose(say("Close"))
         terminal.until(say.seen("Your answers are in {path}.", path=""))
         assert terminal.end() == 0
@@ -295,7 +307,7 @@ def test_a_walk_in_german(tmp_path: Path) -> None:
         assert set(lines[1]) == {"-"}, f"{name} lost its head:\n{text}"
         # The right part of a head is left out where it has no room.
         assert re.search(r"\d von \d+: |Zeilen \d|\d of \d+: Welcome", lines[0]), f"{name}:\n{text}"
-        assert name in ("language", "plan") or not english(text), f"{name}: {english(text)}\n{text}"
+        assert name == "language" or not english(text), f"{name}: {english(text)}\n{text}"
     kept = committed("de")
     assert len(kept) > 5
     assert {name: seen[name] for name in kept} == kept, "if wanted: python -m tests.guided_screens"

@@ -1,4 +1,5 @@
-"""The catalogues of the guided installer's words: collected from its source, merged into each language, compiled.
+"""The catalogues of the guided installer's words: collected from its source, merged into each language, compiled; and
+those of what it shows and others say (`tests/sentences.py`).
 
 `python -m tests.words` writes them to installer/guided/locale; a test compares. A new language begins with
 `python -m tests.words fr`.
@@ -7,7 +8,7 @@
 import argparse
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -16,19 +17,25 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from installer.answers.catalogue import FEATURES, TIERS
+from installer.answers.schema import fields as every_field
 from installer.answers.schema import node_at
 from installer.guided.page import description
+from installer.guided.told import SENTENCES
 from installer.guided.words import CATALOGUES, DOMAIN
+from tests.sentences import sentences
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GUIDED = REPOSITORY / "installer/guided"
-TEMPLATE = CATALOGUES / f"{DOMAIN}.pot"
 PARTS = {"_": 1, "n_": 2}
 """How many texts each of the functions of installer/guided/words.py takes."""
 DATES = ("POT-Creation-Date", "PO-Revision-Date", "Generated-By")
 """Headers that would change without any word changing."""
 HEADERS = {"Project-Id-Version": "Hyper-NixOS"}
 HEAD = "# The words of the guided installer; written by `python -m tests.words`, the translations by people."
+HEAD_OF_SENTENCES = (
+    "# What planner, checks, probe and executor say, as the guided installer shows it; the places and order of the English"
+    "\n# are those of the source: `python -m tests.words` collects them, people translate."
+)
 
 
 Text = str | list[str] | tuple[str, ...]
@@ -55,6 +62,9 @@ def collected() -> Iterator[tuple[Text, Path]]:
         for field in fields(tree):
             if described := description(field):
                 yield described, REPOSITORY / "installer/answers/model.py"
+    for path, _node in every_field():
+        if described := description(path):
+            yield described, REPOSITORY / "installer/answers/model.py"
     for name, tier in TIERS.items():
         assert tier.summary, name
         yield tier.summary, REPOSITORY / "installer/answers/tiers.json"
@@ -103,6 +113,14 @@ def template() -> Words:
     return words
 
 
+def said_by_others() -> Words:
+    """What others say, untranslated. Without places, which would make it twice as long: `git grep` finds them."""
+    words = Words(domain=SENTENCES, header_comment=HEAD_OF_SENTENCES, fuzzy=False)
+    for text in sentences():
+        words.add(text)
+    return words
+
+
 def _add(words: Words, text: Text, said: Text | None, places: list[tuple[str, int]]) -> Message:
     message = words.add(text, said, locations=places)
     # Babel's releases differ in which of these they set by themselves.
@@ -126,6 +144,42 @@ def read(file: Path) -> Catalog:
         return read_po(content, locale=language(file), domain=DOMAIN)
 
 
+def of_sentences(spoken: str) -> Path:
+    """A language's catalogue of what others say."""
+    return CATALOGUES / spoken / f"{SENTENCES}.po"
+
+
+def read_sentences(spoken: str) -> dict[str, Message]:
+    """What others say, with the translations as people left them, by the English."""
+    with of_sentences(spoken).open("rb") as content:
+        return {str(message.id): message for message in read_po(content, locale=spoken) if message.id}
+
+
+def merged_sentences(spoken: str) -> Words:
+    """The sentences of now; for one that changed the old translation stays as a proposal (fuzzy)."""
+    old = Catalog(locale=spoken)
+    for message in read_sentences(spoken).values() if of_sentences(spoken).is_file() else ():
+        old.add(message.id, message.string, flags=message.flags)
+    old.update(said_by_others())
+    return catalogue_of(spoken, old)
+
+
+def catalogue_of(spoken: str, messages: Iterable[Message]) -> Words:
+    """A catalogue of sentences."""
+    words = Words(locale=spoken, domain=SENTENCES, header_comment=HEAD_OF_SENTENCES, fuzzy=False)
+    for message in messages:
+        if message.id:
+            words.add(message.id, message.string).flags = {"fuzzy"} if message.fuzzy else set()
+    return words
+
+
+def text_of_sentences(words: Words) -> str:
+    """As a .po file."""
+    buffer = BytesIO()
+    write_po(buffer, words, width=0, no_location=True, ignore_obsolete=True)
+    return buffer.getvalue().decode()
+
+
 def merged(file: Path) -> Words:
     """A translation with the texts of now; for one that changed the old translation stays as a proposal (fuzzy)."""
     old = read(file)
@@ -141,7 +195,7 @@ def merged(file: Path) -> Words:
 
 
 def text(words: Words) -> str:
-    """As a .pot or .po file. Without line numbers, which change with every line of the source."""
+    """As a .po file. Without line numbers, which change with every line of the source."""
     buffer = BytesIO()
     write_po(buffer, words, width=0, include_lineno=False, ignore_obsolete=True)
     return buffer.getvalue().decode()
@@ -156,7 +210,7 @@ def compiled(words: Words) -> bytes:
 
 def everything() -> dict[Path, bytes]:
     """Every generated file."""
-    files = {TEMPLATE: text(template()).encode()}
+    files = dict[Path, bytes]()
     for file in translations():
         words = merged(file)
         files[file] = text(words).encode()
@@ -178,12 +232,17 @@ def main() -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     for file in translations():
-        left = [message.id for message in merged(file) if message.id and not _is_done(message)]
-        print(f"{language(file)}: {len(left)} to translate")
+        spoken = language(file)
+        told = merged_sentences(spoken)
+        of_sentences(spoken).write_text(text_of_sentences(told))
+        for name, words in (("own words", merged(file)), ("words of others", told)):
+            left = [message.id for message in words if message.id and not is_done(message)]
+            print(f"{spoken}, {name}: {len(left)} to translate")
     return 0
 
 
-def _is_done(message: Message) -> bool:
+def is_done(message: Message) -> bool:
+    """Whether it is translated."""
     parts = message.string if isinstance(message.string, list | tuple) else (message.string,)
     return all(parts) and not message.fuzzy
 

@@ -51,9 +51,10 @@ def lockout(answers: Answers, hashes: Mapping[str, str] | None = None) -> list[P
     shut = [phase for phase in Phase if not any(access.admin and access.ways[phase] for access in found)]
     if not shut:
         return []
-    users = "\n".join(f"{access.user}: {'; '.join(access.missing)}" for access in found)
+    users = [f"{access.user}: {'; '.join(access.missing)}" for access in found]
     phases = " and ".join(f"phase `{phase}`" for phase in shut)
-    wrong = f"nobody could log in as an administrator in {phases}\n{users or 'there are no users at all'}"
+    first = f"nobody could log in as an administrator in {phases}"
+    wrong = "\n".join([first, *(users or ["there are no users at all"])])
     remedy = (
         "give one user `admin = true` and `ssh_keys` with a public key, or a `password_hash` that "
         "`mkpasswd -m yescrypt` prints"
@@ -119,7 +120,8 @@ def _key_fault(user: User, answers: Answers, phase: Phase) -> str | None:
             faults.append(f"ssh_keys[{number}] {error}")
         else:
             if key.limits:
-                faults.append(f"ssh_keys[{number}] is limited by {', '.join(key.limits)}")
+                limits = ", ".join(f"`{each}`" for each in key.limits)
+                faults.append(f"ssh_keys[{number}] is limited by {limits}")
             elif not takes_key(answers, phase, key.kind):
                 faults.append(
                     f"ssh_keys[{number}] is {key.kind}; security.profile paranoid takes Ed25519 keys alone"

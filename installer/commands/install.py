@@ -185,11 +185,12 @@ def _attach(options: argparse.Namespace) -> int:
     import sys
 
     from installer.execute.live import LiveSystem
-    from installer.guided.session import attach
-    from installer.guided.words import language_around, use
+    from installer.guided.session import attach, language_for
+    from installer.guided.words import use
 
-    use(language_around(os.environ))
-    return attach(LiveSystem(), sys.stdout, options.plain)
+    live = LiveSystem()
+    use(language_for(live, os.environ))
+    return attach(live, sys.stdout, options.plain)
 
 
 def _is_interactive(options: argparse.Namespace) -> bool:

@@ -325,15 +325,17 @@ def _failed(context: Context, failure: _StepError) -> HyperError:
         if isinstance(error, HyperError)
         else "mend what stands above, then run the same command again, or begin anew with `--fresh`"
     )
-    beside = "".join(
-        f"\n  `{each.step.id}` failed as well: {each.doing}: {_why(each.__cause__)}"
-        for each in failure.others
-    )
+    lines = [
+        f"{failure.doing}: {_why(error)}",
+        *(
+            f"`{each.step.id}` failed as well: {each.doing}: {_why(each.__cause__)}"
+            for each in failure.others
+        ),
+        f"disks: {disk_state(context.plan, context.journal)}",
+    ]
     return HyperError(
         f"the step `{step.id}` failed ({step.summary})",
-        why=redact(
-            f"{failure.doing}: {_why(error)}{beside}\n  disks: {disk_state(context.plan, context.journal)}"
-        ),
+        why=redact("\n  ".join(lines)),
         remedy=redact(f"{remedy}; the log is {context.live.log}"),
         code=code,
     )

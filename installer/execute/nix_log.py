@@ -94,10 +94,13 @@ class NixLog:
         if not total:
             return None
         paths = (self.copies - 1) / self.to_copy if self.copies and self.to_copy else 0.0
-        words = f"{format_size(used)} on the disk"
-        if self.to_copy:
-            words += f", {min(self.copies, self.to_copy)} of {self.to_copy} paths"
-        return min(1.0, max(paths, used / total)), f"{words} ({format_size(total)})"
+        begun, done, whole = min(self.copies, self.to_copy), format_size(used), format_size(total)
+        words = (
+            f"{done} on the disk, {begun} of {self.to_copy} paths ({whole})"
+            if self.to_copy
+            else f"{done} on the disk ({whole})"
+        )
+        return min(1.0, max(paths, used / total)), words
 
     def _built(self) -> tuple[float, str] | None:
         if not self.to_build:

@@ -142,6 +142,8 @@ class Plain:
     heartbeat: float = _HEARTBEAT
     columns: int | None = None
     """Where lines are folded, between words; none: never, for files and pipes."""
+    told: Callable[[str], str] = str
+    """What the screen itself says, as people are told it."""
     _began: float = field(init=False)
     _spoke: float = field(init=False)
     _said: int = -1
@@ -154,6 +156,7 @@ class Plain:
     def _write(self, percent: float, text: str) -> None:
         self._spoke = self.now()
         head = f"[{clock(self._spoke - self._began):>6} {percent:3.0f} %] "
+        text = self.told(text)
         lines = [head + text]
         if self.columns:
             lines = wrap(
@@ -246,15 +249,20 @@ class Terminal:
     """A live display: finished steps scroll by, the current one and the whole stay at the bottom; fits 80x24."""
 
     def __init__(
-        self, console: Console, total: Callable[[], int], now: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        total: Callable[[], int],
+        now: Callable[[], float] = time.monotonic,
+        told: Callable[[str], str] = str,
     ) -> None:
         self._console = console
         self._total = total
         self._now = now
+        self._told = told
         self._began = now()
         self._running: dict[int, tuple[str, float]] = {}
         """Summary and beginning of what goes on, by number of the step."""
-        self._shown = (0, "starting", self._began)
+        self._shown = (0, told("starting"), self._began)
         """Number, summary and beginning of the step that is shown."""
         self._fraction: float | None = None
         self._text = ""
@@ -271,9 +279,11 @@ class Terminal:
         number, summary, began = self._shown
         table.add_row(f"{number}/{self._total()}", Text(summary, style="bold"), clock(now - began))
         others = len(self._running) - 1
-        text = f"and {others} more beside it" if others > 0 else self._text
+        text = self._told(f"and {others} more beside it") if others > 0 else self._text
         table.add_row("", Text(text, style="dim"), share)
-        table.add_row("all", ProgressBar(total=100, completed=self._percent), f"{self._percent:.0f} %")
+        table.add_row(
+            self._told("all"), ProgressBar(total=100, completed=self._percent), f"{self._percent:.0f} %"
+        )
         table.add_row("", "", clock(now - self._began))
         return table
 
@@ -296,7 +306,7 @@ class Terminal:
                 "failed": ("FAILED", "red"),
             }[state]
             line = Text(f"{clock(now - began):>6} ", end="")
-            line.append(f"{mark:<9}", style=style)
+            line.append(f"{self._told(mark):<9}", style=style)
             line.append(at.step.summary)
             self._console.print(line, no_wrap=True, overflow="ellipsis")
         self._live.refresh()
@@ -338,10 +348,12 @@ def make_progress(mode: Mode, redact: Redactor, stream: TextIO | None = None) ->
     return progress
 
 
-def make_screen(mode: Mode, output: TextIO, total: Callable[[], int]) -> Screen:
-    """The screen that fits where the output goes; `total` tells how many steps there are."""
+def make_screen(
+    mode: Mode, output: TextIO, total: Callable[[], int], told: Callable[[str], str] = str
+) -> Screen:
+    """The screen that fits where the output goes; `total` tells how many steps there are, `told` how words are said."""
     if mode == "plain" or (mode == "auto" and wants_plain(output, dict(os.environ))):
-        return Plain(output, total, columns=_COLUMNS if output.isatty() else None)
+        return Plain(output, total, columns=_COLUMNS if output.isatty() else None, told=told)
     if mode == "auto":
-        return Terminal(Console(file=output, highlight=False), total)
+        return Terminal(Console(file=output, highlight=False), total, told=told)
     return JsonLines(output)

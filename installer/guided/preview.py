@@ -10,6 +10,7 @@ from installer.answers.sizes import format_size
 from installer.errors import HyperError
 from installer.guided.questions import Answers
 from installer.guided.situation import Situation, changed, said
+from installer.guided.told import told
 from installer.guided.words import _
 from installer.plan.describe import draw
 from installer.plan.model import Plan
@@ -51,5 +52,7 @@ def drawing(plan: Plan, width: int = 76) -> str:
             lines += [f" {picture.disk}, {name}:", f" {draw(regions, width)}"]
             for region in regions:
                 number = "" if region.number is None else str(region.number)
-                lines.append(f"   {number:>3} {format_size(region.size):>9}  {region.content}"[: width + 2])
+                lines.append(
+                    f"   {number:>3} {format_size(region.size):>9}  {told(region.content)}"[: width + 2]
+                )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from installer.errors import HyperError
 from installer.facts import Facts
 from installer.guided.preview import complete
 from installer.guided.situation import changed, said
+from installer.guided.told import told
 from installer.guided.words import _
 from installer.medium import Medium
 from installer.plan.model import Plan
@@ -44,7 +45,7 @@ def choose(facts: Facts, medium: Medium, raw: Mapping[str, Any]) -> Chosen:
         plan = make_plan(facts, complete(taken), medium)
     except HyperError as error:
         head = _("The system is built for this host, since the medium's ready one does not fit:")
-        return Chosen(own, raw, (head, *(f"  * {reason}" for reason in error.why.splitlines())))
+        return Chosen(own, raw, (head, *(f"  * {told(reason)}" for reason in error.why.splitlines())))
     words = _(
         "The medium's ready system {name} fits, and is copied: nothing is built, no network is needed."
     )

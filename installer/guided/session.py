@@ -28,8 +28,9 @@ from installer.guided.ready import Chosen, choose
 from installer.guided.recovery_screen import OnTerminal
 from installer.guided.review import summary
 from installer.guided.situation import Level
+from installer.guided.told import InWords, in_words, problem, told
 from installer.guided.topics.catalogue import NAMES, TOPICS
-from installer.guided.words import _, language_around, language_of, use
+from installer.guided.words import _, language, language_around, language_of, use
 from installer.guided.world import DryWorld, LiveWorld
 from installer.medium import Medium
 from installer.plan.describe import describe
@@ -79,10 +80,15 @@ def guide(request: Guided) -> int:
     Raises:
         HyperError: it cannot go on; nothing was written, or the installation says what was.
     """
-    base = parse(*request.beforehand) if request.beforehand else {}
-    topics = _topics(request, base)
+    use(language_around(os.environ))
+    try:
+        base = parse(*request.beforehand) if request.beforehand else {}
+        if "locale" in base:
+            use(language_of(str(base["locale"])))
+        topics = _topics(request, base)
+    except HyperError as error:
+        raise in_words(error) from error
     base.pop("interactive", None)
-    use(language_of(str(base["locale"])) if "locale" in base else language_around(os.environ))
     front = _front(request)
     if topics and len(topics) < len(TOPICS) and any(topic.name == "more" for topic in topics):
         front.level = Level.expert  # who names the topic of finer points wants to be asked about them
@@ -95,6 +101,8 @@ def guide(request: Guided) -> int:
             return session.run()
         except (KeyboardInterrupt, EOFError):
             return session.left()
+        except HyperError as error:
+            raise in_words(error) from error
 
 
 @contextmanager
@@ -242,15 +250,15 @@ class _Session:
         try:
             return choose(self.conversation.facts, self.request.medium, self.conversation.raw)
         except HyperError as error:
-            problems = [str(each) for each in getattr(error, "problems", ())] or [
-                error.why,
-                _("What to do: {remedy}.").format(remedy=error.remedy),
+            problems = [problem(each) for each in getattr(error, "problems", ())] or [
+                told(error.why),
+                _("What to do: {remedy}.").format(remedy=told(error.remedy)),
             ]
             self.conversation.front.ask(
                 Notice(
                     title=_("This cannot be installed yet"),
                     prompt=_("Back to the review?"),
-                    lines=(f"{error.what}.", *problems),
+                    lines=(f"{told(error.what)}.", *problems),
                 ),
                 self._place(),
             )
@@ -263,7 +271,7 @@ class _Session:
         lost = [
             _("Lost on {disk}: {what}.").format(
                 disk=f"{disk.model or _('disk')} ({disk.serial or disk.wwn or disk.name})",
-                what="; ".join(each.losses),
+                what="; ".join(map(told, each.losses)),
             )
             for disk in plan.disks
             for each in plan.destroyed
@@ -278,7 +286,7 @@ class _Session:
                     else _("Last {count} characters of each serial number, in this order:").format(
                         count=LAST
                     ),
-                    lines=(*lost, *planned.reasons, *plan.warnings),
+                    lines=(*lost, *planned.reasons, *map(told, plan.warnings)),
                     check=lambda text: (
                         None
                         if text.lower().split() == expected.lower().split()
@@ -308,6 +316,7 @@ class _Session:
         remember_shown(live, planned.plan)
         arguments = ["--answers", str(path), "--confirm", confirm_token(planned.plan)]
         apart.start(live, arguments)
+        _spoken(live).write_text(language(), encoding="ascii")
         self._tell(
             _("The installation runs apart from this screen: losing it does no harm."),
             _("From another console: hv install --attach"),
@@ -320,12 +329,29 @@ class _Session:
         self.request.output.flush()
 
 
+def _spoken(live: LiveSystem) -> Path:
+    """File that says which language the person chose, for whoever looks at the installation later."""
+    return live.runtime / "language"
+
+
+def language_for(live: LiveSystem, environment: Mapping[str, str]) -> str:
+    """The language in which the installation that runs apart was asked for; else that of the system."""
+    try:
+        return _spoken(live).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return language_around(environment)
+
+
 def attach(live: LiveSystem, output: TextIO, plain: bool) -> int:
     """Show an installation that runs apart; Ctrl-C looks away from it. Its exit code."""
     mode: Mode = "plain" if plain else "auto"
     try:
         screen = OnTerminal(output)
-        return apart.follow(live, lambda total: make_screen(mode, output, total), disclosure=screen)
+        return apart.follow(
+            live, lambda total: InWords(make_screen(mode, output, total, told)), disclosure=screen
+        )
+    except HyperError as error:
+        raise in_words(error) from error
     except KeyboardInterrupt:
         output.write("\n" + _("It goes on. Look at it again with: hv install --attach") + "\n")
         return Exit.ok
@@ -333,8 +359,8 @@ def attach(live: LiveSystem, output: TextIO, plain: bool) -> int:
 
 def _described(planned: Chosen, answers: Path) -> str:
     """The plan for people, and which system it installs."""
-    told = [line for text in planned.reasons for line in wrap(text, 76, subsequent_indent=_hanging(text))]
-    return "\n".join((describe(planned.plan, str(answers)).rstrip(), "", *told))
+    reasons = [line for text in planned.reasons for line in wrap(text, 76, subsequent_indent=_hanging(text))]
+    return "\n".join((describe(planned.plan, str(answers), told).rstrip(), "", *reasons))
 
 
 def _hanging(text: str) -> str:

@@ -15,6 +15,7 @@ from installer.errors import HyperError
 from installer.execute.files import make_directory, write_file
 from installer.execute.runner import Runner
 from installer.guided.questions import Work
+from installer.guided.told import told
 from installer.guided.words import _, use
 from installer.web import Client, Place
 
@@ -76,7 +77,7 @@ class LiveWorld:
         try:
             self.runner.run(["loadkeys", name])
         except HyperError as error:
-            return error.why
+            return told(error.why)
         return None
 
     def _try_network(self) -> str:
@@ -96,7 +97,7 @@ class LiveWorld:
         try:
             reply = Client(patience=SECONDS).ask(Place.parse(url))
         except HyperError as error:
-            return _("{url} cannot be reached: {reason}.").format(url=url, reason=error.why)
+            return _("{url} cannot be reached: {reason}.").format(url=url, reason=told(error.why))
         if reply.status != GOOD:
             return _("{url} answers {code}: is the name right?").format(url=url, code=reply.status)
         text = reply.body.decode("utf-8", "replace")

@@ -1,7 +1,8 @@
 """A plan for people: every disk by identity, every command as it will be run, in the 80 columns of a serial console."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 
 from installer.answers.sizes import format_size
@@ -105,26 +106,53 @@ TYPE_NAMES = {
 }
 
 
-def describe(plan: Plan, answers_file: str = "ANSWERS") -> str:
+Say = Callable[[str], str]
+"""A sentence as people are told it: itself, or its translation."""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A text that is folded once it is told."""
+
+    text: str
+    """The text."""
+    first: str
+    """Before its first line."""
+    rest: str
+    """Before the others."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line of a command or a drawing, which is no sentence."""
+
+    text: str
+    """The line."""
+
+
+Line = str | Paragraph | Command
+
+
+def describe(plan: Plan, answers_file: str = "ANSWERS", say: Say = str) -> str:
     """The plan as text.
 
     Args:
         plan: The plan.
         answers_file: What the answer file is called, for the command at the end.
+        say: How each sentence is told.
     """
-    title = f"Plan for host {plan.hostname}"
+    title = say(f"Plan for host {plan.hostname}")
     token = confirm_token(plan)
-    lines = [
-        title,
-        "=" * len(title),
-        *_section("What is destroyed", _destroyed(plan)),
-        *_section("Layout", (*_because(plan), *_pictures(plan))),
-        *_section("Warnings", (line for text in plan.warnings for line in _paragraph(text, "  * ", "    "))),
-        *_section("Afterwards", _afterwards(plan)),
-        *_section(f"Steps ({len(plan.steps)})", _steps(plan)),
-        *_section("To do exactly this", _confirmation(plan, token, answers_file)),
-    ]
-    return "\n".join(lines) + "\n"
+    sections: tuple[tuple[str, Iterable[Line]], ...] = (
+        ("What is destroyed", _destroyed(plan)),
+        ("Layout", (*_because(plan), *_pictures(plan))),
+        ("Warnings", (line for text in plan.warnings for line in _paragraph(text, "  * ", "    "))),
+        ("Afterwards", _afterwards(plan)),
+        (f"Steps ({len(plan.steps)})", _steps(plan, say)),
+        ("To do exactly this", _confirmation(plan, token, answers_file)),
+    )
+    told = (line for heading, body in sections for line in _section(say(heading), _folded(body, say)))
+    return "\n".join((title, "=" * len(title), *told)) + "\n"
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -135,19 +163,30 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
         yield from ("", title, "-" * len(title), *body)
 
 
-def _paragraph(text: str, first: str, rest: str) -> list[str]:
-    # Never breaking words: a device path in two pieces could not be compared with anything.
-    return wrap(
-        text,
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _paragraph(text: str, first: str, rest: str) -> Iterator[Line]:
+    yield Paragraph(text, first, rest)
 
 
-def _destroyed(plan: Plan) -> Iterator[str]:
+def _folded(lines: Iterable[Line], say: Say) -> Iterator[str]:
+    for line in lines:
+        if isinstance(line, Paragraph):
+            # Never breaking words: a device path in two pieces could not be compared with anything.
+            yield from wrap(
+                say(line.text),
+                WIDTH,
+                initial_indent=line.first,
+                subsequent_indent=line.rest,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        elif isinstance(line, Command):
+            yield line.text
+        else:
+            text = line.lstrip()
+            yield line[: len(line) - len(text)] + say(text)
+
+
+def _destroyed(plan: Plan) -> Iterator[Line]:
     losses = {each.disk: each.losses for each in plan.destroyed}
     kept = {each.disk: each.kept for each in plan.destroyed}
     for disk in plan.disks:
@@ -169,17 +208,17 @@ def _destroyed(plan: Plan) -> Iterator[str]:
                 yield from _paragraph(each, "      - ", "        ")
 
 
-def _because(plan: Plan) -> Iterator[str]:
+def _because(plan: Plan) -> Iterator[Line]:
     if plan.because:
         yield from _paragraph(f"Chosen for these disks: {plan.because}.", "  ", "  ")
         yield ""
 
 
-def _pictures(plan: Plan) -> Iterator[str]:
+def _pictures(plan: Plan) -> Iterator[Line]:
     for picture in plan.pictures:
-        for name, regions in (("before", picture.before), ("after", picture.after)):
-            yield f"  Disk {picture.disk} {name}"
-            yield "  " + draw(regions, WIDTH - 4)
+        for when, regions in (("before", picture.before), ("after", picture.after)):
+            yield f"  Disk {picture.disk} {when}"
+            yield Command("  " + draw(regions, WIDTH - 4))
             for region in regions:
                 number = "" if region.number is None else str(region.number)
                 yield from _paragraph(
@@ -210,7 +249,7 @@ def draw(regions: Sequence[Region], width: int) -> str:
     return "".join(cells) + "|"
 
 
-def _afterwards(plan: Plan) -> Iterator[str]:
+def _afterwards(plan: Plan) -> Iterator[Line]:
     host, handoff = plan.host, plan.handoff
     yield from _paragraph(
         f"boots by {host.firmware.upper()} with {host.loader}, {host.generations} generations in the menu",
@@ -237,34 +276,36 @@ def _first_run(handoff: Handoff) -> Iterator[str]:
     yield f"ends in phase {handoff.phase}"
 
 
-def _harm(step: Step) -> str:
-    """What the step does to what was there: adding partitions to a table that stays loses nothing."""
+def _summary(step: Step) -> str:
+    """The step, and what it does to what was there: adding partitions to a table that stays loses nothing."""
     for action in step.actions:
         if isinstance(action, ChangePartitionTable) and not (action.delete or action.change):
-            return " (writes to the disk)"
-    return " (destroys data)" if step.writes else ""
+            return f"{step.summary} (writes to the disk)"
+    return f"{step.summary} (destroys data)" if step.writes else step.summary
 
 
-def _steps(plan: Plan) -> Iterator[str]:
+def _steps(plan: Plan, say: Say) -> Iterator[Line]:
     numbers = {step.id: number for number, step in enumerate(plan.steps, start=1)}
     for step in plan.steps:
         number = numbers[step.id]
-        yield from _paragraph(f"{step.summary}{_harm(step)}", f"{number:>3}. ", "     ")
+        yield from _paragraph(_summary(step), f"{number:>3}. ", "     ")
         after = ", ".join(str(numbers[each]) for each in step.requires)
         yield f"     [{step.id}]" + (f" after {after}" if after else "")
         for action in step.actions:
-            yield from action_lines(action, "     ")
+            yield from _action(action, "     ")
         for check in step.checks:
             yield from _paragraph(f"verify: {check_words(check)}", "     ", "       ")
-        yield from _undo(step)
+        yield from _undo(step, say)
         yield ""
 
 
-def _undo(step: Step) -> Iterator[str]:
+def _undo(step: Step, say: Say) -> Iterator[Line]:
     for action in step.undo:
-        first, *others = action_lines(action, "       ")
-        yield "     undo: " + first.strip()
-        yield from others
+        first, *others = _folded(_action(action, "       "), say)
+        head = f"     {say('undo:')}"
+        joined = f"{head} {first.strip()}"
+        yield from map(Command, (joined,) if len(joined) <= WIDTH else (head, first))
+        yield from map(Command, others)
 
 
 def command_lines(argv: Sequence[str], indent: str) -> Iterator[str]:
@@ -294,18 +335,23 @@ def _pieces(words: Sequence[str], room: int) -> Iterator[str]:
 
 
 def _secret_words(secret: SecretReference) -> str:
-    source = f"from {secret.file}" if secret.file else "typed at the console"
-    if not secret.file and secret.name.startswith("password-hash:"):
-        source = "from the answers"
-    return f"<{secret.name}> ({source})"
+    if secret.file:
+        return f"<{secret.name}> (from {secret.file})"
+    if secret.name.startswith("password-hash:"):
+        return f"<{secret.name}> (from the answers)"
+    return f"<{secret.name}> (typed at the console)"
 
 
 def action_lines(action: Action, indent: str) -> Iterator[str]:
     """An action for a person; a command as it is run, without its secret."""
+    return _folded(_action(action, indent), str)
+
+
+def _action(action: Action, indent: str) -> Iterator[Line]:
     match action:
         case Run():
             yield from _environment(action.environment, indent)
-            yield from command_lines(action.argv, indent)
+            yield from _command(action.argv, indent)
             if action.stdin:
                 yield f"{indent}  standard input: {_secret_words(action.stdin)}"
             if action.timeout:
@@ -331,25 +377,29 @@ def action_lines(action: Action, indent: str) -> Iterator[str]:
                     )
         case RealiseFlake():
             yield from _environment(action.environment, indent)
-            yield from command_lines(build_command(action), indent)
+            yield from _command(build_command(action), indent)
         case CopyClosure():
             yield from _environment(action.environment, indent)
-            yield from command_lines(copy_command(action), indent)
+            yield from _command(copy_command(action), indent)
         case SetProfile():
-            yield from command_lines(profile_command(action, "TOPLEVEL"), indent)
+            yield from _command(profile_command(action, "TOPLEVEL"), indent)
         case InstallBootLoader():
             system = "/nix/var/nix/profiles/system"
             yield f"{indent}inside {action.root}, in namespaces of its own as nixos-enter does:"
-            yield from command_lines((f"{system}/activate",), indent)
+            yield from _command((f"{system}/activate",), indent)
             yield from _environment({"NIXOS_INSTALL_BOOTLOADER": "1"}, indent)
-            yield from command_lines((f"{system}/bin/switch-to-configuration", "boot"), indent)
+            yield from _command((f"{system}/bin/switch-to-configuration", "boot"), indent)
         case LoadKernel():
-            yield from command_lines(
+            yield from _command(
                 kexec_command(action.root, "KERNEL", "INITRD", "init=TOPLEVEL/init PARAMS"), indent
             )
             yield f"{indent}  each as boot.json of the target's system profile says"
         case _:
             yield from _paragraph(_plain_words(action), indent, indent + "  ")
+
+
+def _command(argv: Sequence[str], indent: str) -> Iterator[Line]:
+    return map(Command, command_lines(argv, indent))
 
 
 def _environment(variables: dict[str, str], indent: str) -> Iterator[str]:
@@ -522,7 +572,8 @@ def check_words(check: Check) -> str:
         case ProfileIs():
             return f"the system profile in {check.store} points to the system"
         case BootProof():
-            disks = " and each of ".join(filter(None, (f"disk {check.disk}", ", ".join(check.mirrors))))
+            mirrors = ", ".join(check.mirrors)
+            disks = f"disk {check.disk} and each of {mirrors}" if mirrors else f"disk {check.disk}"
             return (
                 f"{check.firmware.upper()} will boot {disks}: kernel and initrd of every entry are in "
                 "place with the system's content, the loader is, all file systems resolve, and the initrd has "
@@ -540,7 +591,7 @@ def check_words(check: Check) -> str:
             return f"plan, journal and log are in {check.path}"
 
 
-def _confirmation(plan: Plan, token: str, answers_file: str) -> Iterator[str]:
+def _confirmation(plan: Plan, token: str, answers_file: str) -> Iterator[Line]:
     yield from _paragraph(
         "The token stands for this plan on these disks; it fits no other. "
         f"Until this command nothing is written; its first write is step {_first_write(plan)}.",
@@ -550,7 +601,7 @@ def _confirmation(plan: Plan, token: str, answers_file: str) -> Iterator[str]:
     yield ""
     yield f"  token  {token}"
     yield ""
-    yield from command_lines(("hv", "install", "--answers", answers_file, "--confirm", token), "  ")
+    yield from _command(("hv", "install", "--answers", answers_file, "--confirm", token), "  ")
 
 
 def _first_write(plan: Plan) -> int:

@@ -11,6 +11,7 @@ from installer.facts.disks import Disk
 from installer.guided.preview import preview
 from installer.guided.questions import Answers, One, Option
 from installer.guided.situation import Situation
+from installer.guided.told import refusal
 from installer.guided.topics.disk_choice import is_blank
 from installer.guided.words import _
 
@@ -133,7 +134,7 @@ def redundancy(situation: Situation, changes: Answers) -> One:
         Option(
             each.value,
             text,
-            f"{plan.what}: {plan.why}" if isinstance(plan := reasons[each], HyperError) else None,
+            refusal(plan) if isinstance(plan := reasons[each], HyperError) else None,
         )
         for each, text in words.items()
     )
@@ -157,7 +158,7 @@ def volumes(situation: Situation, changes: Answers) -> One:
 
     def refused(value: str) -> str | None:
         plan = preview(situation, {**changes, ("storage", "volumes"): value})
-        return f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None
+        return refusal(plan) if isinstance(plan, HyperError) else None
 
     return One(
         title=_("Volumes"),

@@ -12,6 +12,7 @@ from installer.facts.disks import Disk, Health
 from installer.guided.preview import preview
 from installer.guided.questions import Answers, Many, One, Option
 from installer.guided.situation import Situation
+from installer.guided.told import refusal, told
 from installer.guided.words import _
 from installer.plan.losses import losses
 
@@ -40,11 +41,11 @@ def why_no_plan(disk: Disk, situation: Situation) -> str | None:
         ("storage",): {"disk": dict([telling(disk, situation.facts)]), "swap": {"kind": "none"}}
     }
     plan = preview(situation, plainest)
-    return f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None
+    return refusal(plan) if isinstance(plan, HyperError) else None
 
 
 def found(disk: Disk, situation: Situation) -> str:
-    lost = losses(disk, disk.name, situation.facts.systems).losses
+    lost = tuple(map(told, losses(disk, disk.name, situation.facts.systems).losses))
     return (
         lost[0]
         if len(lost) == 1
@@ -71,7 +72,7 @@ def hints(disks: Iterable[Disk]) -> Iterator[str]:
     for disk in disks:
         if isinstance(disk.health, Health) and disk.health.failing:
             yield _("{disk} reports that it is failing: {summary}.").format(
-                disk=disk_title(disk), summary=disk.health.summary
+                disk=disk_title(disk), summary=told(disk.health.summary)
             )
 
 

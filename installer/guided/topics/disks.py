@@ -10,6 +10,7 @@ from installer.facts.disks import Disk
 from installer.guided.preview import drawing, preview
 from installer.guided.questions import Answers, Dialogue, Item, Line, Notice, One, Option
 from installer.guided.situation import Level, Situation
+from installer.guided.told import refusal, told
 from installer.guided.topics import arrangement, disk_choice
 from installer.guided.topics.swap import hibernation, swap
 from installer.guided.words import _
@@ -137,13 +138,13 @@ def _anew(situation: Situation, disk: Disk) -> Generator[Item, Any, Answers]:
 
 
 def _before_and_after(plan: Plan) -> One:
-    told = (
+    notes = (
         *(
-            _("Lost on {disk}: {what}.").format(disk=each.disk, what="; ".join(each.losses))
+            _("Lost on {disk}: {what}.").format(disk=each.disk, what="; ".join(map(told, each.losses)))
             for each in plan.destroyed
         ),
         *(
-            _("Stays on {disk}: {what}.").format(disk=each.disk, what="; ".join(each.kept))
+            _("Stays on {disk}: {what}.").format(disk=each.disk, what="; ".join(map(told, each.kept)))
             for each in plan.destroyed
             if each.kept
         ),
@@ -153,7 +154,12 @@ def _before_and_after(plan: Plan) -> One:
     return One(
         title=_("Before and after"),
         prompt=_("Is this right? Nothing is written yet."),
-        lines=(*(told if first else ()), drawing(plan), *(() if first else told), *plan.warnings),
+        lines=(
+            *(notes if first else ()),
+            drawing(plan),
+            *(() if first else notes),
+            *map(told, plan.warnings),
+        ),
         options=(Option(True, _("Yes, go on")), Option(False, _("No, choose again"))),
         default=True,
     )
@@ -187,14 +193,14 @@ def _existing(situation: Situation, disk: Disk) -> One:
         }
     }
     plan = preview(situation, wanted)
-    refused = f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None
+    refused = refusal(plan) if isinstance(plan, HyperError) else None
     systems = [each.name for each in situation.facts.systems if each.disk == disk.name]
     return One(
         title=_("What is on the disk"),
         prompt=_("What shall become of what is on it?"),
         lines=(
             _("There is: {what}.").format(
-                what="; ".join(losses(disk, disk.name, situation.facts.systems).losses)
+                what="; ".join(map(told, losses(disk, disk.name, situation.facts.systems).losses))
             ),
             *(
                 [
@@ -229,5 +235,9 @@ def _refusal(error: HyperError) -> Notice:
     return Notice(
         title=_("This is not possible"),
         prompt=_("Choose again?"),
-        lines=(f"{error.what}.", error.why, _("What to do: {remedy}.").format(remedy=error.remedy)),
+        lines=(
+            f"{told(error.what)}.",
+            told(error.why),
+            _("What to do: {remedy}.").format(remedy=told(error.remedy)),
+        ),
     )

@@ -5,6 +5,7 @@ from installer.errors import HyperError
 from installer.guided.preview import preview
 from installer.guided.questions import Dialogue, One, Option, Secret, Work
 from installer.guided.situation import Situation
+from installer.guided.told import refusal
 from installer.guided.words import _
 from installer.plan.storage.luks import fitted_memory
 
@@ -154,7 +155,7 @@ def _against_sleep(situation: Situation) -> str | None:
     plan = preview(
         situation, {("storage", "encryption"): {"enable": True, "passphrase": {"file": "/run/passphrase"}}}
     )
-    return f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None
+    return refusal(plan) if isinstance(plan, HyperError) else None
 
 
 def _no_tpm(situation: Situation) -> str | None:

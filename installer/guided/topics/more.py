@@ -13,6 +13,7 @@ from installer.guided.page import description
 from installer.guided.preview import filled
 from installer.guided.questions import Dialogue, Line, Many, One, Option
 from installer.guided.situation import Level, Situation, changed
+from installer.guided.told import told
 from installer.guided.words import _
 
 GROUPS: dict[str, tuple[Path, ...]] = {
@@ -181,5 +182,7 @@ def problem(situation: Situation, path: Path, text: str) -> str | None:
     except HyperError as error:
         for each in getattr(error, "problems", ()):
             if tuple(each.path)[: len(path)] == path:
-                return f"{shown_path(tuple(each.path))} {each.wrong}: {each.remedy}".replace("`", "")
+                return f"{shown_path(tuple(each.path))} {told(each.wrong)}: {told(each.remedy)}".replace(
+                    "`", ""
+                )
     return None

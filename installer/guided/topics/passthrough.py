@@ -9,6 +9,7 @@ from installer.facts import Facts
 from installer.facts.pci import Gpu, IommuState, Passthrough, PciDevice
 from installer.guided.questions import Dialogue, Many, Notice, Option
 from installer.guided.situation import Situation
+from installer.guided.told import told
 from installer.guided.words import _
 
 KINDS = ("01", "02", "03", "04", "0b", "0c03", "12")
@@ -29,7 +30,7 @@ def dialogue(situation: Situation) -> Dialogue:
             prompt=_("Noted?"),
             lines=(
                 _("The IOMMU is {state}: {evidence}.").format(
-                    state=facts.iommu.state, evidence="; ".join(facts.iommu.evidence)
+                    state=facts.iommu.state, evidence="; ".join(map(told, facts.iommu.evidence))
                 ),
                 _(
                     "Way on: switch VT-d or AMD-Vi on in the firmware's set-up; the host can be changed later."
@@ -89,7 +90,7 @@ def _named(device: PciDevice) -> str:
 def _refused(device: PciDevice) -> str | None:
     if device.passthrough.verdict is not Passthrough.no:
         return None
-    return "; ".join(device.passthrough.reasons) or _("The host needs it.")
+    return "; ".join(map(told, device.passthrough.reasons)) or _("The host needs it.")
 
 
 def _needed(device: PciDevice, situation: Situation) -> str | None:
@@ -146,7 +147,7 @@ def _gpu(gpu: Gpu, device: PciDevice, facts: Facts) -> Iterator[str]:
     match gpu.passthrough.verdict:
         case Passthrough.no:
             yield _("It cannot be handed over: {reasons}.").format(
-                reasons="; ".join(gpu.passthrough.reasons)
+                reasons="; ".join(map(told, gpu.passthrough.reasons))
             )
         case _ if gpu.only:
             yield _("It is also the only display: the host's console would be the serial line alone.")

@@ -10,6 +10,7 @@ from installer.errors import HyperError
 from installer.guided.preview import complete
 from installer.guided.questions import Answers, Dialogue, Item, Line, Notice, One, Option, Secret, Work
 from installer.guided.situation import Situation, changed
+from installer.guided.told import told
 from installer.guided.words import _, n_
 
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
@@ -83,8 +84,8 @@ def _locked_out(situation: Situation, answers: Answers) -> str | None:
     except HyperError as error:
         # Only who can log in is looked at here; what else is missing is asked for by other topics.
         found = [each for each in getattr(error, "problems", ()) if each.path[:1] == ("users",)]
-        return "; ".join(f"{each.wrong}" for each in found) or None
-    return "; ".join(problem.wrong for problem in problems) or None
+        return "; ".join(told(each.wrong) for each in found) or None
+    return "; ".join(told(problem.wrong) for problem in problems) or None
 
 
 def person(
@@ -217,7 +218,9 @@ def _key_problem(line: str) -> str | None:
     try:
         parse_ssh_key(line)
     except ValueError as error:
-        return _("This is not taken: it {reason}. Paste the one line of a .pub file.").format(reason=error)
+        return _("This is not taken: it {reason}. Paste the one line of a .pub file.").format(
+            reason=told(str(error))
+        )
     return None
 
 

@@ -5,6 +5,7 @@ from installer.errors import HyperError
 from installer.guided.preview import preview
 from installer.guided.questions import Answers, One, Option
 from installer.guided.situation import Situation
+from installer.guided.told import refusal
 from installer.guided.words import _
 
 
@@ -47,7 +48,7 @@ def hibernation(situation: Situation, changes: Answers) -> One:
             Option(
                 True,
                 _("yes: the memory goes to the disk, and the power off"),
-                f"{plan.what}: {plan.why}" if isinstance(plan, HyperError) else None,
+                refusal(plan) if isinstance(plan, HyperError) else None,
             ),
         ),
         default=False,

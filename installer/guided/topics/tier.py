@@ -8,6 +8,7 @@ from installer.answers.model import HypervisorAnswers, Tier
 from installer.answers.sizes import GIB, format_size
 from installer.guided.questions import Dialogue, Many, One, Option
 from installer.guided.situation import Situation
+from installer.guided.told import told
 from installer.guided.words import _
 from installer.plan.requirements import counts_as
 
@@ -84,7 +85,7 @@ def _changed(tier: str, chosen: tuple[Any, ...]) -> dict[str, bool]:
 
 def _problem(tier: str, chosen: tuple[Any, ...]) -> str | None:
     answers = HypervisorAnswers(tier=Tier(tier), features=_changed(tier, chosen))
-    found = [f"{problem.wrong}: {problem.remedy}" for problem in check_features(answers)]
+    found = [f"{told(problem.wrong)}: {told(problem.remedy)}" for problem in check_features(answers)]
     return "; ".join(found).replace("`", "") or None
 
 

@@ -9,6 +9,7 @@ from installer.facts.cpu import VirtualizationState
 from installer.facts.pci import IommuState
 from installer.guided.questions import Dialogue, Notice, One, Option, Work
 from installer.guided.situation import Level, Situation
+from installer.guided.told import told
 from installer.guided.words import LANGUAGES, _
 from installer.guided.words import language as language_in_use
 
@@ -82,7 +83,7 @@ def _troubles(situation: Situation, now: datetime) -> Iterator[Notice]:
         yield _trouble(
             _("Hardware virtualization cannot be used as it is"),
             _("State: {state}. {evidence}").format(
-                state=virtualization.state, evidence="; ".join(virtualization.evidence)
+                state=virtualization.state, evidence="; ".join(map(told, virtualization.evidence))
             ),
             _(
                 "Guests would be emulated, many times slower. Way on: switch VT-x, AMD-V or SVM on in the "
@@ -92,7 +93,7 @@ def _troubles(situation: Situation, now: datetime) -> Iterator[Notice]:
     if iommu.state in (IommuState.off_in_firmware, IommuState.off_in_kernel):
         yield _trouble(
             _("The IOMMU is off"),
-            "; ".join(iommu.evidence),
+            "; ".join(map(told, iommu.evidence)),
             _(
                 "Without it no device can be handed to a guest. Way on: switch VT-d or AMD-Vi on in the "
                 "firmware's set-up and start again, or go on without passthrough."
