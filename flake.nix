@@ -54,6 +54,58 @@
             }
           ];
         };
+      # Every medium, with what it carries packed for one purpose.
+      media =
+        pkgs: compression:
+        let
+          inherit (pkgs.stdenv.hostPlatform) system;
+          build =
+            medium:
+            (live system {
+              imports = [ medium ];
+              hypervisor.medium = { inherit compression; };
+            }).config.system.build;
+          image =
+            medium:
+            (build {
+              imports = [ ./iso/media/iso.nix ];
+              hypervisor = { inherit medium; };
+            }).isoImage;
+          inMemory = build ./iso/media/netboot.nix;
+          disk =
+            format:
+            (build {
+              imports = [ ./iso/media/disk.nix ];
+              image = { inherit format; };
+            }).image;
+        in
+        {
+          iso =
+            if compression == "default" then
+              self.nixosConfigurations."installer-${processor system}".config.system.build.isoImage
+            else
+              image { };
+          # Without hosts' systems, for those who have a network.
+          iso-minimal = image {
+            building.enable = false;
+            tiers = [ ];
+          };
+          kexec = inMemory.kexecTree;
+          netboot = pkgs.symlinkJoin {
+            name = "hyper-nixos-netboot";
+            paths = [
+              inMemory.kernel
+              inMemory.netbootIpxeScript
+              inMemory.netbootRamdisk
+            ];
+            passthru.ipxe = inMemory.netbootIpxeScript;
+          };
+          qcow2 = disk "qcow2";
+          raw = disk "raw";
+        }
+        // lib.listToAttrs (
+          map (tier: lib.nameValuePair "iso-with-${tier}" (image { tiers = [ tier ]; })) tiers
+        );
       # The folders of nix/modules.
       topics = lib.attrNames (
         lib.filterAttrs (_: kind: kind == "directory") (builtins.readDir ./nix/modules)
@@ -87,14 +139,6 @@
         pkgs:
         let
           inherit (pkgs.stdenv.hostPlatform) system;
-          build = medium: (live system medium).config.system.build;
-          inMemory = build ./iso/media/netboot.nix;
-          disk =
-            format:
-            (build {
-              imports = [ ./iso/media/disk.nix ];
-              image = { inherit format; };
-            }).image;
           own = self.packages.${system};
         in
         {
@@ -102,30 +146,22 @@
           hv = pkgs.callPackage ./nix/packages/hyper-nixos.nix { flake = self; };
           hv-server = own.hv.override { withServer = true; };
           docs = pkgs.callPackage ./nix/packages/docs.nix { };
-          iso = self.nixosConfigurations."installer-${processor system}".config.system.build.isoImage;
-          # Without hosts' systems, for those who have a network.
-          iso-minimal =
-            (build {
-              imports = [ ./iso/media/iso.nix ];
-              hypervisor.medium = {
-                building.enable = false;
-                tiers = [ ];
-              };
-            }).isoImage;
-          kexec = inMemory.kexecTree;
-          netboot = pkgs.symlinkJoin {
-            name = "hyper-nixos-netboot";
-            paths = [
-              inMemory.kernel
-              inMemory.netbootIpxeScript
-              inMemory.netbootRamdisk
-            ];
-            passthru.ipxe = inMemory.netbootIpxeScript;
-          };
-          qcow2 = disk "qcow2";
-          raw = disk "raw";
+          inherit (self.legacyPackages.${system}.media.default)
+            iso
+            iso-minimal
+            kexec
+            netboot
+            qcow2
+            raw
+            ;
         }
       );
+
+      # By purpose, as `hv media build` asks for them: media.release.iso, and with one tier's system alone,
+      # media.default.iso-with-standard.
+      legacyPackages = perSystem (pkgs: {
+        media = lib.genAttrs [ "default" "dev" "release" ] (media pkgs);
+      });
 
       nixosConfigurations =
         lib.listToAttrs (

@@ -218,6 +218,25 @@ def _build(verb: argparse.ArgumentParser) -> None:
         "--output", metavar="OUTPUT", type=Path, help="copy the image there, with manifest, sums and lists"
     )
     verb.add_argument("--offline", action="store_true", help="take everything from the store that is here")
+    verb.add_argument(
+        "--compression",
+        choices=("dev", "default", "release"),
+        default="default",
+        help="pack it quickly, well, or as small as can be (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--tier",
+        choices=("minimal", "standard", "enhanced", "professional", "enterprise"),
+        help="iso: carry the ready system of this tier alone (default: of each)",
+    )
+    verb.add_argument(
+        "--builder",
+        metavar="MACHINE",
+        action="append",
+        default=[],
+        help="have it built there, as nix.conf's `builders` names machines, e.g. "
+        '"ssh-ng://builder aarch64-linux"; repeatable; nothing is built here then',
+    )
 
 
 def _host(verb: argparse.ArgumentParser) -> None:

@@ -14,10 +14,48 @@ from iso.image import opened
 PROCESSORS = ("x86_64", "aarch64")
 
 
+def attribute(options: argparse.Namespace) -> str:
+    """What of the flake is built. Raises HyperError (Exit.usage) for what a medium cannot have."""
+    place = f"{options.arch}-linux"
+    if options.kind in ("raw", "qcow2") and options.compression != "default":
+        raise HyperError(
+            f"--compression {options.compression} does not go with {options.kind}",
+            why="a disk image has no squashfs: its files are written to",
+            remedy="leave it out, or build iso, netboot or kexec",
+            code=Exit.usage,
+        )
+    if options.tier and options.kind != "iso":
+        raise HyperError(
+            f"--tier {options.tier} does not go with {options.kind}",
+            why="only the ISO image carries ready systems",
+            remedy="leave it out, or build iso",
+            code=Exit.usage,
+        )
+    if options.compression == "default" and not options.tier:
+        return f"packages.{place}.{options.kind}"
+    name = f"iso-with-{options.tier}" if options.tier else options.kind
+    return f"legacyPackages.{place}.media.{options.compression}.{name}"
+
+
+def there(builders: list[str]) -> tuple[str, ...]:
+    """Nix's options for building on other machines, and on none but them."""
+    if not builders:
+        return ()
+    return (
+        "--builders",
+        " ; ".join(builders),
+        "--max-jobs",
+        "0",
+        "--option",
+        "builders-use-substitutes",
+        "true",
+    )
+
+
 def build(options: argparse.Namespace) -> int:
     """Build it."""
     nix = nix_build.find_nix()
-    installable = f"{options.flake}#packages.{options.arch}-linux.{options.kind}"
+    installable = f"{options.flake}#{attribute(options)}"
     terminal = sys.stderr.isatty()
 
     def tell(words: str) -> None:
@@ -29,7 +67,9 @@ def build(options: argparse.Namespace) -> int:
         )
 
     print(f"building {installable}", file=sys.stderr, flush=True)
-    result = nix_build.build(nix, installable, tell, ("--offline",) if options.offline else ())
+    result = nix_build.build(
+        nix, installable, tell, (*(("--offline",) if options.offline else ()), *there(options.builder))
+    )
     if terminal:
         print(file=sys.stderr)
     if options.output is None:

@@ -43,6 +43,11 @@ let
     images = { };
   };
   cfg = config.hypervisor.medium;
+  squashfs = {
+    dev = "zstd -Xcompression-level 1";
+    default = "zstd -Xcompression-level 6";
+    release = "zstd -Xcompression-level 19";
+  };
   tierNames = lib.attrNames (lib.importJSON ../../installer/answers/tiers.json);
   # Any host's system of a tier, for the processor that this medium is for.
   prebuilt =
@@ -85,6 +90,22 @@ in
         host is installed without a network and without evaluating anything. Each is for one host: the file systems and
         the accounts in it are that host's.
       '';
+    };
+    compression = lib.mkOption {
+      type = lib.types.enum (lib.attrNames squashfs);
+      default = "default";
+      example = "release";
+      description = ''
+        How the medium's squashfs is packed: `dev` in the shortest time, `release` into the fewest bytes, `default` between
+        them. It is unpacked about equally fast in each case.
+      '';
+    };
+    squashfs = lib.mkOption {
+      type = lib.types.str;
+      readOnly = true;
+      internal = true;
+      default = squashfs.${cfg.compression};
+      description = "The same in mksquashfs's words.";
     };
     tiers = lib.mkOption {
       type = lib.types.listOf (lib.types.enum tierNames);

@@ -41,7 +41,7 @@ in
       nixpkgs
       self
     ];
-    squashfsCompression = lib.mkDefault "zstd -Xcompression-level 6";
+    squashfsCompression = lib.mkDefault config.hypervisor.medium.squashfs;
   };
   specialisation.speech.configuration.isoImage.configurationName = "with speech";
 

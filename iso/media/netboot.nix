@@ -1,5 +1,6 @@
 # Kernel and initial RAM disk over the network (PXE, iPXE, HTTP boot) or by kexec from a running Linux.
 {
+  config,
   lib,
   modulesPath,
   nixpkgs,
@@ -16,7 +17,7 @@
     nixpkgs
     self
   ];
-  netboot.squashfsCompression = lib.mkDefault "zstd -Xcompression-level 6";
+  netboot.squashfsCompression = lib.mkDefault config.hypervisor.medium.squashfs;
   # Answers come as an initial RAM disk of their own, which is gone after stage 1.
   boot.initrd.systemd.tmpfiles.settings.hyper-nixos = {
     "/run/hyper-nixos".d.mode = "0755";
