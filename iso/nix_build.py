@@ -88,16 +88,21 @@ class Follower:
         return ", ".join(parts)
 
 
-def find_nix() -> list[str]:
-    """The command. Raises HyperError (Exit.unsuitable) that says what to do where there is none."""
+def find_nix(wanted: str = ".#iso") -> list[str]:
+    """The command. Raises HyperError (Exit.unsuitable) that says what to do where there is none.
+
+    Args:
+        wanted: What it is needed for, as `nix build` names it.
+    """
     nix = shutil.which("nix")
     if nix is None:
         raise HyperError(
             "media are built with Nix, and there is none here",
             why="no program `nix` was found",
-            remedy="take an image that the workflow published, and `hv media embed` your answers: that needs no Nix. Or "
-            "build it on a machine that has Nix: `nix build github:OWNER/REPOSITORY#iso`. Nix comes with NixOS, and for "
-            "other systems from https://nixos.org/download; Linux in a container does too: `docker run nixos/nix`",
+            remedy="take an image that was built elsewhere, and `hv media embed` your answers: that needs no Nix. Or "
+            f"build it on a machine that has Nix, in the folder with the flake: `nix build '{wanted}'`. Nix comes with "
+            "NixOS, and for other systems from https://nixos.org/download; Linux in a container does too: "
+            "`docker run nixos/nix`",
             code=Exit.unsuitable,
         )
     return [nix]

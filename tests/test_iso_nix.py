@@ -20,6 +20,8 @@ from tests.nixeval.units import name_store_paths
 
 SYSTEMS = ("x86_64-linux", "aarch64-linux")
 MEDIA = ("iso", "iso-minimal", "kexec", "netboot", "qcow2", "raw")
+SQUASHFS = {"dev": 1, "default": 6, "release": 19}
+"""Levels of zstd, by the purpose of a medium."""
 each_system = pytest.mark.parametrize("system", SYSTEMS)
 pytestmark = pytest.mark.nixpkgs
 
@@ -340,6 +342,25 @@ def test_the_netboot_script_starts_the_live_system() -> None:
     # What a chaining script adds, and what is filled in place.
     assert kernel.endswith("${cmdline}")
     assert embed.kernel_argument() in kernel
+
+
+def test_compression_is_by_purpose() -> None:
+    """Each medium that `hv media build` can name is there; what makes its squashfs says the level."""
+    kinds = {*MEDIA, *(f"iso-with-{tier.value}" for tier in Tier)}
+    found = own(
+        "own: builtins.mapAttrs (_: each: builtins.mapAttrs (_: builtins.attrNames) each.media) own.legacyPackages"
+    )
+    assert {system: {*purposes} for system, purposes in found.items()} == {
+        system: {*SQUASHFS} for system in SYSTEMS
+    }
+    for purposes in found.values():
+        for media in purposes.values():
+            assert {*media} == kinds
+    for purpose, level in SQUASHFS.items():
+        command = own(f"own: own.legacyPackages.x86_64-linux.media.{purpose}.iso-minimal.squashfsCommand")
+        assert re.search(rf"-comp zstd -Xcompression-level {level}\b", command), purpose
+    ours = own("own: own.legacyPackages.aarch64-linux.media.default.iso-minimal.drvPath")
+    assert ours == own("own: own.packages.aarch64-linux.iso-minimal.drvPath")
 
 
 CLOSURES = """let flakes = FLAKES; found = flakes.own.nixosConfigurations.installer-x86_64.extendModules {

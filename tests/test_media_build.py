@@ -29,6 +29,11 @@ FLAKE = """{
         iso = fetched "ours.iso" "HASH";
         raw = fetched "other.iso" "0000000000000000000000000000000000000000000000000000000000000000";
       };
+      legacyPackages.x86_64-linux.media = {
+        release.iso = fetched "smallest.iso" "HASH";
+        default.iso-with-standard = fetched "standard.iso" "HASH";
+        dev.netboot = fetched "quick.iso" "HASH";
+      };
     };
 }
 """
@@ -45,13 +50,15 @@ def flake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "flake.nix").write_text(FLAKE.replace("HASH", digest))
     (folder / "ours.iso").write_bytes(image.read_bytes())
     found = nixeval.require()
-    script = programs / "nix"
-    script.write_text(
-        "#!/bin/sh\n"
-        f"export NIX_CONFIG={shlex.quote(STORE_CONFIGURATION + 'sandbox-paths =')} NIX_REMOTE={tmp_path / 'store'} XDG_CACHE_HOME={tmp_path}\n"
-        f'exec {shlex.join(found.command("nix"))} "$@"\n'
-    )
-    script.chmod(0o755)
+    settings = STORE_CONFIGURATION + f"sandbox-paths =\nbuild-hook = {programs}/nix __build-remote"
+    for name in ("nix", "nix-store"):
+        script = programs / name
+        script.write_text(
+            "#!/bin/sh\n"
+            f"export NIX_CONFIG={shlex.quote(settings)} NIX_REMOTE={tmp_path / 'store'} XDG_CACHE_HOME={tmp_path}\n"
+            f'exec {shlex.join(found.command(name))} "$@"\n'
+        )
+        script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     return folder
 
@@ -97,6 +104,93 @@ def test_built_with_everything_that_is_said_of_it(
 
 @pytest.mark.nix
 @pytest.mark.root
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["iso", "--compression", "release"], "smallest.iso"),
+        (["iso", "--tier", "standard"], "standard.iso"),
+        (["netboot", "--compression", "dev"], "quick.iso"),
+    ],
+    ids=" ".join,
+)
+def test_compression_and_tier_name_the_medium(
+    flake: Path, capsys: pytest.CaptureFixture[str], words: list[str], name: str
+) -> None:
+    words = ["media", "build", *words, "--arch", "x86_64", "--flake", f"path:{flake}", "--offline"]
+    assert dispatch(words) == Exit.ok
+    assert capsys.readouterr().out.strip().endswith(f"-{name}")
+
+
+@pytest.mark.nix
+@pytest.mark.root
+def test_another_machine_builds(
+    flake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The other machine is a store of its own behind Nix's own protocol; Nix takes `localhost` without SSH."""
+    there = tmp_path / "there"
+    monkeypatch.setenv("NIX_SSHOPTS", "")
+    words = ["media", "build", "iso", "--arch", "x86_64", "--flake", f"path:{flake}", "--offline"]
+    # One that builds only what asks for KVM; nothing is built here in its place.
+    with pytest.raises(HyperError) as error:
+        dispatch([*words, f"--builder=ssh://localhost?remote-store={there} x86_64-linux - 1 1 - kvm"])
+    assert "Failed to find a machine for remote build" in error.value.why
+    built = f"--builder=ssh://localhost?remote-store={there} x86_64-linux"
+    assert dispatch([*words, built]) == Exit.ok
+    told = capfd.readouterr()
+    path = told.out.strip()
+    assert "1 of 1 built" in told.err
+    content = fixture.image("ours").read_bytes()
+    assert Path(f"{there}{path}").read_bytes() == content
+    assert Path(f"{tmp_path}/store{path}").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["raw", "--compression", "dev"], "--compression dev does not go with raw"),
+        (["qcow2", "--compression", "release"], "--compression release does not go with qcow2"),
+        (["netboot", "--tier", "minimal"], "--tier minimal does not go with netboot"),
+        (["iso", "--flake", "path:.#iso"], "--flake path:.#iso cannot be used"),
+        (["iso", "--builder", " "], "--builder names no machine"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_what_does_not_go_together_is_refused_before_nix_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], what: str
+) -> None:
+    trap = tmp_path / "nix"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    trap.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(HyperError) as error:
+        dispatch(["media", "build", *words])
+    assert (error.value.what, error.value.code) == (what, Exit.usage)
+    assert not (tmp_path / "started").exists()
+
+
+def test_nix_gets_words_never_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trap = tmp_path / "nix"
+    trap.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{tmp_path}/said\nexit 1\n")
+    trap.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    words = [
+        "--builder",
+        "ssh-ng://one x86_64-linux",
+        "--builder",
+        "$(touch x); ssh://two",
+        "--flake",
+        "a b",
+    ]
+    with pytest.raises(HyperError):
+        dispatch(["media", "build", "--arch", "aarch64", *words])
+    said = (tmp_path / "said").read_text().splitlines()
+    assert "a b#packages.aarch64-linux.iso" in said
+    assert said[said.index("--builders") + 1] == "ssh-ng://one x86_64-linux ; $(touch x); ssh://two"
+    assert said[said.index("--max-jobs") + 1] == "0"
+
+
+@pytest.mark.nix
+@pytest.mark.root
 def test_a_build_that_fails_says_what_nix_said(flake: Path) -> None:
     with pytest.raises(HyperError, match="was not built") as error:
         dispatch(["media", "build", "raw", "--arch", "x86_64", "--flake", f"path:{flake}", "--offline"])
@@ -106,9 +200,10 @@ def test_a_build_that_fails_says_what_nix_said(flake: Path) -> None:
 def test_without_nix_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HyperError, match="there is none here") as error:
-        dispatch(["media", "build"])
+        dispatch(["media", "build", "--arch", "x86_64", "--tier", "minimal"])
     assert error.value.code is Exit.unsuitable
     assert "hv media embed" in error.value.remedy
+    assert "nix build '.#legacyPackages.x86_64-linux.media.default.iso-with-minimal'" in error.value.remedy
 
 
 def test_progress_is_in_nix_own_numbers() -> None:

@@ -31,6 +31,13 @@ def attribute(options: argparse.Namespace) -> str:
             remedy="leave it out, or build iso",
             code=Exit.usage,
         )
+    if "#" in options.flake:
+        raise HyperError(
+            f"--flake {options.flake} cannot be used",
+            why="what is behind a # names what is built, and that follows from the kind of medium",
+            remedy=f"leave it out: --flake {options.flake.partition('#')[0] or '.'}",
+            code=Exit.usage,
+        )
     if options.compression == "default" and not options.tier:
         return f"packages.{place}.{options.kind}"
     name = f"iso-with-{options.tier}" if options.tier else options.kind
@@ -38,9 +45,16 @@ def attribute(options: argparse.Namespace) -> str:
 
 
 def there(builders: list[str]) -> tuple[str, ...]:
-    """Nix's options for building on other machines, and on none but them."""
+    """Nix's options for building on other machines, and on none but them. Raises HyperError (Exit.usage)."""
     if not builders:
         return ()
+    if not all(each.strip() for each in builders):
+        raise HyperError(
+            "--builder names no machine",
+            why="it is empty",
+            remedy="name one as nix.conf's `builders` does, e.g. --builder 'ssh-ng://builder x86_64-linux'",
+            code=Exit.usage,
+        )
     return (
         "--builders",
         " ; ".join(builders),
@@ -54,8 +68,10 @@ def there(builders: list[str]) -> tuple[str, ...]:
 
 def build(options: argparse.Namespace) -> int:
     """Build it."""
-    nix = nix_build.find_nix()
     installable = f"{options.flake}#{attribute(options)}"
+    more = ("--offline",) if options.offline else ()
+    more = (*more, *there(options.builder))
+    nix = nix_build.find_nix(installable)
     terminal = sys.stderr.isatty()
 
     def tell(words: str) -> None:
@@ -67,9 +83,7 @@ def build(options: argparse.Namespace) -> int:
         )
 
     print(f"building {installable}", file=sys.stderr, flush=True)
-    result = nix_build.build(
-        nix, installable, tell, (*(("--offline",) if options.offline else ()), *there(options.builder))
-    )
+    result = nix_build.build(nix, installable, tell, more)
     if terminal:
         print(file=sys.stderr)
     if options.output is None:
