@@ -50,7 +50,7 @@ ELSEWHERE = {
     r"hv security (phase --all|harden|confirm|relax)": "on an installed host; test_security_phase and _table run them",
     r"hv image (fetch ubuntu|describe mail\.ova|convert .*)": "needs the internet, or a guest; tests/test_images.py runs them",
     r"hv image (list|(pull|import|delete) .*)": "needs the broker of a host; tests/test_vm_images.py runs them",
-    r"hv security (phase --all|harden|confirm|relax|audit)": "on an installed host; tests/test_security_*.py run them",
+    r"(sudo )?hv security (phase --all|harden|confirm|relax|audit|recovery-key)": "on an installed host; tests/test_security_*.py run them",
     r"journalctl .*": "on an installed host",
 }
 """Commands, as regular expressions, that a test of a page does not run, and why."""

@@ -13,7 +13,7 @@ from hv.security import phases, switching, table
 from hv.security.phases import Standing
 from installer.answers.model import SECURITY_PROFILES
 from installer.command_line import Parser
-from installer.errors import Exit
+from installer.errors import Exit, HyperError
 from installer.execute.log import Log, NoLog, Redactor
 from installer.execute.runner import Runner
 
@@ -54,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs.add_parser("revert", help="go back at once to what ran before harden")
     verbs.add_parser("relax", help="go back to phase setup, at once and for good; it is recorded")
+    verbs.add_parser(
+        "recovery-key",
+        help="make a new recovery key for the encrypted disks, and show it once; the one before opens nothing any more",
+    )
     audit = verbs.add_parser(
         "audit", help="check how well the running host is protected; exit code 1 for faults"
     )
@@ -78,6 +82,9 @@ def main(argv: list[str]) -> int:
         require_root("Looking everywhere")
         quiet = World(programs=Runner(NoLog(), os.environ.get("PATH", PATH)), root=root, journal=Journal())
         return _audit(quiet, everything=options.all, as_json=options.json, as_sarif=options.sarif)
+    if options.verb == "recovery-key":
+        require_root("Changing what opens the disks")
+        return _recovery_key(root)
     require_root("Changing the host's phase", "Run it with sudo; `hv security phase` needs no privilege.")
     world = changing(root, LOG_FILE)
     guard = Guard(world, program=options.program)
@@ -100,6 +107,32 @@ def main(argv: list[str]) -> int:
                 world.say(
                     "Phase setup runs, and boots next. What the kernel keeps until then: hv security phase"
                 )
+    return Exit.ok
+
+
+def _recovery_key(root: Path) -> int:
+    from getpass import getpass
+
+    from hv.security import recovery_key
+    from installer.guided.recovery_screen import OnTerminal
+
+    screen = OnTerminal()
+    if reason := screen.obstacle():
+        raise HyperError(
+            "The recovery key could not be shown to anybody.",
+            why=f"{reason}, and it is written nowhere",
+            remedy="Log in at the console, or with `ssh -t`, and run it there. Nothing was changed.",
+            code=Exit.usage,
+        )
+    # No log: what opens the disks is in none.
+    runner = Runner(NoLog(), os.environ.get("PATH", PATH))
+    world = World(programs=runner, root=root, journal=Journal(emit=print))
+    count = len(recovery_key.disks(world))
+    passphrase = getpass(f"Passphrase, or recovery key, of {count} encrypted disk{'s' * (count > 1)}: ")
+    dead = recovery_key.renew(world, runner, passphrase.encode(), screen.taken_down)
+    print("The new recovery key opens the disks; the one before opens nothing any more.")
+    if dead:
+        print(f"Nor does what was sealed when the host was installed; remove it: {', '.join(dead)}")
     return Exit.ok
 
 

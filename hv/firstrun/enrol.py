@@ -50,6 +50,7 @@ class EnrolJob:
             self._enrol(world, asked, device)
         for device in waiting:
             _require_token(world, asked, device)
+            world.say(f"{device} has its {asked.token.upper()} token: the installer's key goes")
             world.run(
                 ("cryptsetup", "luksKillSlot", "--batch-mode", device, str(asked.slot)),
                 purpose=f"take the installer's key off {device}",

@@ -19,7 +19,8 @@ RECOVERY_KEY = "recovery-key"
 LETTERS = "cbdefghijklnrtuv"
 """Modhex: sixteen letters for four bits each (Yubico)."""
 GROUPS, GROUP = 8, 8
-_TOKEN = "systemd-recovery"  # noqa: S105 (a type, not a secret)
+RECOVERY_TOKEN = "systemd-recovery"  # noqa: S105 (a type, not a secret)
+"""systemd's name of the token that marks a recovery key's slot."""
 _CHEAP = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
 """Nobody guesses 256 bits of chance, however fast a try is; systemd-cryptenroll does the same."""
 _MODE = 0o600
@@ -56,28 +57,33 @@ def add_recovery_key(runner: Runner, action: AddRecoveryKey, passphrase: bytes, 
     """Put the key into its slot, which is emptied first, and mark it with a token."""
     header = _header(runner, action.device)
     for number, token in header["tokens"].items():
-        if token["type"] == _TOKEN:
+        if token["type"] == RECOVERY_TOKEN:
             runner.run(["cryptsetup", "token", "remove", "--token-id", number, action.device])
     _empty(runner, action.device, action.slot)
+    put_recovery_key(runner, action.device, action.slot, passphrase, key)
+
+
+def put_recovery_key(runner: Runner, device: str, slot: int, passphrase: bytes, key: str) -> None:
+    """Put the key into an empty slot, and mark it with a token."""
     # Both by line: a key file would be a second place where the key lies.
     runner.run(
         [
             *("cryptsetup", "luksAddKey", "--batch-mode"),
             *_CHEAP,
-            *("--key-slot", str(action.slot)),
-            action.device,
+            *("--key-slot", str(slot)),
+            device,
         ],
         stdin=passphrase + b"\n" + key.encode() + b"\n",
     )
-    mark = json.dumps({"type": _TOKEN, "keyslots": [str(action.slot)]})
-    runner.run(["cryptsetup", "token", "import", "--json-file", "-", action.device], stdin=mark.encode())
+    mark = json.dumps({"type": RECOVERY_TOKEN, "keyslots": [str(slot)]})
+    runner.run(["cryptsetup", "token", "import", "--json-file", "-", device], stdin=mark.encode())
 
 
 def check_recovery_key(runner: Runner, check: RecoveryKeyOpens, key: str) -> Evidence:
     """The key opens the device from its slot, and systemd would know it for one."""
     header = _header(runner, check.device)
-    tokens = [token["keyslots"] for token in header["tokens"].values() if token["type"] == _TOKEN]
-    ensure(tokens == [[str(check.slot)]], f"one token {_TOKEN} for slot {check.slot}", str(tokens))
+    tokens = [token["keyslots"] for token in header["tokens"].values() if token["type"] == RECOVERY_TOKEN]
+    ensure(tokens == [[str(check.slot)]], f"one token {RECOVERY_TOKEN} for slot {check.slot}", str(tokens))
     slot = header["keyslots"].get(str(check.slot), {})
     ensure(bool(slot), f"key slot {check.slot} in use", "it is empty")
     opened = runner.run(

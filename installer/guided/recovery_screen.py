@@ -36,6 +36,10 @@ class OnTerminal:
 
     def show(self, host: str, key: str) -> None:
         """Until the last letters come back."""
+        self.taken_down(host, key)
+
+    def taken_down(self, host: str, key: str) -> bool:
+        """The same; False: the terminal went away before."""
         for line in _page(host, key):
             self.output.write(line + "\n")
         self.output.flush()
@@ -49,13 +53,14 @@ class OnTerminal:
                 self.output.write("\n")
                 continue
             except EOFError:  # the terminal is gone: nobody has typed them, whoever watched
-                return
+                return False
             if typed.strip().lower() == ending:
                 break
             self.output.write(_("These are not its last letters; the key stands above.") + "\n")
         if os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
             self.output.write(_CLEAR)
         self.output.flush()
+        return True
 
 
 def _page(host: str, key: str) -> list[str]:

@@ -30,15 +30,22 @@ in
         StateDirectory = "hyper-nixos/guard hyper-nixos";
         LogsDirectory = "hyper-nixos";
         LogsDirectoryMode = "0750";
-        # It reads what runs, keeps its record, and asks systemd for a timer; it does not go back itself.
-        CapabilityBoundingSet = "";
+        # It reads what runs, keeps its record, and asks systemd for a timer; it does not go back itself. What a new start of
+        # the machine ended is written to the kernel's audit log, for which auditctl wants both.
+        CapabilityBoundingSet = [
+          "CAP_AUDIT_CONTROL"
+          "CAP_AUDIT_WRITE"
+        ];
         PrivateDevices = true;
         PrivateNetwork = true;
         ProtectHome = true;
         ProtectKernelTunables = true;
         ProtectSystem = "strict";
         ReadWritePaths = [ "-/nix/var/nix/gcroots" ];
-        RestrictAddressFamilies = [ "AF_UNIX" ];
+        RestrictAddressFamilies = [
+          "AF_NETLINK"
+          "AF_UNIX"
+        ];
         UMask = "0022";
       };
     };
