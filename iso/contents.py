@@ -9,7 +9,7 @@ from pathlib import Path
 from installer.answers.load import load
 from installer.errors import Exit, HyperError
 from iso import embed
-from iso.login import public_keys
+from iso.authorized import public_keys
 
 _ARGUMENT = re.compile(r"[A-Za-z0-9_.,:=/@+%~\[\]-]+")
 """What GRUB, syslinux and systemd-boot hand on without quotes."""

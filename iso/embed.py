@@ -162,5 +162,13 @@ def kernel_argument() -> str:
     return ARGUMENT.ljust(ARGUMENT_LENGTH, "#")
 
 
+def arguments_in(command_line: str) -> tuple[str, ...]:
+    """Arguments that were put in its place, from a command line of the kernel that was started with it."""
+    at = command_line.find(ARGUMENT)
+    if at < 0:
+        return ()
+    return tuple(command_line[at : at + ARGUMENT_LENGTH].removeprefix(ARGUMENT).lstrip("#").split())
+
+
 if __name__ == "__main__":
     sys.stdout.buffer.write(pack({}))

@@ -10,7 +10,9 @@ from pathlib import Path
 from installer.answers.ssh_key import fingerprint, parse_ssh_key
 from installer.errors import Exit, HyperError
 from installer.execute.files import make_directory, write_file
-from iso import embed
+from iso import embed, signature
+from iso.authorized import public_keys
+from iso.contents import Content
 
 FOLDER = "run/hyper-nixos/live"
 """Below the root of the live system; memory, and root's alone."""
@@ -21,6 +23,8 @@ AREAS = (AREA, "run/hyper-nixos/embed.bin", f"boot/{embed.PATH}")
 """The embed area: where the live system mounts its medium, where stage 1 puts what came with the initial RAM disk, and on
 the boot partition of a disk image. The first that is there is taken.
 """
+SIGNERS = "etc/hyper-nixos/payload_signers"
+"""Part of the live system, not of the area: whose signatures count (ssh-keygen(1), ALLOWED SIGNERS)."""
 AUTHORIZED = "root/.ssh/authorized_keys"
 CONNECTIONS = "run/NetworkManager/system-connections"
 """Where NetworkManager looks for connections that are for this boot only."""
@@ -38,7 +42,8 @@ def make_password() -> str:
 
 
 def prepare(root: Path) -> tuple[str, ...]:
-    """Take what the medium holds, and open a way in: its keys, else a password. What was done, a line each.
+    """Take what the medium holds, and open a way in: its keys, else a password. What was done, a line each. Where the live
+    system was built with signers, nothing is taken that none of them signed.
 
     Raises:
         HyperError: the medium's embed area is not taken; a password was made all the same.
@@ -48,10 +53,10 @@ def prepare(root: Path) -> tuple[str, ...]:
     (folder / PROBLEM).unlink(missing_ok=True)
     problem = None
     files: Mapping[str, bytes] = {}
-    done = []
+    done: list[str] = []
     try:
         files = embedded(root)
-        done = install(root, files)
+        done = [*require_signed(root, files), *install(root, files)]
     except HyperError as error:
         problem = error
         write_file(folder / PROBLEM, error.why.encode(), 0o600)
@@ -75,6 +80,23 @@ def embedded(root: Path) -> Mapping[str, bytes]:
         except OSError as error:
             raise embed.refusal(f"the medium cannot be read: {error.strerror}") from error
     return {}
+
+
+def require_signed(root: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Who signed what was embedded, a line; none where the live system knows no signers, or nothing was embedded.
+
+    Raises:
+        HyperError: it is signed by none of them, or not as it is now.
+    """
+    signers = root / SIGNERS
+    arguments = embed.arguments_in(read(root / "proc/cmdline") or "")
+    if not signers.exists() or not (files or arguments):
+        return ()
+    try:
+        by = signature.payload_signer(Content(files, arguments), signers)
+    except HyperError as error:
+        raise embed.refusal(error.why) from error
+    return (f"what the medium holds is signed by {by}",)
 
 
 def install(root: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -127,20 +149,6 @@ def unlock(root: Path, identity: Path | None, ask: Callable[[str], str] = getpas
     done = install(root, files)
     (folder / embed.WRAPPED).unlink()
     return done
-
-
-def public_keys(text: bytes) -> tuple[str, ...]:
-    """Fingerprint and comment of each key in an authorized_keys(5) file. Raises HyperError for a line that is none."""
-    found = []
-    for number, line in enumerate(text.decode(errors="replace").splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        try:
-            key = parse_ssh_key(line)
-        except ValueError as error:
-            raise embed.refusal(f"line {number} of {embed.KEYS} {error}") from error
-        found.append(f"{fingerprint(key.blob)} {key.comment}".rstrip())
-    return tuple(found)
 
 
 def host_keys(root: Path) -> tuple[tuple[str, str], ...]:

@@ -47,6 +47,24 @@ def signer(content: bytes, signature: bytes, signers: Path, namespace: str) -> s
     return None
 
 
+def payload_signer(content: Content, signers: Path) -> str:
+    """Who signed what is embedded. Raises HyperError (Exit.medium)."""
+    signature = content.files.get(embed.SIGNATURE)
+    if signature is None:
+        why = "there is no signature in it"
+    else:
+        found = signer(signed(content), signature, signers, NAMESPACE)
+        if found is not None:
+            return found
+        why = f"its signature is by none of {signers}, or files or kernel arguments were changed after it"
+    raise HyperError(
+        "what is embedded is not signed as it should be",
+        why=why,
+        remedy="look at it (`hv media show`), and embed it anew: `hv media embed … --sign KEY`",
+        code=Exit.medium,
+    )
+
+
 def ssh_keygen(words: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run it to its end. Raises HyperError: it is not there."""
     try:

@@ -382,6 +382,14 @@ def test_damaged_embedding_is_told(place: Place) -> None:
     assert place.refused().why == "its checksum does not fit"
 
 
+def test_beside_an_embedding_that_is_not_taken_no_other_answers_are(place: Place) -> None:
+    """Signers may have stood in it."""
+    place.put("run/credentials/@system/hyper-nixos.answers", ANSWERS)
+    place.put("proc/cmdline", "quiet hv.answers=https://192.0.2.1/answers.toml")
+    place.embed("problem", b"there is no signature in it")
+    assert place.refused().why == "there is no signature in it"
+
+
 def test_credential(place: Place) -> None:
     place.put("run/credentials/@system/hyper-nixos.answers", ANSWERS)
     assert place.fetched().where == "a systemd credential"

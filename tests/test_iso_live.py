@@ -7,16 +7,17 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from installer.errors import Exit, HyperError
-from iso import embed, login
+from iso import embed, login, signature
 from iso.commands import live
 from iso.commands.live import WAY_OUT
+from iso.contents import Content, filled
 from tests.nixeval.nix import REPOSITORY
 
 KEYS = b"""# The operators' keys
@@ -116,6 +117,93 @@ def test_a_bad_area_is_refused_and_nobody_is_locked_out(root: Path, area: bytes,
     assert state(root, "problem").read_text() == error.value.why
     assert not (root / "root").exists()
     assert (root.parent / "stdin").read_text() == f"root:{state(root, 'password').read_text()}\n"
+
+
+FILES = {"answers.toml": b"version = 1\n", "authorized_keys": KEYS, "secrets/disk": b"hunter2"}
+ARGUMENTS = ("hv.unattended", "console=ttyS1,115200")
+
+
+@pytest.fixture
+def signing(root: Path, tmp_path: Path) -> Path:
+    """The key of whom this live system trusts, and another."""
+    for name in ("key", "other"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True
+        )
+    signers = root / login.SIGNERS
+    signers.parent.mkdir(parents=True)
+    signers.write_text(f"ops@example.org {(tmp_path / 'key.pub').read_text()}")
+    started(root, ARGUMENTS)
+    return tmp_path / "key"
+
+
+def started(root: Path, arguments: tuple[str, ...]) -> None:
+    """The kernel's command line with these in their place, as boot loaders hand it on."""
+    (root / "proc").mkdir(exist_ok=True)
+    line = (
+        f"BOOT_IMAGE=/boot/bzImage init=/nix/store/x/init {filled(arguments).decode()} initrd=/boot/initrd\n"
+    )
+    (root / "proc/cmdline").write_text(line)
+
+
+def signed(key: Path) -> dict[str, bytes]:
+    return dict(signature.sign(Content(FILES, ARGUMENTS), key).files)
+
+
+def test_what_is_signed_is_taken_and_by_whom_is_told(root: Path, signing: Path) -> None:
+    put(root, embed.pack(signed(signing)))
+    assert login.prepare(root)[0] == "what the medium holds is signed by ops@example.org"
+    assert state(root, "answers.toml").read_bytes() == FILES["answers.toml"]
+    assert not state(root, "problem").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "why"),
+    [
+        (lambda key: FILES, ARGUMENTS, "there is no signature in it"),
+        (lambda key: signed(key.with_name("other")), ARGUMENTS, "signature is by none of"),
+        (lambda key: signed(key) | {"secrets/disk": b"hunter3"}, ARGUMENTS, "signature is by none of"),
+        (lambda key: signed(key) | {"secrets/more": b""}, ARGUMENTS, "signature is by none of"),
+        (signed, (*ARGUMENTS, "hv.answers=https://192.0.2.1/"), "signature is by none of"),
+        (signed, ARGUMENTS[:1], "signature is by none of"),
+        (signed, (), "signature is by none of"),
+        (lambda key: {}, ARGUMENTS, "there is no signature in it"),
+    ],
+    ids=[
+        "unsigned",
+        "another key",
+        "altered",
+        "added",
+        "argument added",
+        "argument gone",
+        "none",
+        "no files",
+    ],
+)
+def test_where_signers_are_known_nothing_else_is_taken(
+    root: Path,
+    signing: Path,
+    files: Callable[[Path], dict[str, bytes]],
+    arguments: tuple[str, ...],
+    why: str,
+) -> None:
+    put(root, embed.pack(files(signing)))
+    started(root, arguments)
+    with pytest.raises(HyperError) as error:
+        login.prepare(root)
+    assert why in error.value.why
+    assert state(root, "problem").read_text() == error.value.why
+    assert not (root / "root").exists()
+    assert sorted(each.name for each in (root / login.FOLDER).iterdir()) == ["password", "problem"]
+
+
+def test_where_signers_are_known_a_medium_with_nothing_in_it_starts(root: Path, signing: Path) -> None:
+    put(root, embed.pack({}))
+    started(root, ())
+    (made,) = login.prepare(root)
+    assert made.startswith("made a password")
+    (root / "proc/cmdline").write_text("quiet\n")
+    assert login.prepare(root)
 
 
 def test_no_password_is_shown_that_was_not_set(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -364,14 +364,20 @@ def test_compression_is_by_purpose() -> None:
 
 
 CLOSURES = """let flakes = FLAKES; found = flakes.own.nixosConfigurations.installer-x86_64.extendModules {
-  modules = [ ({ pkgs, ... }: { hypervisor.medium = { closures.kvm1 = pkgs.hello; tiers = [ ]; }; }) ];
-}; in { inherit (found.config.environment.etc."hyper-nixos/medium.json".source) buildCommand description ready infos; }"""
+  modules = [ ({ pkgs, ... }: { hypervisor.medium = {
+    closures.kvm1 = pkgs.hello; tiers = [ ]; payloadSigners = [ "ops@example.org ssh-ed25519 AAAA" "b c" ];
+  }; }) ];
+}; in {
+  inherit (found.config.environment.etc."hyper-nixos/medium.json".source) buildCommand description ready infos;
+  signers = found.config.environment.etc."hyper-nixos/payload_signers".text;
+}"""
 
 
 def test_hosts_systems_on_the_medium_are_in_its_description(tmp_path: Path) -> None:
     """The build's own script, with a size that is made up here."""
     found = require().evaluate(CLOSURES.replace("FLAKES", flakes()))
     assert len(found["infos"]) == 1
+    assert found["signers"] == "ops@example.org ssh-ed25519 AAAA\nb c\n"
     (tmp_path / "total-nar-size").write_text("4711\n")
     done = subprocess.run(
         ["bash", "-e", "-u", "-c", found["buildCommand"]],

@@ -1,16 +1,27 @@
-"""What kernel arguments start on a system that knows nothing of us: with a real systemd of 257, a real Nix, real mounts."""
+"""What kernel arguments start on a system that knows nothing of us, and what our live system does with what is not signed:
+with a real systemd of 257, a real Nix, real mounts.
+"""
 
+import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import segno
 
-from iso import adopt
+from hv.cli import dispatch
+from installer.errors import Exit
+from iso import adopt, embed, login
+from iso.carrier import examine
+from iso.embedding import embedded
+from iso.image import opened
 from tests.lab import userland
 from tests.media import fixture
 from tests.media.fixture import run
 from tests.network.machine import NSPAWN
+from tests.nixeval.nix import REPOSITORY
 
 pytestmark = [pytest.mark.vm, pytest.mark.nspawn]
 NAME = f"{fixture.STORE[11:]}-hyper-nixos"
@@ -34,9 +45,9 @@ def system(tmp_path: Path) -> Iterator[Path]:
         run("umount", "--lazy", "--recursive", place)
 
 
-def boot(system: Path, *arguments: str) -> None:
+def boot(system: Path, *arguments: str, before: Sequence[str] = ()) -> None:
     """Start it with these arguments, until it switches itself off."""
-    argv = [*NSPAWN, "--private-network", "--directory", str(system), *arguments]
+    argv = [*NSPAWN, "--private-network", *before, "--directory", str(system), *arguments]
     subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
 
 
@@ -50,6 +61,54 @@ def test_without_the_arguments_nothing_is_run(system: Path) -> None:
     (system / "iso/hyper-nixos/start").write_text("echo started >/marker\nsystemctl poweroff\n")
     boot(system, "systemd.unit=poweroff.target")
     assert not (system / "marker").exists()
+
+
+UNIT = REPOSITORY / "tests/golden/services/medium/hyper-nixos-live.service"
+LATER = """[Unit]
+After=hyper-nixos-live.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'systemctl is-failed hyper-nixos-live.service >/state; cp -r /run/hyper-nixos/live /found; journalctl -b -u hyper-nixos-live -o cat >/journal; systemctl poweroff --no-block'
+"""
+
+
+@pytest.mark.parametrize("altered", [False, True], ids=["as signed", "altered"])
+def test_the_live_system_takes_only_what_is_signed(system: Path, tmp_path: Path, altered: bool) -> None:
+    """The evaluated unit; its medium was customised and signed by the commands, then one letter of the answers changed."""
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key")
+    image = Path(shutil.copy(fixture.image("ours"), tmp_path / "medium.iso"))
+    answers = REPOSITORY / "examples/home-lab.toml"
+    words = ["media", "embed", str(image), "--answers", str(answers), "--sign", str(tmp_path / "key")]
+    assert dispatch(words) == Exit.ok
+    with opened(image) as medium:
+        files = dict(embedded(medium, examine(medium)).files)
+    if altered:
+        files["answers.toml"] = files["answers.toml"].replace(b"hostname", b"hostnamE", 1)
+    (system / "iso" / embed.PATH).write_bytes(embed.pack(files))
+    (system / "etc/hyper-nixos").mkdir()
+    (system / login.SIGNERS).write_text(f"ops@example.org {(tmp_path / 'key.pub').read_text()}")
+    units = system / "etc/systemd/system"
+    text = re.sub(r"^Environment=.*\n", "", UNIT.read_text(), flags=re.MULTILINE)
+    (units / UNIT.name).write_text(text.replace("@hv@", "/usr/local"))
+    (units / "later.service").write_text(LATER)
+    program = system / "usr/local/bin/hv"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text('#!/bin/sh\ncd / && PYTHONPATH=/hyper-nixos exec python3 -m hv "$@"\n')
+    program.chmod(0o755)
+    # Of what the page needs, Debian's userland lacks this alone.
+    shutil.copytree(Path(segno.__file__).parent, system / "usr/lib/python3/dist-packages/segno")
+    bound = f"--bind-ro={REPOSITORY}:/hyper-nixos"
+    boot(system, f"systemd.wants={UNIT.name}", "systemd.wants=later.service", before=[bound])
+    found = {path.name for path in (system / "found").iterdir()}
+    told = (system / "journal").read_text()
+    if altered:
+        assert (system / "state").read_text() == "failed\n"
+        assert found == {"password", "problem"}
+        assert "its signature is by none of" in (system / "found/problem").read_text()
+    else:
+        assert (system / "state").read_text() == "active\n"
+        assert (system / "found/answers.toml").read_bytes() == answers.read_bytes()
+        assert "what the medium holds is signed by ops@example.org" in told
 
 
 def test_the_payload_is_in_the_store_and_started(system: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hv.cli import dispatch
 from installer.errors import Exit, HyperError
-from iso import qemu
+from iso import embed, qemu
 from iso.carrier import examine
 from iso.embedding import embedded
 from iso.image import opened
@@ -61,6 +61,8 @@ def boots(name: str, firmware: str, attached: str, folder: Path, capsys: pytest.
     line = next(line for line in said.splitlines() if line.startswith("HV-FIXTURE cmdline="))
     # isolinux adds where the RAM disk was.
     assert [word for word in line.split() if not word.startswith("initrd=")][-1] == argument
+    # What the live system takes for embedded, it reads here.
+    assert embed.arguments_in(line) == (("hv.tried=yes",) if name == "ours" else ())
     assert f"HV-FIXTURE firmware={firmware[2:]}" in said
     checksum = f"{zlib.crc32(fixture.INITRD):x}"
     assert f"HV-FIXTURE initrd={len(fixture.INITRD)} crc={checksum}" in said

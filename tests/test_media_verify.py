@@ -13,10 +13,10 @@ from installer.answers.sizes import MIB
 from installer.errors import Exit, HyperError
 from iso import manifest, sbom, signature
 from iso.carrier import examine
-from iso.commands.media_verify import payload_signer
 from iso.contents import Content
 from iso.image import Image, opened
 from iso.partition_tables import both, read_gpt
+from iso.signature import payload_signer
 from tests.media import fixture
 from tests.media.fixture import run
 from tests.nixeval.nix import REPOSITORY

@@ -70,6 +70,15 @@ def fetch(
     Raises:
         HyperError: a source holds something that cannot be taken (Exit.fetch).
     """
+    problem = world.embedded("problem")
+    if problem is not None:
+        # Nor from elsewhere: who must have signed them stood in it.
+        raise HyperError(
+            "what was embedded into this medium is not taken, so no answers are",
+            why=problem.decode(errors="replace"),
+            remedy="embed the files again, or write the medium anew",
+            code=Exit.fetch,
+        )
     arguments = Arguments.parse(world.root.text("/proc/cmdline") or "")
     allowed = world.embedded(SIGNERS)
     passed: list[Passed] = []

@@ -163,13 +163,6 @@ def _on_medium(world: World, medium: _Medium) -> Found:
 
 
 def _embedded(world: World) -> Seen:
-    problem = world.embedded("problem")
-    if problem is not None:
-        raise _bad(
-            "what was embedded into this medium is not taken",
-            problem.decode(errors="replace"),
-            "embed the files again, or write the medium anew",
-        )
     content = world.embedded("answers.toml")
     if content is None:
         return "no answers are embedded in the medium"

@@ -16,6 +16,7 @@ from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from iso import login, pack_mounts
+from iso.authorized import public_keys
 from iso.embed import ANSWERS, WRAPPED
 from iso.page import Address, Situation, page
 
@@ -199,6 +200,6 @@ def machine(root: Path) -> Facts | None:
 
 def _keys(text: str) -> tuple[str, ...]:
     try:
-        return login.public_keys(text.encode())
+        return public_keys(text.encode())
     except HyperError:
         return ()

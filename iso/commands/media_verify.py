@@ -14,7 +14,7 @@ from iso import signature as signatures
 from iso.carrier import examine
 from iso.commands.media_content import listed
 from iso.commands.media_pack import listed as pack_lines
-from iso.contents import Content, read
+from iso.contents import read
 from iso.embedding import area_of, embedded
 from iso.image import opened
 
@@ -44,7 +44,9 @@ def verify(options: argparse.Namespace) -> int:
         for pack in added:
             packs.check(image, pack)
     payload = embed.payload_digest(area) if area and content_.files else None
-    payload_by = payload_signer(content_, options.payload_signers) if options.payload_signers else None
+    payload_by = (
+        signatures.payload_signer(content_, options.payload_signers) if options.payload_signers else None
+    )
     if options.json:
         told = {
             "version": 1,
@@ -98,24 +100,6 @@ def signer(path: Path, content: bytes, signers: Path) -> str:
     raise manifests.refused(
         f"the signature of {path} is by none of {signers}, or does not fit",
         f"get both anew; it is made by `ssh-keygen -Y sign -n {manifests.NAMESPACE} -f KEY {path.name}`",
-    )
-
-
-def payload_signer(content: Content, signers: Path) -> str:
-    """Who signed what is embedded. Raises HyperError (Exit.medium)."""
-    signature = content.files.get(embed.SIGNATURE)
-    if signature is None:
-        why = "there is no signature in it"
-    else:
-        found = signatures.signer(signatures.signed(content), signature, signers, signatures.NAMESPACE)
-        if found is not None:
-            return found
-        why = f"its signature is by none of {signers}, or files or kernel arguments were changed after it"
-    raise HyperError(
-        "what is embedded is not signed as it should be",
-        why=why,
-        remedy="look at it (`hv media show`), and embed it anew: `hv media embed … --sign KEY`",
-        code=Exit.medium,
     )
 
 
