@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from textwrap import wrap
 
-import segno
-
 from installer.answers.sizes import format_size
 from installer.facts import Facts
 from installer.facts.common import Unknown
@@ -108,6 +106,8 @@ def qr(text: str) -> list[str]:
     """A QR code (ISO/IEC 18004) of a text, two rows of modules a line; nothing for no text."""
     if not text:
         return []
+    import segno  # what else runs at every boot does without it
+
     rows = [
         list(map(bool, row)) for row in segno.make(text, error="l", micro=False).matrix_iter(border=MARGIN)
     ]

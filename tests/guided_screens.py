@@ -19,6 +19,8 @@ from installer.execute.progress import JsonLines, Moment
 from installer.guided.words import CATALOGUES, DOMAIN, ENGLISH, LANGUAGES, VARIABLES
 from tests.plan_goldens import golden_plans
 from tests.terminal import ENTER, Display, Terminal
+from tests.test_keep_plan import WINDOWS
+from tests.test_keep_plan import machine as shared_machine
 from tests.words import template
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -258,6 +260,52 @@ def kept_several() -> dict[str, str]:
     return {path.stem.partition("-")[2]: path.read_text() for path in sorted((GOLDEN / "several").glob("*"))}
 
 
+def partitioned(language: str) -> dict[str, str]:
+    """One disk with Windows and more on it, each of whose partitions is decided about."""
+    say = Spoken(language)
+    seen = {}
+    with tempfile.TemporaryDirectory() as name:
+        facts = Path(name) / "facts.json"
+        facts.write_text(shared_machine(*WINDOWS).model_dump_json())
+        arguments = command(Path(name) / "answers.toml", "--ask", "disks")
+        arguments[arguments.index("--machine") : arguments.index("--medium")] = ["--facts", str(facts)]
+        with Terminal(arguments, environment(f"{language}_{language.upper()}.UTF-8")) as terminal:
+            terminal.until(say.seen("How shall the disks be used?"))
+            terminal.type(ENTER)
+            terminal.until(say.seen("Which disk? What becomes of what is on it is asked next."))
+            terminal.choose("nvme0n1")
+            terminal.until(say.seen("What shall become of what is on it?"))
+            terminal.choose(say("decide for each partition: keep, format or delete it"))
+            seen["all"] = terminal.until(say.seen("Which one shall be decided about?"))
+            terminal.choose("3, ")
+            seen["windows"] = terminal.until(say.seen("What shall become of it?"))
+            terminal.choose(say("delete it: free space"))
+            seen["refused"] = terminal.until(say.seen("Close"))
+            terminal.choose(say("Close"))
+            terminal.until(say.seen("What shall become of it?"))
+            terminal.choose(say("Go back"))
+            terminal.until(say.seen("Which one shall be decided about?"))
+            terminal.choose("5 data")
+            seen["data"] = terminal.until(say.seen("What shall become of it?"))
+            terminal.choose(say("format it: the host goes there"))
+            seen["grown"] = terminal.until(say.seen("Shall it take the free space behind it too?"))
+            terminal.type(ENTER)
+            seen["decided"] = terminal.until(say.seen("Which one shall be decided about?"))
+            terminal.choose(say("done: go on"))
+            terminal.until(say.seen("Which file system?"))
+            terminal.type(ENTER)
+            terminal.until(say.seen("Where may memory go when it runs short?"))
+            terminal.type(ENTER)
+            seen["before-and-after"] = terminal.until(say.seen("Is this right? Nothing is written yet."))
+    return seen
+
+
+def kept_partitioned(language: str) -> dict[str, str]:
+    """The same from the repository."""
+    folder = GOLDEN / "partitions" / language
+    return {path.stem.partition("-")[2]: path.read_text() for path in sorted(folder.glob("*"))}
+
+
 GIVEN = """
 version = 1
 hostname = "kvm1"
@@ -280,7 +328,8 @@ Proved by reading back:
 
 Log in:
   * alice (administrator): SSH by key
-  * address: by DHCP; the host's console shows it
+  * address: by DHCP, now 192.0.2.50 and perhaps another for the host; the
+    host's console shows it
   * host key: SHA256:8LxY5rr5aVhfZkQ1ZK2yqgq5tZkqCsoDqUvN8F0S5hM
 
 Log, plan and journal: on the host in /var/log/hyper-nixos, and here in
@@ -384,6 +433,11 @@ def main() -> int:
     (GOLDEN / "several").mkdir()
     for number, (name, text) in enumerate(several().items(), start=1):
         (GOLDEN / "several" / f"{number:02}-{name}.txt").write_text(text)
+    for language in LANGUAGES:
+        folder = GOLDEN / "partitions" / language
+        folder.mkdir(parents=True)
+        for number, (name, text) in enumerate(partitioned(language).items(), start=1):
+            (folder / f"{number}-{name}.txt").write_text(text)
     (GOLDEN / "told").mkdir()
     for name, text in told_screens().items():
         (GOLDEN / "told" / f"{name}.txt").write_text(text)

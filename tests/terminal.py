@@ -1,9 +1,10 @@
 """A terminal of 80x24 with a program on it, as a person would see it: pyte has the screen."""
 
 import re
+import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import pexpect
@@ -16,11 +17,22 @@ QUIET = 0.3
 DOWN, UP, ENTER, CONTROL_C = "\x1b[B", "\x1b[A", "\r", "\x03"
 
 
+class _Answering(pyte.Screen):
+    """A screen that says where its cursor stands, as a real one does."""
+
+    def __init__(self, columns: int, rows: int, reply: Callable[[str], None]) -> None:
+        super().__init__(columns, rows)
+        self._reply = reply
+
+    def write_process_input(self, data: str) -> None:
+        self._reply(data)
+
+
 class Display(ABC):
     """Types, and reads what stands on the screen."""
 
     def __init__(self, rows: int, columns: int, seconds: float = SECONDS, quiet: float = QUIET) -> None:
-        self.screen = pyte.Screen(columns, rows)
+        self.screen = _Answering(columns, rows, self.send)
         self.seconds = seconds
         self.quiet = quiet
         self._stream = pyte.ByteStream(self.screen)
@@ -93,9 +105,16 @@ class Terminal(Display):
     """A program on a pseudo-terminal of this machine (pexpect)."""
 
     def __init__(
-        self, command: Sequence[str], environment: dict[str, str], size: tuple[int, int] = (24, 80)
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        size: tuple[int, int] = (24, 80),
+        *,
+        latin: bool = False,
     ) -> None:
         super().__init__(*size)
+        if latin:
+            self._stream.select_other_charset("@")  # each byte is a letter, as on terminals without UTF-8
         self.process = pexpect.spawn(
             command[0],
             list(command[1:]),
@@ -110,6 +129,10 @@ class Terminal(Display):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Waited for: on a busy machine it may take a while to go.
+        if self.process.isalive():
+            self.process.kill(signal.SIGKILL)
+            self.process.wait()
         self.process.close(force=True)
 
     def take(self, seconds: float) -> bytes:

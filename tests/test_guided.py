@@ -348,6 +348,7 @@ CHOSEN_WHOLE = {
     ("storage", "disk"),
     ("storage", "disks"),
     ("storage", "pool", "disks"),
+    ("storage", "partitions"),
     ("hypervisor", "features"),
     ("hypervisor", "passthrough"),
     ("network", "ethernets"),

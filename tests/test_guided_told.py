@@ -90,7 +90,7 @@ def test_sentences_of_others_are_translated() -> None:
 def test_translations_have_the_places_of_the_english() -> None:
     for english, message in read_sentences("de").items():
         assert isinstance(message.string, str)
-        assert places(message.string) == places(english) or not message.string, english
+        assert places(message.string) == places(english) or not is_done(message), english
 
 
 def places(text: str) -> list[str]:

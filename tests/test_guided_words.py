@@ -399,3 +399,35 @@ def test_line_by_line_it_is_german_too(tmp_path: Path) -> None:
         assert expected in done.stdout, expected + done.stdout[-6000:]
     assert not english(done.stdout)
     assert tomllib.loads(answers.read_text())["timezone"] == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("latin", [True, False])
+def test_a_terminal_without_utf8_gets_letters_that_it_has(tmp_path: Path, latin: bool) -> None:
+    """Bytes of UTF-8 would be two letters each there, and every line too long."""
+    variables = environment("de_DE.UTF-8")
+    with Terminal(dry_run(tmp_path / "answers.toml"), variables, latin=latin) as terminal:
+        first = terminal.until("Sprache[\\s\\S]*Erkl")
+        assert ("Erklaeren" in first) == latin
+        assert ("Erklären" in first) == (not latin)
+        terminal.choose("Deutsch")
+        second = terminal.until("Wie viel soll erkl")
+        assert ("Zurueck" in second) == latin
+        assert second.isascii() == latin
+
+
+def test_an_output_in_ascii_gets_letters_that_it_has(tmp_path: Path) -> None:
+    given = environment("de_DE.UTF-8") | {"TERM": "dumb", "PYTHONIOENCODING": "ascii"}
+    command = [*dry_run(tmp_path / "answers.toml"), "--plain"]
+    done = subprocess.run(command, input="\n", env=given, capture_output=True, text=True, check=False)
+    assert "? erklaert, < geht zurueck" in done.stdout, done.stdout + done.stderr
+    assert "UnicodeEncodeError" not in done.stderr
+
+
+def test_every_letter_of_the_catalogues_has_another_way_to_be_written() -> None:
+    words.write_in_ascii(wanted=True)
+    try:
+        for message in read(FILES[0]):
+            for _said, other in _texts(message) if message.id else ():
+                assert words.written(other).isascii(), other
+    finally:
+        words.write_in_ascii(wanted=False)

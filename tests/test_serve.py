@@ -35,7 +35,7 @@ from installer.serve.fleet import Chooser, Fleet, Match, Refusal, fits, read_fle
 from installer.serve.run import Listen, require_tls
 from installer.serve.state import KEPT, Claimant, State
 from installer.web import Client, Place
-from installer.webhooks.event import SIGNATURE, ErrorTold, Event, StepTold, sign
+from installer.webhooks.event import SIGNATURE, ErrorTold, Event, JobTold, StepTold, sign
 from tests.bench import rollout
 from tests.plan_cases import machine
 from tests.web_servers import Authority, make_authority
@@ -251,6 +251,18 @@ def test_of_many_at_once_one_wins(url: str) -> None:
     assert found.count(None) == 1
     for each in states:
         each.close()
+
+
+def test_what_the_installed_host_tells_is_shown(state: State) -> None:
+    state.record(event(ANNA, "succeeded", seconds=60))
+    jobs = (JobTold(name="storage", state="done"), JobTold(name="network", state="failed"))
+    for number, told, expected in (
+        (1, jobs, "first run: not done: network"),
+        (2, jobs[:1], "first run done"),
+    ):
+        state.record(event(ANNA, "first-run", f"run{number}", jobs=told))
+        (row,) = state.machines()
+        assert (row["state"], row["detail"]) == ("installed", expected)
 
 
 def test_events_are_taken_once_and_in_any_order(state: State) -> None:

@@ -165,7 +165,7 @@ def _install(request: Request, workshop: _Workshop) -> Exit:
     request.watcher.finished(context, result)
     if recovery_kind(answers) is RecoveryKind.show and context.secrets.has_recovery_key:
         request.disclosure.show(plan.hostname, context.secrets.recovery_key)
-    for line in summary(context, result):
+    for line in summary(context, result, facts.nics):
         workshop.progress.say(line)
     for note in request.watcher.notes():
         workshop.progress.say(f"Warning: {note}")

@@ -1,23 +1,25 @@
 """What to say when all is done: what was proved, and how to get in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from installer.answers.login import accesses
 from installer.answers.model import Answers, Phase, RecoveryKind
 from installer.answers.recovery import recipients, recovery_kind
 from installer.errors import paragraph
+from installer.execute.addresses import addresses
 from installer.execute.context import Context
 from installer.execute.executor import Result
 from installer.execute.progress import clock
 from installer.execute.records import HOST_KEY, UNLOCK_KEY
 from installer.execute.recovery import RECOVERY_KEY
+from installer.facts.nics import Nic
 from installer.plan.actions import SaveLog
 from installer.plan.checks import BootProof, LoginProof, SystemRealised
 from installer.plan.installation import RECOVERY_KEY as RECOVERY_PATH
 
 
-def summary(context: Context, result: Result) -> list[str]:
-    """Lines for a person, at most 80 columns where words allow."""
+def summary(context: Context, result: Result, nics: Sequence[Nic] = ()) -> list[str]:
+    """Lines for a person, at most 80 columns where words allow. `nics`: the network as it is now."""
     host = context.answers.hostname
     lines = ["", f"{host} is installed, in {clock(result.seconds)}.", "", "Proved by reading back:"]
     for each in result.proved:
@@ -27,6 +29,8 @@ def summary(context: Context, result: Result) -> list[str]:
     lines += list(_recovery(context))
     lines += ["", "Log in:"]
     lines += list(_logins(context.answers))
+    for line in addresses(context.answers, nics):
+        lines += paragraph(line, "  * ", "    ")
     for event in context.journal.events:
         if event.what == "learned" and event.step == HOST_KEY:
             lines += paragraph(f"host key: {event.details[0]}", "  * ", "    ")
@@ -80,14 +84,3 @@ def _logins(answers: Answers) -> Iterator[str]:
         yield from paragraph(
             f"{access.user}{' (administrator)' if access.admin else ''}: {ways}", "  * ", "    "
         )
-    net = answers.network
-    links = [link.addressing for link in net.ethernets]
-    links += [link.addressing for link in net.bonds]
-    links += [link.addressing for link in net.bridges]
-    links += [link.addressing for link in net.vlans]
-    static = [str(address.ip) for link in links if link for address in link.addresses]
-    port = f", port {answers.ssh.port}" if answers.ssh.port != 22 else ""
-    if static:
-        yield from paragraph(f"address: {', '.join(static)}{port}", "  * ", "    ")
-    else:
-        yield from paragraph(f"address: by DHCP; the host's console shows it{port}", "  * ", "    ")

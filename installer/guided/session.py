@@ -22,6 +22,7 @@ from installer.execute.runner import Runner
 from installer.facts import Facts
 from installer.guided import answer_file
 from installer.guided.conversation import Back, Conversation, Place, Topic
+from installer.guided.letters import are_shown
 from installer.guided.plain import Plain
 from installer.guided.questions import Line, Notice, One, Option
 from installer.guided.ready import Chosen, choose
@@ -30,7 +31,7 @@ from installer.guided.review import summary
 from installer.guided.situation import Level
 from installer.guided.told import InWords, in_words, problem, told
 from installer.guided.topics.catalogue import NAMES, TOPICS
-from installer.guided.words import _, language, language_around, language_of, use
+from installer.guided.words import _, language, language_around, language_of, use, write_in_ascii
 from installer.guided.world import DryWorld, LiveWorld
 from installer.medium import Medium
 from installer.plan.describe import describe
@@ -81,6 +82,7 @@ def guide(request: Guided) -> int:
         HyperError: it cannot go on; nothing was written, or the installation says what was.
     """
     use(language_around(os.environ))
+    write_in_ascii(wanted=not are_shown(request.output))
     try:
         base = parse(*request.beforehand) if request.beforehand else {}
         if "locale" in base:
@@ -345,6 +347,7 @@ def language_for(live: LiveSystem, environment: Mapping[str, str]) -> str:
 def attach(live: LiveSystem, output: TextIO, plain: bool) -> int:
     """Show an installation that runs apart; Ctrl-C looks away from it. Its exit code."""
     mode: Mode = "plain" if plain else "auto"
+    write_in_ascii(wanted=not are_shown(output))
     try:
         screen = OnTerminal(output)
         return apart.follow(

@@ -17,7 +17,7 @@ from string import Formatter
 from installer.answers.problems import Problem, shown_path
 from installer.errors import HyperError, paragraph
 from installer.execute.progress import Moment, Screen, State
-from installer.guided.words import CATALOGUES, ENGLISH, _, language
+from installer.guided.words import CATALOGUES, ENGLISH, _, language, written
 
 SENTENCES = "sentences"
 """Name of a language's catalogue of what others say."""
@@ -162,7 +162,7 @@ def _templates(spoken: str) -> Templates:
 
 def told(text: str) -> str:
     """A text of others in the language in use; itself in English, and where no template fits."""
-    return text if language() == ENGLISH else _told(language(), text)
+    return written(text if language() == ENGLISH else _told(language(), text))
 
 
 @lru_cache(maxsize=8192)

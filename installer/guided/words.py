@@ -15,8 +15,24 @@ ENGLISH = "en"
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 """Where a system says its language, the strongest first (locale(7))."""
 
+ASCII = str.maketrans(
+    {
+        "ä": "ae",
+        "ö": "oe",
+        "ü": "ue",
+        "ß": "ss",
+        "Ä": "Ae",
+        "Ö": "Oe",
+        "Ü": "Ue",
+        "…": "...",
+        "°": "",
+    }
+)
+"""How letters are written where a terminal does not show them."""
+
 _language = ENGLISH
 _chosen: gettext.NullTranslations = gettext.NullTranslations()
+_in_ascii = False
 
 
 def use(language: str) -> None:
@@ -24,6 +40,17 @@ def use(language: str) -> None:
     global _language, _chosen  # noqa: PLW0603  (gettext's own way: one language a program)
     _language = language if language in LANGUAGES else ENGLISH
     _chosen = gettext.translation(DOMAIN, CATALOGUES, [_language], fallback=True)
+
+
+def write_in_ascii(*, wanted: bool) -> None:
+    """Whether letters beyond ASCII are written with those of it from now on."""
+    global _in_ascii  # noqa: PLW0603  (one terminal a program)
+    _in_ascii = wanted
+
+
+def written(text: str) -> str:
+    """A text in letters that the terminal shows."""
+    return text.translate(ASCII) if _in_ascii and not text.isascii() else text
 
 
 def language() -> str:
@@ -44,9 +71,9 @@ def language_around(environment: Mapping[str, str]) -> str:
 
 def _(text: str) -> str:
     """A text in the language in use."""
-    return _chosen.gettext(text) if text else text
+    return written(_chosen.gettext(text)) if text else text
 
 
 def n_(one: str, several: str, count: int) -> str:
     """One of two texts, by number."""
-    return _chosen.ngettext(one, several, count)
+    return written(_chosen.ngettext(one, several, count))

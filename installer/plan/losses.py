@@ -73,18 +73,29 @@ def picture(disk: Disk) -> tuple[Region, ...]:
     if not disk.partitions:
         content = content_words(disk.filesystem) if disk.filesystem else "free"
         return (Region(number=None, start=0, size=disk.size, content=content),)
-    regions: list[Region] = []
-    end = 0
     # Logical partitions lie inside their extended one, which holds nothing itself.
-    for each in sorted(disk.partitions, key=lambda partition: (partition.start, -partition.size)):
+    there = sorted(disk.partitions, key=lambda partition: (partition.start, -partition.size))
+    return with_gaps(
+        [
+            Region(number=each.number, start=each.start, size=each.size, content=partition_words(each))
+            for each in there
+        ],
+        disk.size,
+    )
+
+
+def with_gaps(regions: Iterable[Region], size: int) -> tuple[Region, ...]:
+    """Regions in order of place, on a disk of this size, with the gaps of at least a MiB between them."""
+    found: list[Region] = []
+    end = 0
+    for each in regions:
         if each.start - end > MIB:
-            regions.append(Region(number=None, start=end, size=each.start - end, content="free"))
-        content = partition_words(each)
-        regions.append(Region(number=each.number, start=each.start, size=each.size, content=content))
+            found.append(Region(number=None, start=end, size=each.start - end, content="free"))
+        found.append(each)
         end = max(end, each.start + each.size)
-    if disk.size - end > MIB:
-        regions.append(Region(number=None, start=end, size=disk.size - end, content="free"))
-    return tuple(regions)
+    if size - end > MIB:
+        found.append(Region(number=None, start=end, size=size - end, content="free"))
+    return tuple(found)
 
 
 def require_name_free(name: str, everyone: Iterable[Disk]) -> None:

@@ -43,7 +43,14 @@ from installer.plan.layouts.kept import (
     require_one_root,
 )
 from installer.plan.layouts.system import system
-from installer.plan.losses import holding, losses, picture, require_name_free, volume_group_doubt
+from installer.plan.losses import (
+    holding,
+    losses,
+    picture,
+    require_name_free,
+    volume_group_doubt,
+    with_gaps,
+)
 from installer.plan.model import (
     TARGET,
     Destruction,
@@ -237,7 +244,7 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
             DiskPicture(
                 disk=each.identity.key,
                 before=picture(each.disk),
-                after=_after(layout, each, again=again),
+                after=_after(layout, each, again=again, beside=kept is not None),
             )
             for each in every
         ),
@@ -314,15 +321,17 @@ def _losses(facts: Facts, answers: Answers, chosen: Chosen, kept: Kept | None) -
     return kept_losses(kept, key)
 
 
-def _after(layout: Layout, chosen: Chosen, *, again: bool) -> tuple[Region, ...]:
-    """The disk as it will be; what a reinstallation finds beside its own stays."""
+def _after(layout: Layout, chosen: Chosen, *, again: bool, beside: bool) -> tuple[Region, ...]:
+    """The disk as it will be; what a reinstallation finds beside its own stays. Where something stays, there may be gaps."""
     ours = layout.regions(chosen.identity.key)
-    if not again:
+    stay: tuple[Region, ...] = ()
+    if again:
+        numbers = {each.number for each in ours}
+        others = (each for each in picture(chosen.disk) if each.number and each.number not in numbers)
+        stay = tuple(each.model_copy(update={"content": f"kept: {each.content}"}) for each in others)
+    elif not beside:
         return ours
-    numbers = {each.number for each in ours}
-    others = (each for each in picture(chosen.disk) if each.number and each.number not in numbers)
-    stay = tuple(each.model_copy(update={"content": f"kept: {each.content}"}) for each in others)
-    return tuple(sorted((*ours, *stay), key=lambda region: region.start))
+    return with_gaps(sorted((*ours, *stay), key=lambda region: region.start), chosen.disk.size)
 
 
 def _require_once(disks: Sequence[Disk]) -> None:

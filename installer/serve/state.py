@@ -285,6 +285,9 @@ def _detail(event: Event) -> str:
             return f"{event.error.what}: {event.error.why}{bundle}"
         case "succeeded":
             return f"installed in {event.seconds:.0f} s" if event.seconds is not None else "installed"
+        case "first-run":
+            open_ = [job.name for job in event.jobs if job.state in ("failed", "waiting")]
+            return f"first run: not done: {', '.join(open_)}" if open_ else "first run done"
         case _:
             return "started"
 

@@ -70,6 +70,8 @@ class Machine:
     """On this host, forwarded to the machine's SSH; chosen when it starts."""
     services: dict[str, int] = field(default_factory=dict)
     """What the machine reaches: an address and port of its network, `10.0.2.100:80`, to a port on this host."""
+    sticks: tuple[Path, ...] = ()
+    """Images that are plugged in as further USB sticks."""
     _started: "Running | None" = field(default=None, repr=False)
 
     def create(self) -> None:
@@ -265,6 +267,11 @@ class Running:
             else:
                 words += ["-device", "qemu-xhci", "-device", "usb-storage,drive=medium,bootindex=1"]
             words += ["-device", "pcie-root-port,id=spare,chassis=30,slot=30"]
+        if self.machine.sticks:
+            words += ["-device", "qemu-xhci,id=more"]
+        for number, image in enumerate(self.machine.sticks):
+            words += ["-drive", f"if=none,id=stick{number},format=raw,readonly=on,file={image}"]
+            words += ["-device", f"usb-storage,drive=stick{number},bus=more.0"]
         if self._base is not None:
             words += ["-drive", f"if=none,id=payload,format=raw,readonly=on,file={self._base.payload}"]
             words += ["-device", "virtio-blk-pci,drive=payload,serial=HYPERNIXOS-CACHE,bus=spare,id=payload"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from installer.errors import Exit
+from installer.medium import Medium
 from tests.lab import closures
 from tests.lab.channels import Agent, Serial
 from tests.lab.command import run
@@ -49,7 +50,7 @@ def scenario(medium: Literal["cd", "stick"]) -> Scenario:
 
 def play(medium: Literal["cd", "stick"]) -> Recorder:
     """Install, boot the disk, go through the first run, and boot the medium once more."""
-    return _recorded(scenario(medium), _installs)
+    return recorded(scenario(medium), _installs)
 
 
 def fails() -> Recorder:
@@ -62,10 +63,10 @@ def fails() -> Recorder:
         hardware=replace(wrong.hardware, network=True),
         changes=(*wrong.changes, ('serial = "HVMAIN01"', 'serial = "ELSEWHERE"')),
     )
-    return _recorded(wrong, _fails)
+    return recorded(wrong, _fails)
 
 
-def _recorded(what: Scenario, do: Callable[[Scenario, Recorder], None]) -> Recorder:
+def recorded(what: Scenario, do: Callable[[Scenario, Recorder], None]) -> Recorder:
     folder = RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{what.name}"
     recorder = Recorder(what.name, what.summary, folder)
     recorder.say(what.summary)
@@ -112,7 +113,8 @@ def _installs(what: Scenario, recorder: Recorder) -> None:
         agent = prepared(recorder, running)
         cards = agent.run("ls", "/sys/class/net").text
         recorder.prove("there is no network card", cards.split() == ["lo"], cards)
-        _plug_closure(what, recorder, running, agent)
+        ready = closure(what, recorder, agent)
+        plug(*ready, running, agent)
         with recorder.phase("hv install --unattended", "installer"):
             agent.start(INSTALL, listen=recorder.detail)
             running.serial.expect(r"Going to reboot", 200)
@@ -126,6 +128,7 @@ def _installs(what: Scenario, recorder: Recorder) -> None:
         _first_run(recorder, running)
     with machine.start("again", iso=medium) as running:
         agent = prepared(recorder, running)
+        plug(*ready, running, agent)
         with recorder.phase("the medium is still in", "installer"):
             answer = agent.start(INSTALL, listen=recorder.detail).wait(40)
         claim = "the medium that stayed in does not install again"
@@ -135,13 +138,17 @@ def _installs(what: Scenario, recorder: Recorder) -> None:
         recorder.picture(running.screenshot("again"), "The medium that stayed in")
 
 
-def _plug_closure(what: Scenario, recorder: Recorder, running: Running, agent: Agent) -> None:
-    """Give the medium the system that it installs: a real one has it in its own store."""
+def closure(what: Scenario, recorder: Recorder, agent: Agent) -> tuple[Path, Medium]:
+    """The system that is installed, and the medium that has it."""
     facts = recorder.folder / "facts-before.json"
     facts.write_text(checked(agent.start(["hv", "probe", "--json"], merge=False), 12))
     with recorder.phase("build the host's system beforehand"):
         answers = recorder.folder / "answers.toml"
-        payload, description = closures.ready(what.hostname, answers, facts, recorder.folder)
+        return closures.ready(what.hostname, answers, facts, recorder.folder)
+
+
+def plug(payload: Path, description: Medium, running: Running, agent: Agent) -> None:
+    """Give the medium the system that it installs: a real one has it in its own store."""
     agent.write("/etc/hyper-nixos/medium.json", description.model_dump_json(indent=1))
     running.plug(payload)
     mount = 'until [ -b "$0" ]; do udevadm settle; done; mkdir -p /payload; mount -t squashfs -o ro "$0" /payload'
@@ -209,4 +216,4 @@ def _fails(what: Scenario, recorder: Recorder) -> None:
         recorder.prove("nothing was written to a disk", not marks, json.dumps(table))
 
 
-__all__ = ["customised", "fails", "play", "prepared", "scenario"]
+__all__ = ["closure", "customised", "fails", "play", "plug", "prepared", "recorded", "scenario"]

@@ -1,6 +1,6 @@
 """Where the host goes: disks, how they are put together, the file system, swap; with a drawing of before and after."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from installer.answers.select import telling
@@ -11,11 +11,16 @@ from installer.guided.preview import drawing, preview
 from installer.guided.questions import Answers, Dialogue, Item, Line, Notice, One, Option
 from installer.guided.situation import Level, Situation
 from installer.guided.told import refusal, told
-from installer.guided.topics import arrangement, disk_choice
+from installer.guided.topics import arrangement, disk_choice, partitions
 from installer.guided.topics.swap import hibernation, swap
 from installer.guided.words import _
 from installer.plan.losses import losses
 from installer.plan.model import Plan
+
+EACH = "each"
+"""Each partition is decided about by itself."""
+_SHORT = 9
+"""Lines of a drawing that leave room on 80x24 for what is lost."""
 
 
 def title() -> str:
@@ -77,14 +82,20 @@ def _wanted(
         for_guests = yield disk_choice.for_guests(situation, left, there)
     disks = [disk for disk in facts.disks if disk.name in chosen]
     existing = "erase"
+    fates: list[Mapping[str, Any]] | None = None
     if kind == "one-disk" and disks[0].partitions:
         existing = yield _existing(situation, disks[0])
         if existing == "reinstall":
             return (yield from _anew(situation, disks[0]))
+        if existing == EACH:
+            existing, fates = "keep", (yield from partitions.dialogue(situation, disks[0]))
     layout = arrangement.system_layout(kind, len(disks))
     filesystem = yield arrangement.filesystem(layout)
     changes = _changes(layout, disks, facts, filesystem, "none")
-    changes |= {("storage", "existing"): None if existing == "erase" else existing}
+    changes |= {
+        ("storage", "existing"): None if existing == "erase" else existing,
+        ("storage", "partitions"): fates,
+    }
     if kind == "array":
         changes[("storage", "redundancy")] = yield arrangement.redundancy(situation, changes)
     if situation.level is Level.expert and filesystem in ("ext4", "xfs"):
@@ -149,14 +160,15 @@ def _before_and_after(plan: Plan) -> One:
             if each.kept
         ),
     )
-    # Drawings of several disks fill more than a screen: what is lost must not be below its edge.
-    first = len(plan.pictures) > 1
+    # A long drawing fills more than a screen: what is lost must not be below its edge.
+    drawn = drawing(plan)
+    first = drawn.count("\n") > _SHORT
     return One(
         title=_("Before and after"),
         prompt=_("Is this right? Nothing is written yet."),
         lines=(
             *(notes if first else ()),
-            drawing(plan),
+            drawn,
             *(() if first else notes),
             *map(told, plan.warnings),
         ),
@@ -179,6 +191,7 @@ def _changes(
         ("storage", "redundancy"): None,
         ("storage", "volumes"): None,
         ("storage", "pool"): None,
+        ("storage", "partitions"): None,
         ("storage", "swap"): {"kind": swap_kind},
     }
 
@@ -215,14 +228,13 @@ def _existing(situation: Situation, disk: Disk) -> One:
             if refused is None
             else _("Keeping it is not possible here, as it is said below. To stop, leave the installer."),
         ),
-        more=(
-            _(
-                "Single partitions can be formatted, deleted or mounted too: write that into the answer file "
-                "(storage.partitions)."
-            ),
-        ),
         options=(
             Option("keep", _("keep all of it: the host goes into the free space"), refused),
+            Option(
+                EACH,
+                _("decide for each partition: keep, format or delete it"),
+                partitions.why_not(situation, disk),
+            ),
             Option("reinstall", _("install this host anew: its guests stay, the system is replaced")),
             Option("erase", _("erase all of it: the host gets the whole disk")),
         ),

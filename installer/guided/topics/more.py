@@ -31,7 +31,6 @@ GROUPS: dict[str, tuple[Path, ...]] = {
         ("storage", "mount_options"),
         ("storage", "swap", "size"),
         ("storage", "swap", "zram_percent"),
-        ("storage", "partitions"),
         ("storage", "esp"),
         ("storage", "keep"),
     ),
@@ -86,7 +85,6 @@ EXAMPLES: dict[Path, str] = {
     ("hooks",): '[{ when = "after-install", command = ["/run/hooks/ready"] }]',
     ("network", "vlans"): '[{ name = "vlan10", id = 10, link = "lan0" }]',
     ("network", "bonds"): '[{ name = "bond0", members = ["lan0", "lan1"] }]',
-    ("storage", "partitions"): '[{ number = 3, action = "keep", mount = "/srv/data" }]',
 }
 
 
