@@ -1,6 +1,7 @@
 """Disks: which one is it, is it free, and what is on it; on loop devices."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.execute.btrfs import check_subvolumes
-from installer.execute.devices import settle
+from installer.execute.devices import settle, wait_for
 from installer.execute.evidence import Wrong
 from installer.execute.headers import check_saved, save_headers
 from installer.execute.identity import OwnUse, check_identity, check_places, disks_below
@@ -78,23 +79,51 @@ def step(disk: DiskIdentity, *devices: str) -> Step:
 NOBODY = OwnUse(frozenset())
 
 
+def write(runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]) -> None:
+    """Write a table, and let go of its partitions."""
+    with ExitStack() as held:
+        write_table(runner, disk, partitions, held)
+
+
 def test_table_is_written_and_read_back(made: Rig, runner: Runner) -> None:
     disk = identity(made.add_disk(GIB))
-    write_table(runner, disk, TABLE)
+    write(runner, disk, TABLE)
     assert tuple(read_table(runner, str(Path(disk.device).resolve()))) == TABLE
     assert len(check_table(made.live, runner, disk, TABLE)) == 3
     wrong = (*TABLE[:2], TABLE[2].model_copy(update={"label": "other"}))
     with pytest.raises(Wrong, match="hv-root"):
         check_table(made.live, runner, disk, wrong)
-    write_table(runner, disk, TABLE[:1])
+    write(runner, disk, TABLE[:1])
     assert len(check_table(made.live, runner, disk, TABLE[:1])) == 1
+
+
+def test_new_partitions_stay_while_they_are_held(made: Rig, runner: Runner) -> None:
+    """udev has the kernel read the table once more, later; here partx does what that does to partitions."""
+    disk = identity(made.add_disk(GIB))
+    path = str(Path(disk.device).resolve())
+    with ExitStack() as held:
+        write_table(runner, disk, TABLE, held)
+        assert runner.run(["partx", "--delete", path], check=False).status != 0
+        assert len(check_table(made.live, runner, disk, TABLE)) == 3
+    assert runner.run(["partx", "--delete", path], check=False).status == 0
+    with pytest.raises(Wrong):
+        check_table(made.live, runner, disk, TABLE)
+
+
+def test_a_link_that_still_leads_to_another_disk_is_waited_for(made: Rig, runner: Runner) -> None:
+    disk, other = identity(made.add_disk(GIB)), identity(made.add_disk(GIB))
+    write(runner, disk, TABLE)
+    path = str(Path(disk.device).resolve())
+    wait_for((disk.partition(1),), "it is there", disk=path)
+    with pytest.raises(HyperError, match="did not appear"):
+        wait_for((disk.partition(1),), "it is there", 0.2, disk=str(Path(other.device).resolve()))
 
 
 def test_table_that_does_not_fit_is_an_error(made: Rig, runner: Runner) -> None:
     loop = made.add_disk(512 * MIB)
     before = loop.digest()
     with pytest.raises(HyperError) as caught:
-        write_table(runner, identity(loop), TABLE)
+        write(runner, identity(loop), TABLE)
     assert caught.value.code is Exit.step
     assert loop.digest() == before
 
@@ -123,7 +152,7 @@ def test_partition_of_another_disk_is_refused(made: Rig, runner: Runner) -> None
     """Two disks with one name: the link to the disk leads to the one, the link to its partition to the other."""
     disk, other = identity(made.add_disk(GIB)), identity(made.add_disk(GIB))
     for each in (disk, other):
-        write_table(runner, each, TABLE)
+        write(runner, each, TABLE)
     formatting = step(disk, disk.partition(3))
     (evidence,) = check_places(made.live, (disk,), formatting)
     assert f"on {Path(disk.device).resolve().name}" in evidence
@@ -191,7 +220,7 @@ def test_read_only_disk_is_refused(made: Rig) -> None:
 
 def test_mounted_disk_is_refused_but_for_own_mounts(made: Rig, runner: Runner, tmp_path: Path) -> None:
     disk = identity(made.add_disk(GIB))
-    write_table(runner, disk, TABLE)
+    write(runner, disk, TABLE)
     run("mkfs.ext4", "-q", "-U", UUID, disk.partition(3))
     place = tmp_path / "mounted here"
     place.mkdir()
@@ -233,7 +262,7 @@ def test_file_systems_are_made_mounted_and_read_back(
     made: Rig, runner: Runner, tmp_path: Path, kind: str
 ) -> None:
     disk = identity(made.add_disk(GIB))
-    write_table(runner, disk, TABLE)
+    write(runner, disk, TABLE)
     device = disk.partition(3)
     assert check_none(runner, device)
     make = {
@@ -280,7 +309,7 @@ def test_missing_device_is_not_called_blank(runner: Runner) -> None:
 def test_headers_are_saved_and_bring_the_table_back(made: Rig, runner: Runner, tmp_path: Path) -> None:
     loop = made.add_disk(GIB)
     disk = identity(loop)
-    write_table(runner, disk, TABLE)
+    write(runner, disk, TABLE)
     key = tmp_path / "key"
     key.write_text("correct horse")
     cheap = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")

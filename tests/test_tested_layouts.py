@@ -1,5 +1,6 @@
 """The page of long tests' results: rows are read back as they were written, and fresh ones take the place of old ones."""
 
+import re
 from pathlib import Path
 
 from tests.tested_layouts import PATH, Row, page, read, update
@@ -20,3 +21,10 @@ def test_rows_read_back_and_are_replaced(tmp_path: Path) -> None:
 def test_the_page_in_the_tree_is_as_it_is_written() -> None:
     text = PATH.read_text(encoding="utf-8")
     assert page(read(text)) == text
+
+
+def test_every_row_is_of_a_test_that_there_is() -> None:
+    rows = {row.name.partition("[")[0] for row in read(PATH.read_text(encoding="utf-8"))}
+    files = Path(__file__).parent.rglob("test_*.py")
+    tests = {name for file in files for name in re.findall(r"(?m)^def (test_\w+)", file.read_text())}
+    assert rows <= tests

@@ -1,6 +1,7 @@
 """What the handlers of actions and checks are given."""
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from installer.answers.model import Answers
 from installer.execute.journal import Journal
@@ -38,6 +39,8 @@ class Context:
     """Remembers what was done."""
     secrets: Secrets
     """Values of the plan's secrets."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """Partitions that are kept open for as long as steps are carried out, so that none goes away."""
 
     def disk(self, key: str) -> DiskIdentity:
         """A disk of the plan."""

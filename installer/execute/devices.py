@@ -114,19 +114,38 @@ def settle(runner: Runner) -> None:
     runner.run(["udevadm", "settle", f"--timeout={_SETTLE:.0f}"], timeout=_SETTLE + 10)
 
 
-def wait_for(paths: tuple[str, ...], what: str, patience: float = _SETTLE) -> None:
+def dealt_with(runner: Runner, names: tuple[str, ...]) -> None:
+    """Wait until udev has dealt with everything that happened to these devices so far.
+
+    It takes a device's events one after the other, so an event of our own is its last. `udevadm settle` alone may be back
+    while udev still has events to begin with.
+
+    Args:
+        runner: Runs programs.
+        names: Kernel names.
+    """
+    if names:
+        devices = [f"/sys/class/block/{name}" for name in names]
+        runner.run(["udevadm", "trigger", "--settle", "--action=change", *devices], timeout=_SETTLE + 10)
+    settle(runner)
+
+
+def wait_for(
+    paths: tuple[str, ...], what: str, patience: float = _SETTLE, *, disk: str | None = None
+) -> None:
     """Wait until each path leads to a block device.
 
     Args:
         paths: Device paths.
         what: What makes them, for the error.
         patience: Seconds.
+        disk: Path of the disk whose partitions they must lead to; none: to any device.
 
     Raises:
         HyperError: some did not appear.
     """
     deadline = time.monotonic() + patience
-    while missing := [path for path in paths if kernel_name(path) is None]:
+    while missing := [path for path in paths if not _leads(path, disk)]:
         if time.monotonic() >= deadline:
             raise HyperError(
                 f"{', '.join(missing)} did not appear",
@@ -135,6 +154,11 @@ def wait_for(paths: tuple[str, ...], what: str, patience: float = _SETTLE) -> No
                 code=Exit.step,
             )
         time.sleep(_POLL)
+
+
+def _leads(path: str, disk: str | None) -> bool:
+    name = kernel_name(path)
+    return name is not None and (disk is None or Path("/sys/class/block", Path(disk).name, name).exists())
 
 
 def appearing(path: str, patience: float = 4.0) -> str | None:

@@ -62,15 +62,16 @@ def execute(context: Context) -> Result:
     claim_journal(context)
     context.progress.begin(plan.steps)
     proved: dict[int, Proved] = {}
-    for lanes in stretches(plan.steps):
-        verified = tuple(proved[number].step for number in sorted(proved))
-        try:
-            if len(lanes) == 1:
-                proved |= _in_turn(context, lanes[0], verified, _Halt())
-            else:
-                proved |= _side_by_side(context, lanes, verified)
-        except _StepError as failure:
-            raise _failed(context, failure) from failure.__cause__
+    with context.held:
+        for lanes in stretches(plan.steps):
+            verified = tuple(proved[number].step for number in sorted(proved))
+            try:
+                if len(lanes) == 1:
+                    proved |= _in_turn(context, lanes[0], verified, _Halt())
+                else:
+                    proved |= _side_by_side(context, lanes, verified)
+            except _StepError as failure:
+                raise _failed(context, failure) from failure.__cause__
     journal.record("finished")
     return Result(
         tuple(proved[number] for number in sorted(proved)), context.toplevel, time.monotonic() - began

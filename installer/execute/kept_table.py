@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -11,11 +12,11 @@ import parted
 
 from installer.answers.sizes import MIB
 from installer.errors import Exit, HyperError
-from installer.execute.devices import settle, wait_for
+from installer.execute.devices import dealt_with, wait_for
 from installer.execute.evidence import Evidence, Wrong, ensure
 from installer.execute.headers import saved_ends
 from installer.execute.live import LiveSystem
-from installer.execute.partition_table import PARTED_ERRORS, locked, tell_kernel
+from installer.execute.partition_table import PARTED_ERRORS, hold, locked, tell_kernel
 from installer.execute.runner import Runner
 from installer.plan.actions import ChangePartitionTable, FoundPartition, PartitionSpec
 from installer.plan.model import DiskIdentity
@@ -111,7 +112,13 @@ def saved_table(live: LiveSystem, disk: DiskIdentity) -> Table:
 
 
 def change_table(
-    live: LiveSystem, runner: Runner, disk: DiskIdentity, action: ChangePartitionTable, *, again: bool
+    live: LiveSystem,
+    runner: Runner,
+    disk: DiskIdentity,
+    action: ChangePartitionTable,
+    held: ExitStack,
+    *,
+    again: bool,
 ) -> None:
     """Change the table, let kernel and udev see it, and wait until every partition of ours can be opened.
 
@@ -120,6 +127,7 @@ def change_table(
         runner: Runs programs.
         disk: Whose table.
         action: What it is and what it becomes.
+        held: Keeps the partitions open; until it is closed, nobody can take them away.
         again: A try before this one may have changed it: begin from what was saved.
 
     Raises:
@@ -132,11 +140,13 @@ def change_table(
         if again:
             _write_ends(path, disk, saved_ends(live, disk))
         change_partitions(runner, path, disk, action)
-    tell_kernel(runner, path)
-    settle(runner)
+        tell_kernel(runner, path)
+        names = hold(path, held)
+    dealt_with(runner, names)
     wait_for(
         tuple(disk.partition(each.number) for each in (*action.change, *action.add)),
         f"the partition table of {disk.name} was changed and the kernel told",
+        disk=path,
     )
 
 

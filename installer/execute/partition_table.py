@@ -14,7 +14,7 @@ from uuid import UUID
 import parted
 
 from installer.errors import Exit, HyperError
-from installer.execute.devices import kernel_name, settle, wait_for
+from installer.execute.devices import dealt_with, kernel_name, wait_for
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.live import LiveSystem
 from installer.execute.runner import Runner
@@ -43,8 +43,16 @@ PARTED_ERRORS = (
 """What pyparted raises; its exceptions have no base of their own."""
 
 
-def write_table(runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]) -> None:
+def write_table(
+    runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...], held: contextlib.ExitStack
+) -> None:
     """Replace the table, let kernel and udev see it, and wait until every planned partition can be opened.
+
+    Args:
+        runner: Runs programs.
+        disk: Whose table.
+        partitions: What it becomes.
+        held: Keeps the new partitions open; until it is closed, nobody can take them away.
 
     Raises:
         HyperError: the table does not fit the disk, or the kernel or udev does not follow.
@@ -53,11 +61,13 @@ def write_table(runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionS
     path = os.path.realpath(disk.device)
     with locked(path):
         write_partitions(runner, path, disk, partitions)
-    tell_kernel(runner, path)
-    settle(runner)
+        tell_kernel(runner, path)
+        names = hold(path, held)
+    dealt_with(runner, names)
     wait_for(
         tuple(disk.partition(each.number) for each in partitions),
         f"the partition table of {disk.name} was written and the kernel told",
+        disk=path,
     )
 
 
@@ -128,6 +138,23 @@ def tell_kernel(runner: Runner, path: str) -> None:
     if not _scanned(path):
         _forget(runner, path)
         runner.run(["partx", "--add", path], check=False)  # there may be nothing to tell
+
+
+def hold(path: str, held: contextlib.ExitStack) -> tuple[str, ...]:
+    """Open every partition that the kernel knows, so that none goes away; call it while the disk is locked.
+
+    udev has the kernel read a table once more when whoever wrote it has closed the disk. Partitions are gone meanwhile,
+    and their links until udev has seen them go and come back. The kernel does not read a table, nor drop a partition,
+    while one is open (block/genhd.c, disk_scan_partitions).
+
+    Returns:
+        Their kernel names.
+    """
+    names = sorted(each.parent.name for each in Path("/sys/class/block", Path(path).name).glob("*/partition"))
+    for name in names:
+        node = "/dev/" + name.replace("!", "/")
+        held.callback(os.close, os.open(node, os.O_RDONLY | os.O_CLOEXEC))
+    return tuple(names)
 
 
 def _forget(runner: Runner, path: str) -> None:

@@ -77,16 +77,19 @@ def between(step: str, count: int) -> None:
 
 
 def inside(step: str, seconds: float) -> None:
-    """SIGKILL so long after a step started its first program, while that runs; a step without programs: when it is done."""
+    """SIGKILL so long after a step started its first program, while that runs.
+
+    A step that runs none is killed when all its actions were carried out, and the journal does not say so yet.
+    """
     current = threading.local()  # steps of several disks go on side by side
     record, start = journal.Journal.record, runner.Runner._start
 
     def watched(self: journal.Journal, *given: Any, **named: Any) -> None:
+        if given[:2] == ("done", step):
+            die()
         record(self, *given, **named)
         if given[0] == "started":
             current.step = given[1]
-        if given[:2] == ("done", step):
-            die()
 
     def started(self: runner.Runner, *given: Any) -> Any:
         process = start(self, *given)

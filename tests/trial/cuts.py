@@ -12,7 +12,11 @@ from installer.errors import Exit
 from tests.trial.layouts import Layout
 from tests.trial.site import Run, Session, Site, installing
 
-FREE = "{ swapoff -a; umount -R /mnt; vgchange -an; mdadm --stop --scan; udevadm settle; } || true"
+FREE = """{
+swapoff -a; umount -R /mnt; vgchange -an
+for each in /dev/mapper/crypt*; do [ ! -b "$each" ] || cryptsetup close "$each"; done
+mdadm --stop --scan; udevadm settle
+} || true"""
 """What a refusal says is to be done: arrays and groups that udev brought up from what was cut off are let go."""
 
 
