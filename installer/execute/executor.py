@@ -225,7 +225,7 @@ def _again(context: Context, number: int) -> Evidence | None:
     What was to be absent may rightly be there when later steps have begun.
     """
     step = context.plan.steps[number]
-    later_began = any(context.journal.started(later.id) for later in context.plan.steps[number + 1 :])
+    later_began = any(context.journal.begun(later.id) for later in context.plan.steps[number + 1 :])
     try:
         return tuple(
             found
