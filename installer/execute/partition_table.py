@@ -150,7 +150,9 @@ def hold(path: str, held: contextlib.ExitStack) -> tuple[str, ...]:
     Returns:
         Their kernel names.
     """
-    names = sorted(each.parent.name for each in Path("/sys/class/block", Path(path).name).glob("*/partition"))
+    names = sorted(
+        each.parent.name for each in Path("/sys/class/block", Path(path).name).glob("*/partition")
+    )
     for name in names:
         node = "/dev/" + name.replace("!", "/")
         held.callback(os.close, os.open(node, os.O_RDONLY | os.O_CLOEXEC))
