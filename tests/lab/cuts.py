@@ -8,17 +8,18 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from installer.plan.enrolment import FOLDER
 from tests.file_server import Mirror, mirror
 from tests.lab import installed
 from tests.lab.guest import MARKER, image
 from tests.lab.installed import Host
 from tests.lab.play import boot
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import Scenario
+from tests.lab.scenarios import Scenario, combinations
 from tests.web_servers import Answer, Request, serving
 
 SERVER = "10.0.2.100:80"
@@ -65,6 +66,8 @@ MOMENTS = (
     ("webhook", "started"),
 )
 """Job, and what it says when the power goes."""
+ENROLMENT = (("enrol", "started"), ("enrol", "the installer's key goes"))
+"""The same for a host whose TPM shall open its disk: a passphrase is typed at each of its boots, so it is another one."""
 
 
 def scenario() -> Scenario:
@@ -79,6 +82,17 @@ def scenario() -> Scenario:
             ("[[first_run.vms]]", f"{WEBHOOK}[[first_run.vms]]"),
             ("\n[system]", FETCHED.replace("@sha256@", hashlib.sha256(image()).hexdigest())),
         ),
+    )
+
+
+def encrypted() -> Scenario:
+    """A host whose disk the TPM shall open, from its second boot on."""
+    found = next(each for each in combinations() if each.name == "uefi-ext4-luks")
+    return replace(
+        found,
+        name="enrolment",
+        hardware=replace(found.hardware, tpm=True),
+        changes=(*found.changes, ('recovery_key = "seal"', 'recovery_key = "seal"\ntoken = "tpm2"')),
     )
 
 
@@ -110,25 +124,69 @@ def play() -> Recorder:
     return installed.played("cuts", summary, scenario(), _play, GROWN)
 
 
+def play_enrolment() -> Recorder:
+    """The same for the job that has the TPM open the disk."""
+    summary = f"An encrypted host whose power is cut {len(ENROLMENT)} times while it enrols its TPM."
+    return installed.played("enrolment", summary, encrypted(), _play_enrolment)
+
+
 def _play(host: Host) -> None:
     told = Told()
     with _reached(host, told) as images:
-        attempts: dict[str, int] = {}
-        for number, (job, said) in enumerate(MOMENTS):
-            before = MOMENTS[number - 1][0] if number else ""
-            with host.machine.start(f"{number}-{job}") as running:
-                boot(host.what, host.recorder, running)
-                with host.recorder.phase(f"first run, until {job} says {said!r}", "host"):
-                    running.serial.expect(rf"hyper-nixos-firstrun\[\d+\]: {job}: {said}", 240)
-                    running.kill()
-                _resumed(host, running.serial.text(), before, attempts, done=before != job)
+
+        def let_go(said: str) -> None:
             if said == HALF and images.slow:
                 images.slow.set()
-            attempts[job] = attempts.get(job, 0) + 1
+
+        attempts = _cut(host, MOMENTS, let_go)
         _whole(host, told, attempts)
         host.recorder.excerpt(
             "asked of the server of images", "\n".join(f"{path} {ranged}" for path, ranged in images.asked)
         )
+
+
+def _cut(
+    host: Host, moments: tuple[tuple[str, str], ...], after: Callable[[str], None] = lambda _: None
+) -> dict[str, int]:
+    """Start the host, and cut its power at each moment. Returns how often each job was cut off."""
+    attempts: dict[str, int] = {}
+    for number, (job, said) in enumerate(moments):
+        before = moments[number - 1][0] if number else ""
+        with host.machine.start(f"{number}-{job}") as running:
+            boot(host.what, host.recorder, running)
+            with host.recorder.phase(f"first run, until {job} says {said!r}", "host"):
+                running.serial.expect(rf"hyper-nixos-firstrun\[\d+\]: {job}: .*{said}", 240)
+                running.kill()
+            _resumed(host, running.serial.text(), before, attempts, done=before != job)
+        after(said)
+        attempts[job] = attempts.get(job, 0) + 1
+    return attempts
+
+
+def _play_enrolment(host: Host) -> None:
+    attempts, prove = _cut(host, ENROLMENT), host.recorder.prove
+    with host.machine.start("whole") as running:
+        host.start(running, f"after {len(ENROLMENT)} power cuts")
+        table = host.first_run()
+        _resumed(host, running.serial.text(), ENROLMENT[-1][0], attempts, done=True)
+        # The device of the root's volume, whatever it is called.
+        volume = host.told("findmnt --noheadings --output SOURCE /")
+        device = host.told(f"lsblk --noheadings --output PKNAME {volume}").split()[0]
+        header = host.told(f"cryptsetup luksDump /dev/{device}")
+        host.recorder.excerpt("the disk's header", header)
+        tokens = re.findall(r"^  \d+: (systemd-\S+)$", header, re.MULTILINE)
+        prove("the disk has one token of the TPM", tokens.count("systemd-tpm2") == 1, header)
+        code, text = host.root(f"cryptsetup open --test-passphrase --token-only /dev/{device}", 60)
+        prove("the TPM opens the disk, without a passphrase", code == 0, f"{text}\n{header}\n{table}")
+        left = host.root(f"find {FOLDER} -type f")[1].strip()
+        prove("the installer's key is gone", not left, left)
+        host.logins(running, "after the TPM was enrolled")
+        host.off(running)
+    with host.machine.start("again") as running:
+        host.start(running, "after a reboot, with the recovery key typed")
+        code, text = host.root(f"cryptsetup open --test-passphrase --token-only /dev/{device}", 60)
+        prove("the TPM opens the disk after a reboot, too", code == 0, text)
+        host.off(running)
 
 
 def _resumed(host: Host, text: str, job: str, attempts: dict[str, int], *, done: bool) -> None:

@@ -15,6 +15,8 @@ from tests.lab.recorder import Recorder
 from tests.lab.scenarios import ADMINISTRATOR, PASSWORD
 
 HISTORY = "/var/lib/hyper-nixos/history.jsonl"
+AUDITED = "grep --no-filename --only-matching --extended-regexp 'hyper-nixos [a-z]+: [^\"]+, by [a-z ]+' /var/log/audit/*"
+"""What the kernel's audit log has of us."""
 LOCKOUT = 8
 """Exit code of what would lock somebody out (installer/errors.py)."""
 WINDOW = 8.0
@@ -105,6 +107,15 @@ class Hardening:
         self.stands("hardened", "after the next rebuild phase hardened runs, boots next, and is declared")
         host.logins(running, "after the next rebuild")
 
+    def audited(self, claim: str, *actions: str) -> None:
+        """The kernel's audit log has these, each."""
+        text = self.host.root(AUDITED)[1]
+        self.host.recorder.excerpt("the audit log", text)
+        written = {
+            line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith("hyper-nixos ")
+        }
+        self.host.recorder.prove(claim, written.issuperset(actions), f"{sorted(written)}\n{text}")
+
     def relaxed(self, running: Running) -> None:
         """Lowered again, and on record."""
         host, prove = self.host, self.host.recorder.prove
@@ -117,6 +128,7 @@ class Hardening:
         host.recorder.excerpt("history of the host", history)
         written = [line for line in history.splitlines() if '"relax"' in line and ADMINISTRATOR in line]
         prove("the history says who relaxed it", len(written) == 1, history)
+        self.audited("the audit log has all of it", "harden", "reverted", "rebooted", "confirmed", "relax")
         host.logins(running, "after relaxing")
 
 
@@ -144,6 +156,7 @@ def _play(host: Host) -> None:
         text = host.root("systemctl start hyper-nixos-guard.service; ls /var/lib/hyper-nixos/guard")[1]
         settled = "pending.json" not in text and host.last() == "rebooted"
         prove("nothing waits any more, and the record says why", settled, text)
+        it.audited("after the power cut the audit log says how each change ended", "reverted", "rebooted")
         hardened = it.kept(running)
         host.off(running)
     with host.machine.start("hardened") as running:

@@ -24,6 +24,9 @@ LONG = 3600
 LAST = "/var/lib/hyper-nixos/guard/last.json"
 """How the last change that waited to be confirmed ended."""
 
+RECOVERY = "recovery-key.age"
+"""What opens an encrypted disk, sealed for the administrator."""
+
 
 @dataclass
 class Host:
@@ -102,7 +105,8 @@ class Host:
         features = "--extra-experimental-features 'nix-command flakes'"
         with self.recorder.phase("rebuild", "host"):
             said = self.told(f"nix {features} build --no-link --print-out-paths '{target}'", 240)
-            built = said.splitlines()[-1]
+            # What it says meanwhile comes after its result.
+            built = next(line for line in said.splitlines() if line.startswith("/nix/store/"))
             self.told(f"nix-env --profile /nix/var/nix/profiles/system --set {built}", 30)
             self.told(f"{built}/bin/switch-to-configuration switch", 60)
         return built
@@ -151,6 +155,7 @@ def disks(what: Scenario, recorder: Recorder) -> Path:
         machine = Machine(what.hardware, folder)
         machine.create()
         answers = what.answers().replace("@ssh-key@", make_key(folder))
+        shutil.copy2(folder / "key", recorder.folder / "key")
         (recorder.folder / "answers.toml").write_text(answers)
         with machine.start("live", iso=iso) as running:
             with recorder.phase("boot the live medium", "firmware"):
@@ -158,6 +163,8 @@ def disks(what: Scenario, recorder: Recorder) -> Path:
             play.install(what, recorder, running, agent)
             agent.start(["bash", "-c", "sync; reboot -f"])
             running.wait_off(5)
+        if what.encrypted:
+            shutil.copy2(recorder.folder / RECOVERY, folder / RECOVERY)
 
     content = cache.key(layers.code().name, what.answers(), what.hardware.firmware, PASSWORD_HASH)
     return cache.built("installed", content, install)
@@ -170,7 +177,7 @@ def overlay(what: Scenario, base: Path, folder: Path, grown: str = "") -> Machin
         argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base / name)]
         size = [grown] if grown and number == 0 else []
         run(entered(userland.build() / "root", [*argv, str(folder / name), *size], keep_user=True))
-    for name in ("variables.fd", "key", "key.pub"):
+    for name in ("variables.fd", "key", "key.pub", RECOVERY):
         if (base / name).exists():
             shutil.copy2(base / name, folder / name)
     return Machine(what.hardware, folder)

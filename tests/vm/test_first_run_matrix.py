@@ -16,6 +16,15 @@ def test_power_cuts() -> None:
     assert "our server was told one event, however often" in claims
 
 
+def test_power_cuts_of_enrolment() -> None:
+    """With a TPM, in the job that has it open the disk."""
+    claims = {proof.claim for proof in cuts.play_enrolment().write().proofs if proof.holds}
+    for attempt in range(1, len(cuts.ENROLMENT) + 1):
+        assert f"enrol was cut off in its attempt {attempt}, and starts over" in claims
+    assert "the TPM opens the disk, without a passphrase" in claims
+    assert "the TPM opens the disk after a reboot, too" in claims
+
+
 def test_setup() -> None:
     """With a real Nix in the machine."""
     claims = {proof.claim for proof in declaring.play().write().proofs if proof.holds}

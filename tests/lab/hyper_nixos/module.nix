@@ -63,6 +63,8 @@ in
   boot.kernelParams = [
     "no_timer_check"
   ]
+  # What nix/modules/security/audit.nix asks for in both phases, without its rules.
+  ++ lib.optionals security [ "audit=1" ]
   ++ lib.optionals (migration.fallback or "none" != "none") [ "panic=30" ];
   environment.systemPackages = [
     {
@@ -97,6 +99,8 @@ in
 
   # Boot partitions of further disks: what the loader's hook of nix/modules/storage keeps alike.
   boot.loader.espMirrors = config.hypervisor.storage.esp.mirrors or [ ];
+
+  security.auditd.enable = security;
 
   virtualisation.libvirtd.enable = lib.mkDefault true;
 

@@ -74,7 +74,7 @@ let
   evaluate =
     parent: modules:
     let
-      merged = import ./merge.nix lib modules (
+      merged = import ./merge.nix lib ([ ./modules/nix-daemon.nix ] ++ modules) (
         {
           inherit pkgs;
           modulesPath = "${nixpkgs}/modules";

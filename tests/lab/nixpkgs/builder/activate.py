@@ -18,6 +18,9 @@ LINKED_WHOLE = frozenset({"systemd"})
 """Generated folders of which nothing on the host may differ."""
 COPIED = frozenset({ETC / "sudoers"})
 """Generated files whose mode matters to who reads them."""
+KEYS = ETC / "ssh/authorized_keys.d"
+"""Copies, as nixpkgs' sshd module has them: sshd takes no file below a folder that others may write to, and Nix's builders
+may write to the store."""
 WRAPPERS = ("sudo", "su", "mount", "umount")
 """Programs that need the set-uid bit, which the Nix store cannot hold (nixpkgs: security.wrappers)."""
 
@@ -81,6 +84,10 @@ def _etc(toplevel: Path, userland: Path) -> None:
             if path in COPIED:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent == KEYS:
+                _copy(Path(folder, name), path)
+                wanted.add(path)
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             _link(path, f"/etc/static/{here / name}")
@@ -90,6 +97,9 @@ def _etc(toplevel: Path, userland: Path) -> None:
             path = Path(folder, name)
             if path.is_symlink() and str(path.readlink()).startswith("/etc/static/") and path not in wanted:
                 path.unlink()
+    for path in KEYS.glob("*"):
+        if path not in wanted:
+            path.unlink()
     for entry in (userland / "etc").iterdir():
         path = ETC / entry.name
         if path.exists() or path.is_symlink():
@@ -105,6 +115,14 @@ def _etc(toplevel: Path, userland: Path) -> None:
     (ETC / "NIXOS").touch()
     if not (ETC / "machine-id").exists():
         (ETC / "machine-id").write_text(secrets.token_hex(16) + "\n")
+
+
+def _copy(source: Path, path: Path) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    shutil.copyfile(source, fresh)
+    fresh.chmod(0o444)
+    fresh.rename(path)
 
 
 def _table(path: Path, fallback: Path) -> dict[str, list[str]]:

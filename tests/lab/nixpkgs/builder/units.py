@@ -16,6 +16,18 @@ Restart=always
 RuntimeDirectory=sshd
 X-Restart-Triggers={trigger}
 """
+AUDITD = """[Unit]
+Description=The kernel's audit log
+DefaultDependencies=no
+After=local-fs.target systemd-tmpfiles-setup.service
+Before=sysinit.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+LogsDirectory=audit
+LogsDirectoryMode=0700
+ExecStart=/usr/sbin/auditd -l -n -s nochange
+"""
 ZRAM = """[Unit]
 Description=Compressed swap in memory
 DefaultDependencies=no
@@ -80,6 +92,9 @@ def write(folder: Path, config: dict[str, Any], *, ssh_trigger: str) -> None:
         keys = openssh.get("hostKeys") or [{"path": "/etc/ssh/ssh_host_ed25519_key"}]
         (folder / "sshd.service").write_text(SSHD.format(key=keys[0]["path"], trigger=ssh_trigger))
         _want(folder, "multi-user.target", "sshd.service", "/etc/systemd/system/sshd.service")
+    if config["security"].get("auditd", {}).get("enable"):
+        (folder / "auditd.service").write_text(AUDITD)
+        _want(folder, "sysinit.target", "auditd.service", "/etc/systemd/system/auditd.service")
     if config["virtualisation"].get("libvirtd", {}).get("enable"):
         _want(folder, "multi-user.target", "libvirtd.service", f"{DEBIAN}/libvirtd.service")
         for socket in ("libvirtd.socket", "virtlogd.socket", "virtlockd.socket"):
