@@ -106,6 +106,7 @@ CHECKS: tuple[Check, ...] = (
         "A second root, with a password of its own.",
         "userdel the account",
         _root_twins,
+        cis=("5.4.2.1",),
         bsi=("SYS.1.3.A2",),
     ),
     Check(
@@ -115,6 +116,7 @@ CHECKS: tuple[Check, ...] = (
         "Two people own the same files.",
         "give one of them another uid in /etc/nixos",
         _same_ids,
+        cis=("7.2.5",),
         bsi=("SYS.1.3.A2",),
     ),
     Check(
@@ -124,6 +126,7 @@ CHECKS: tuple[Check, ...] = (
         "Anybody at the console gets in.",
         "passwd NAME, or hashedPasswordFile in /etc/nixos",
         _empty_passwords,
+        cis=("7.2.2",),
     ),
     Check(
         "users-hashes",
@@ -132,6 +135,7 @@ CHECKS: tuple[Check, ...] = (
         "Whoever sees the hash has the password.",
         "passwd NAME",
         _weak_hashes,
+        cis=("5.4.1.4",),
     ),
     Check(
         "users-groups",
@@ -165,6 +169,7 @@ CHECKS: tuple[Check, ...] = (
         "Others read what people leave there.",
         "chmod 700 the folder",
         _writable_homes,
+        cis=("7.2.9",),
         bsi=("SYS.1.3.A14",),
     ),
     Check(

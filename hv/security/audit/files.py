@@ -43,6 +43,8 @@ CHECKS: tuple[Check, ...] = (
         "It holds the seed of random numbers, and initrds with what is in them.",
         'fileSystems."/boot".options = [ "umask=0077" ]',
         _boot_readable,
+        cis=("1.4.2",),
+        bsi=("SYS.1.3.A14",),
     ),
     Check(
         "files-secrets",
@@ -55,6 +57,10 @@ CHECKS: tuple[Check, ...] = (
             ("/etc/gshadow", 0o640),
             ("/var/lib/hyper-nixos/secrets", 0o700),
             ("/root", 0o750),
+        ),
+        cis=(
+            "7.1.5",
+            "7.1.7",
         ),
         bsi=("SYS.1.3.A14",),
     ),
@@ -71,6 +77,11 @@ CHECKS: tuple[Check, ...] = (
             ("/etc/ssh/sshd_config", 0o644),
             ("/etc/nixos", 0o755),
             ("/etc/nixos/configuration.nix", 0o644),
+        ),
+        cis=(
+            "5.1.1",
+            "7.1.1",
+            "7.1.3",
         ),
         bsi=("SYS.1.3.A14",),
     ),

@@ -85,6 +85,10 @@ CHECKS: tuple[Check, ...] = (
         "Exploits of the kernel need both.",
         "the profile balanced",
         least(("kernel.kptr_restrict", 1), ("kernel.dmesg_restrict", 1)),
+        bsi=(
+            "SYS.1.3.A14",
+            "SYS.1.3.A17",
+        ),
     ),
     Check(
         "kernel-bpf",
@@ -93,6 +97,7 @@ CHECKS: tuple[Check, ...] = (
         "The kernel's verifier had holes again and again.",
         "the profile balanced",
         least(("kernel.unprivileged_bpf_disabled", 1), ("net.core.bpf_jit_harden", 2)),
+        bsi=("SYS.1.3.A17",),
     ),
     Check(
         "kernel-links",
@@ -101,6 +106,7 @@ CHECKS: tuple[Check, ...] = (
         "A service of root writes where somebody else wants.",
         "the profile development",
         least(("fs.protected_symlinks", 1), ("fs.protected_hardlinks", 1)),
+        bsi=("SYS.1.3.A17",),
     ),
     Check(
         "kernel-redirects",
@@ -113,6 +119,7 @@ CHECKS: tuple[Check, ...] = (
             ("net.ipv4.conf.all.accept_source_route", "0"),
             ("net.ipv4.conf.all.send_redirects", "0"),
         ),
+        cis=("3.3.5",),
     ),
     Check(
         "kernel-declared",
@@ -146,6 +153,7 @@ CHECKS: tuple[Check, ...] = (
         "Root loads code into the kernel, and hides in it.",
         "reboot; see systemctl status disable-kernel-module-loading",
         _modules_locked,
+        bsi=("SYS.1.3.A17",),
     ),
     Check(
         "boot-secure",

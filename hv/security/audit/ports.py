@@ -52,5 +52,6 @@ CHECKS: tuple[Check, ...] = (
         "A service that nobody knows of waits for connections.",
         "stop it (ss -ltunp names it), or declare its port in networking.firewall",
         _open_ports,
+        cis=("2.1.22",),
     ),
 )

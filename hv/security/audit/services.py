@@ -103,6 +103,7 @@ CHECKS: tuple[Check, ...] = (
         "Nobody knows afterwards who it was.",
         "security.auditd.enable = true; systemctl status auditd",
         _auditd,
+        cis=("6.2.1.2",),
     ),
     Check(
         "audit-rules",
@@ -111,6 +112,7 @@ CHECKS: tuple[Check, ...] = (
         "What should be recorded is not.",
         "systemctl restart audit-rules-nixos",
         _audit_rules,
+        cis=("6.2.3.21",),
     ),
     Check(
         "apparmor",
@@ -146,7 +148,10 @@ CHECKS: tuple[Check, ...] = (
         "Who takes one over has the host.",
         "systemd-analyze security the service",
         _exposure,
-        bsi=("SYS.1.3.A10",),
+        bsi=(
+            "SYS.1.3.A10",
+            "SYS.1.3.A16",
+        ),
     ),
     Check(
         "services-setuid",
@@ -155,6 +160,8 @@ CHECKS: tuple[Check, ...] = (
         "A program of root's that anybody starts.",
         "remove it; see /run/wrappers",
         _wrappers,
+        cis=("7.1.13",),
+        bsi=("SYS.1.3.A14",),
     ),
     Check(
         "nix-daemon",
@@ -171,5 +178,6 @@ CHECKS: tuple[Check, ...] = (
         "Who breaks in reboots, and nothing is known any more.",
         'services.journald.storage = "persistent"',
         _journal,
+        cis=("6.1.2.4",),
     ),
 )
