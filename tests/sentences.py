@@ -14,6 +14,8 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+from installer.kinds import HolderKind, IommuState, VirtualizationState
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 GUIDED = "guided"
 """The guided installer itself: its own words are marked, and only what its errors say is not."""
@@ -80,6 +82,26 @@ LISTED = (
     'choose a larger disk, or a smaller storage.swap.size, or storage.swap.kind = "zram"',
 )
 """Texts that the source puts together of pieces: without a word of ours between them, or with words in a value."""
+STACKED = tuple(
+    text
+    for kind in HolderKind
+    if " " in kind
+    for text in (
+        f"{{below}} is part of {kind} {{name}}",
+        f"{kind} {{name}} on {{where}}",
+        f"{kind} {{name}} is active on {{where}}",
+    )
+)
+"""What is said of each kind of thing that disks are put together to."""
+STATES = tuple(
+    dict.fromkeys(
+        state.value
+        for kind in (VirtualizationState, IommuState)
+        for state in kind
+        if state not in (VirtualizationState.ready, IommuState.on)  # nothing is said where all is well
+    )
+)
+"""How hardware virtualization and the IOMMU may stand."""
 NO_SENTENCES = ("compile", "Literal", "TypeAdapter", "cast", "getattr", "Runner", "open")
 """Calls and subscripts whose strings are for programs."""
 MOST = 12
@@ -319,6 +341,6 @@ def sentences() -> dict[str, Path]:
             if name not in SILENT:
                 for text in (*of(path), *ALONE.get(name, ())):
                     found.setdefault(text, path)
-    for text in LISTED:
+    for text in (*LISTED, *STACKED, *STATES):
         found.setdefault(text, REPOSITORY / "installer/plan/losses.py")
     return found

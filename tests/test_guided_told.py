@@ -191,7 +191,7 @@ def test_every_plan_is_german_and_fits(plans: dict[str, Plan]) -> None:
     for name, plan in plans.items():
         for text in shown(plan):
             assert not left(text), f"{name}: {text}"
-            assert not module._is_mixed(told(text)), f"{name}: {text}: {told(text)}"
+            assert not module.is_mixed(told(text)), f"{name}: {text}: {told(text)}"
         english = describe(plan, "answers.toml").splitlines()
         for line in describe(plan, "answers.toml", told).splitlines():
             assert len(line) <= WIDTH or line in english, line
@@ -269,7 +269,7 @@ def test_every_refusal_is_german_and_fits() -> None:
         for line in printed.splitlines():
             assert len(line) <= WIDTH or " " not in line.strip(), line
         assert refusal(error).startswith(f"{told(error.what)}: ")
-        half = [text for text in texts if module._is_mixed(told(text)) and told(text) != text]
+        half = [text for text in texts if module.is_mixed(told(text)) and told(text) != text]
         assert not [text for text in half if not MADE_UP.search(text)], name
 
 

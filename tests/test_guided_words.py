@@ -21,6 +21,7 @@ from installer.guided.conversation import Back, Conversation, Place
 from installer.guided.page import body, description, explanation, head
 from installer.guided.questions import Many, One, Question
 from installer.guided.situation import Level
+from installer.guided.told import is_mixed
 from installer.guided.topics import keyboard, welcome
 from installer.guided.topics.catalogue import TOPICS
 from tests import machines
@@ -37,7 +38,12 @@ NO_WORDS = re.compile(
     "^(?:ext4|xfs|btrfs|zram|setup|hardened|development|balanced|strict|paranoid): "
 )
 """What a person types, and values as the answer file has them: the same in every language."""
-MACHINES = ("lab-bios", "workstation", "identical-gpus", "server-md-lvm")
+MACHINES = (
+    *("lab-bios", "workstation", "identical-gpus", "server-md-lvm", "multipath-btrfs-pair"),
+    *("stack-md", "stack-lvm", "laptop-bitlocker"),
+)
+NAMES = re.compile(r"X710 for 10GbE|Italiano \(it\)")
+"""Names of devices and languages with an English word in them."""
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +242,7 @@ def test_every_question_is_german(name: str) -> None:
             shown += [f"{option.title} {option.refused or ''}" for option in question.options]
         for text in shown:
             assert not english(text), text
+            assert not is_mixed(NAMES.sub("", text)), text
 
 
 def test_another_language_may_be_chosen_later_and_answers_stay() -> None:

@@ -204,12 +204,12 @@ def _by_template(spoken: str, text: str, *, weak: bool) -> str | None:
             continue
         known = {name: _value(spoken, name, value) for name, value in values.items()}
         said = each.other.format(**{name: known[name] or value for name, value in values.items()})
-        if not weak or (all(map(_is_one, values.values(), known.values())) and not _is_mixed(said)):
+        if not weak or (all(map(_is_one, values.values(), known.values())) and not is_mixed(said)):
             return said
     return None
 
 
-def _is_mixed(text: str) -> bool:
+def is_mixed(text: str) -> bool:
     """Whether some of it is still English. What is quoted is a name."""
     return bool(_ENGLISH.search(re.sub('`[^`]*`|"[^"]*"', "", text)))
 
@@ -254,7 +254,7 @@ def _joined(spoken: str, text: str) -> str | None:
             if (
                 (first or second or quoted)
                 and (second or not _SENTENCE.search(right))
-                and not _is_mixed(said)
+                and not is_mixed(said)
             ):
                 return said
     return None

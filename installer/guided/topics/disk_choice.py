@@ -59,7 +59,7 @@ def why_not(disk: Disk) -> str | None:
         return _("The installer itself runs from it.")
     if disk.in_use:
         return _("It is in use: {uses}. Unmount or stop that on another console, then start again.").format(
-            uses="; ".join(disk.in_use)
+            uses="; ".join(map(told, disk.in_use))
         )
     if disk.read_only:
         return _("It can only be read: look for a write-protect switch.")

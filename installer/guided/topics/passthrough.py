@@ -30,7 +30,7 @@ def dialogue(situation: Situation) -> Dialogue:
             prompt=_("Noted?"),
             lines=(
                 _("The IOMMU is {state}: {evidence}.").format(
-                    state=facts.iommu.state, evidence="; ".join(map(told, facts.iommu.evidence))
+                    state=told(facts.iommu.state), evidence="; ".join(map(told, facts.iommu.evidence))
                 ),
                 _(
                     "Way on: switch VT-d or AMD-Vi on in the firmware's set-up; the host can be changed later."
@@ -154,4 +154,4 @@ def _gpu(gpu: Gpu, device: PciDevice, facts: Facts) -> Iterator[str]:
         case _:
             yield _("It can be handed over.")
     if gpu.passthrough.cautions:
-        yield _("Mind: {cautions}.").format(cautions="; ".join(gpu.passthrough.cautions))
+        yield _("Mind: {cautions}.").format(cautions="; ".join(map(told, gpu.passthrough.cautions)))

@@ -83,7 +83,7 @@ def _troubles(situation: Situation, now: datetime) -> Iterator[Notice]:
         yield _trouble(
             _("Hardware virtualization cannot be used as it is"),
             _("State: {state}. {evidence}").format(
-                state=virtualization.state, evidence="; ".join(map(told, virtualization.evidence))
+                state=told(virtualization.state), evidence="; ".join(map(told, virtualization.evidence))
             ),
             _(
                 "Guests would be emulated, many times slower. Way on: switch VT-x, AMD-V or SVM on in the "
