@@ -266,3 +266,77 @@ def test_with_the_keyboard_alone(site: Site, tmp_path: Path) -> None:
         browser.close()
     made = Image.of((tmp_path / "medium.iso").read_bytes())
     assert b"kvm1" in embedded(made, examine(made)).files["answers.toml"]
+
+
+@pytest.mark.browser
+def test_a_fleet_with_the_keyboard_alone(site: Site, tmp_path: Path) -> None:
+    """What all have, a table with a mistake in it, the answers' archive and the image."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 700}, accept_downloads=True)
+        page.goto(f"http://127.0.0.1:{site.port}/")
+
+        def at() -> str:
+            return str(
+                page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()")
+            )
+
+        def reach(name: str) -> None:
+            for _ in range(400):
+                if at() == name:
+                    return
+                page.keyboard.press("Tab")
+            raise AssertionError(f"Tab does not lead to {name}")
+
+        def make() -> None:
+            reach("Check, and make the medium")
+            page.keyboard.press("Enter")
+
+        reach("storage.disk.transport")
+        page.keyboard.type("nvme")
+        for name in ("users[0].name", "users[0].admin", "users[0].ssh_keys", "users[0].password_hash"):
+            reach(name)
+            page.keyboard.type(VALUES[name])
+        reach("fleet")
+        assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
+        page.keyboard.type("name,serial,hostname\nrack1,SN1,kvm1\nrack2,SN2,no name\n")
+        make()
+        page.wait_for_selector("[role=alert]")
+        page.screenshot(path=tmp_path / "problem.png")
+        assert "line 3 (rack2)" in page.inner_text("[role=alert]")
+        # The table is open, and what was typed is there; one line is put right.
+        assert page.input_value("textarea#fleet").count("\n") >= 2
+        for _ in range(400):
+            if at() == "fleet" and page.evaluate("document.activeElement.tagName") == "TEXTAREA":
+                break
+            page.keyboard.press("Tab")
+        page.keyboard.press("Control+End")
+        for _ in range(len("no name\n")):
+            page.keyboard.press("Backspace")
+        page.keyboard.type("kvm2")
+        assert page.input_value("textarea#fleet").endswith("rack2,SN2,kvm2")
+        reach("users[0].password_hash")
+        page.keyboard.type(VALUES["users[0].password_hash"])
+        make()
+        page.wait_for_selector("table")
+        page.screenshot(path=tmp_path / "fleet.png", full_page=True)
+        assert "2 machines" in page.inner_text("h1")
+        assert page.inner_text("tbody").split() == ["rack1", "SN1", "rack2", "SN2"]
+        for label, name in (("Download the answers", "fleet.tar"), ("Download the image", "medium.iso")):
+            while not at().startswith(label):
+                page.keyboard.press("Tab")
+            with page.expect_download() as waiting:
+                page.keyboard.press("Enter")
+            waiting.value.save_as(tmp_path / name)
+        browser.close()
+    with tarfile.open(tmp_path / "fleet.tar") as opened:
+        opened.extractall(tmp_path)
+    fleet = read_fleet(tmp_path / "fleet")
+    assert {each.name for each in fleet.machines} == {"rack1", "rack2"}
+    made = Image.of((tmp_path / "medium.iso").read_bytes())
+    assert "answers.toml" not in embedded(made, examine(made)).files
