@@ -103,6 +103,10 @@ def require_stick(disk: Disk, everyone: Sequence[Disk], size: int) -> None:
         )
 
 
+_LEFT_OVER = 4096
+"""Bytes that are cleared right behind the image: the beginning of a pack's header (iso/packs.py)."""
+
+
 @dataclass(frozen=True)
 class Writing:
     """What is written: the image with changes."""
@@ -127,8 +131,11 @@ def changes(image: Image, size: int, config: bytes | None = None) -> Writing:
     patches: list[Patch] = []
     notes = []
     mbr = read_mbr(image)
-    if config is not None:
-        start = -(-image.size // MIB) * MIB
+    start = -(-image.size // MIB) * MIB
+    if config is None:
+        # Where a pack of this very image may be left over, from when it was written here with more behind it.
+        patches.append(Patch(start, bytes(max(0, min(_LEFT_OVER, size - start)))))
+    else:
         if start + len(config) + MIB > size:
             raise HyperError(
                 "there is no room for a partition with answers",

@@ -18,7 +18,8 @@ from installer.answers.sizes import MIB
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from installer.facts.disks import Disk, Filesystem, Partition, Transport
-from iso import stick_writer, sticks
+from installer.medium import ReadyClosure
+from iso import packs, stick_writer, sticks
 from iso.carrier import examine
 from iso.commands import media
 from iso.commands.media_write import onto
@@ -112,6 +113,28 @@ def test_written_read_back_and_healthy(
         assert (copy.problems, copy.table) == ((), gpt.table)
     if name == "ours-aarch64":
         assert "No problems found" in run("sgdisk", "--verify", disk.device)
+
+
+@ROOT
+def test_a_pack_that_is_no_longer_in_the_image_is_not_found_on_the_stick(loops: Rig, tmp_path: Path) -> None:
+    """One that begins where nothing of the image is written any more."""
+    image, disk = Path(shutil.copy(fixture.image("ours"), tmp_path / "medium.iso")), loops.add_disk(STICK)
+    boundary = -(-image.stat().st_size // CHUNK) * CHUNK
+    os.truncate(image, boundary - 4096)
+    (tmp_path / "in").mkdir()
+    run("mksquashfs", tmp_path / "in", tmp_path / "squashfs", "-quiet", "-no-progress")
+    closure = ReadyClosure(name="old", toplevel=f"/nix/store/{'1' * 32}-old", nar_size=1)
+    assert packs.add(image, tmp_path / "squashfs", (closure,)).offset == boundary
+
+    def there() -> list[str]:
+        with opened(Path(disk.device)) as found:
+            return [each.name for pack in packs.of_image(found) for each in pack.closures]
+
+    assert put(loops, image, disk) == Exit.ok
+    assert there() == ["old"]
+    packs.remove(image)
+    assert put(loops, image, disk) == Exit.ok
+    assert there() == []
 
 
 @ROOT
