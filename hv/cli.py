@@ -24,7 +24,7 @@ COMMANDS = {
         "installer.commands.support_bundle",
         "Write what helps to find a fault into one file",
     ),
-    "net": ("hv.commands.net", "See and confirm a change of the network, which else goes back"),
+    "net": ("hv.commands.net", "List networks; see and confirm a change, which else goes back"),
     "setup": ("hv.commands.setup", "Change what this host is; unconfirmed, it goes back"),
     "security": ("hv.commands.security", "See and change the phase, and check the protection"),
     "esp": ("hv.commands.esp", "Keep the boot partitions of several disks alike"),
@@ -34,12 +34,15 @@ COMMANDS = {
     ),
     "image": ("hv.commands.image", "Fetch, verify and convert what guests start from"),
     "passthrough": ("hv.commands.passthrough", "Take devices from the host for guests, and give them back"),
-    "pools": ("hv.commands.pools", "Make libvirt's storage pools what the host declares"),
+    "pools": ("hv.commands.pools", "List storage pools, and make them what the host declares"),
     "vm": ("hv.commands.vm", "Make, run and change virtual machines, without sudo"),
     "auth": ("hv.commands.auth", "Say what you may do with VMs, and what was done"),
     "completion": ("hv.commands.completion", "Print the completion script for a shell"),
 }
 """Name of each command: its module, which has `main(argv) -> int` and `parser()`, and its summary."""
+
+ALSO = {"pool": "pools"}
+"""Other names that people type."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells give it (bash(1), EXIT STATUS)."""
@@ -114,7 +117,7 @@ def dispatch(argv: list[str]) -> int:
 
             print(f"hv {VERSION}")
             return 0
-        case [name, *rest] if name in COMMANDS:
+        case [name, *rest] if (name := ALSO.get(name, name)) in COMMANDS:
             from importlib import import_module
 
             return int(import_module(COMMANDS[name][0]).main(rest))

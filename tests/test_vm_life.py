@@ -147,6 +147,14 @@ def test_a_linux_guest_from_first_boot_to_last(host: BrokerHost, tmp_path: Path)
     says(f"NOW .* {attached['target']}=10M .*\n(.*\n)*?NOW (?!.*{attached['target']}).*")
     assert "default  dir   up" in host.hv("ada", "vm", "pools").out
     assert "default" in host.hv("ada", "vm", "networks").out
+    for short, long in (
+        (("pool", "list"), "pools"),
+        (("pools", "list"), "pools"),
+        (("net", "list"), "networks"),
+    ):
+        told = host.hv("ada", *short, "--json").json
+        assert [each["name"] for each in told[long]] == ["default"]
+        assert [*told] == [*host.hv("ada", "vm", long, "--json").json]
     assert f"default/{attached['disk']}  10M   -" in host.hv("ada", "vm", "disks").out
     host.hv("ada", "vm", "disk-delete", f"default/{attached['disk']}")
     assert not host.path(f"/var/lib/libvirt/images/{attached['disk']}").exists()

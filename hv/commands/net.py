@@ -1,4 +1,4 @@
-"""`hv net`: changes of the network that take themselves back."""
+"""`hv net`: networks for VMs, and changes of the host's that take themselves back."""
 
 import argparse
 import os
@@ -22,13 +22,15 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = Parser(
         prog="hv net",
-        description="See and confirm a change of this host's network. One made while somebody is logged in over SSH goes "
-        "back by itself unless it is confirmed through the new network.",
+        description="List networks that VMs can use; see and confirm a change of this host's network. One made while "
+        "somebody is logged in over SSH goes back by itself unless it is confirmed through the new network.",
     )
     top.add_argument(
         "--root", type=Path, default=Path("/"), metavar="DIR", help="look up the host's files below DIR"
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    listed = verbs.add_parser("list", help="networks that VMs can use, by the broker; needs no root")
+    listed.add_argument("--json", action="store_true", help="for programs")
     status = verbs.add_parser(
         "status", help="show whether a change waits to be confirmed, and how the last one ended"
     )
@@ -58,6 +60,11 @@ def main(argv: list[str]) -> int:
     """Run one verb; the exit code. Raises HyperError."""
     options = parser().parse_args(argv)
     root: Path = options.root.resolve()
+    if options.verb == "list":
+        from hv.client import Client
+        from hv.commands import vm_looking
+
+        return vm_looking.networks(Client(), options)
     if options.verb == "status":
         return _status(root, as_json=options.json)
     if options.verb == "guard" and (unguarded() or options.action not in ("switch", "test")):

@@ -1,4 +1,4 @@
-"""`hv pools`: makes libvirt's storage pools what the host declares."""
+"""`hv pools`: lists storage pools for VMs, and makes libvirt's what the host declares."""
 
 import argparse
 import os
@@ -20,7 +20,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = Parser(
         prog="hv pools",
-        description="Make libvirt's storage pools what the host declares. No volume is ever removed.",
+        description="List storage pools that VMs can use, and make libvirt's what the host declares. No volume is ever "
+        "removed.",
         epilog="Exit codes: 0 every pool is as declared; 1 at least one is not; see docs.",
     )
     top.add_argument(
@@ -38,12 +39,19 @@ def parser() -> argparse.ArgumentParser:
         "apply", help="define and start what is declared; the service hyper-nixos-pools does this"
     )
     verbs.add_parser("status", help="show whether each pool is as declared; changes nothing")
+    listed = verbs.add_parser("list", help="what VMs can use and what is free, by the broker; needs no root")
+    listed.add_argument("--json", action="store_true", help="for programs")
     return top
 
 
 def main(argv: list[str]) -> int:
     """Run one verb; the exit code. Raises HyperError."""
     options = parser().parse_args(argv)
+    if options.verb == "list":
+        from hv.client import Client
+        from hv.commands import vm_looking
+
+        return vm_looking.pools(Client(), options)
     pools = read_declared(options.config).pools
     require_root("Looking at storage pools")
     path = os.environ.get("PATH", "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin")

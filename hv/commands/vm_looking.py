@@ -181,7 +181,7 @@ def _listing(
     if options.json:
         show_json(found)
     elif not rows:
-        print(f"no {options.verb}")
+        print(f"no {'disks' if what == 'volumes' else what}")
     else:
         table(columns, [cells(row) for row in rows])
     return 0
