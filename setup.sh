@@ -31,10 +31,9 @@ packages() { # every package of the lists, one a line
     done | sort -u
 }
 
-missing() { # those that are not installed
-    # shellcheck disable=SC2046 # one word each
-    dpkg-query -W -f '${db:Status-Status} ${Package}\n' $(packages) 2>/dev/null |
-        sed -n 's/^installed //p' | sort -u >"$work/installed"
+missing() { # those that are not installed, under their own name or one that another package provides (…t64)
+    dpkg-query -W -f '${db:Status-Status}, ${Package}, ${Provides}\n' |
+        sed -n 's/^installed, //p' | tr ',' '\n' | sed -e 's/^ *//' -e 's/[ :(].*//' -e '/^$/d' | sort -u >"$work/installed"
     packages | comm -23 - "$work/installed"
 }
 
@@ -108,10 +107,11 @@ install_python() {
             "check that $PWD can be written and has room, then run this again"
     }
     # A pip from before 25.2 writes an hv that loads regular expressions at every start, for a name that Windows has.
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.2' &&
-        .venv/bin/python -m pip install --quiet --use-pep517 --editable '.[host,server,postgresql,dev,docs]' ||
+    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.2' ||
+        ! .venv/bin/python -m pip install --quiet --use-pep517 --editable '.[host,server,postgresql,dev,docs]'; then
         stop "The Python packages cannot be installed." "pip failed, see above" \
             "check the network (pip's settings: PIP_INDEX_URL, PIP_CERT, PIP_PROXY), then run this again"
+    fi
     echo "$stamp" >.venv/stamp
 }
 

@@ -42,6 +42,24 @@ for name in etc/libvirt var/lib/libvirt var/cache/libvirt var/log/libvirt var/li
     mount --bind "$private/$name" "/$name"
 done
 for file in passwd group; do mount --bind "$1/$file" /etc/$file; done
+# What is in a home that is closed to others is put where they reach it, under the name that it has.
+closed=$2
+shift 2
+if [ -n "$closed" ]; then
+    number=0
+    for path; do
+        number=$((number + 1))
+        mkdir -p "/run/open/$number"
+        mount --bind "$path" "/run/open/$number"
+    done
+    mount -t tmpfs -o mode=755 open "$closed"
+    number=0
+    for path; do
+        number=$((number + 1))
+        mkdir -p "$path"
+        mount --bind "/run/open/$number" "$path"
+    done
+fi
 # Devices without KVM: the same on every machine.
 mkdir "$private/dev"
 mount -t tmpfs -o mode=755 dev "$private/dev"
@@ -280,6 +298,15 @@ def accounts(folder: Path) -> None:
     (folder / "group").write_text(group)
 
 
+def opened() -> tuple[str, ...]:
+    """The outermost folder above the repository that lets others not through, and what of ours is in it."""
+    closed = [path for path in REPOSITORY.parents if not path.stat().st_mode & 0o001]
+    if not closed:
+        return ("",)
+    needed = {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)}
+    return (str(closed[-1]), *(str(path) for path in sorted(needed) if path.is_relative_to(closed[-1])))
+
+
 @contextmanager
 def broker_host(**settings: Any) -> Iterator[BrokerHost]:
     """A host, until it is no longer needed."""
@@ -306,6 +333,7 @@ def broker_host(**settings: Any) -> Iterator[BrokerHost]:
                 START,
                 "sh",
                 str(folder),
+                *opened(),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
