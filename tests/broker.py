@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hv.daemon.snapshots import UEFI_SINCE
 from tests.nixeval.nix import REPOSITORY
+
+UEFI_VARIABLES = REPOSITORY / "nix/modules/virtualization/uefi-variables.sh"
 
 PATIENCE = 120.0
 """Seconds for what takes a second or two on a quiet machine."""
@@ -37,7 +40,7 @@ GROUPS = ("hv-users", "hv-owners", "hv-operators", "hv-viewers", "hv-auditors", 
 START = """
 set -eu
 private=$1/private
-for name in etc/libvirt var/lib/libvirt var/cache/libvirt var/log/libvirt var/lib/hvd run; do
+for name in etc/libvirt etc/qemu var/lib/libvirt var/cache/libvirt var/log/libvirt var/lib/hvd run; do
     mkdir -p "$private/$name" "/$name"
     mount --bind "$private/$name" "/$name"
 done
@@ -298,6 +301,16 @@ def accounts(folder: Path) -> None:
     (folder / "group").write_text(group)
 
 
+def give_firmware(host: BrokerHost) -> None:
+    """What nix/modules/virtualization gives QEMU, made by the same script of Debian's firmware."""
+    firmware = host.path("/etc/qemu/firmware")
+    firmware.mkdir()
+    for description in Path("/usr/share/qemu/firmware").glob("*x86_64*.json"):
+        shutil.copy(description, firmware)
+    done = host.run_as("root", "sh", str(UEFI_VARIABLES), "/etc/qemu", "/var/lib/libvirt/uefi")
+    assert done.status == 0 and list(firmware.glob("*-qcow2.json")), done.err
+
+
 def opened() -> tuple[str, ...]:
     """The outermost folder above the repository that lets others not through, and what of ours is in it."""
     closed = [path for path in REPOSITORY.parents if not path.stat().st_mode & 0o001]
@@ -350,6 +363,8 @@ def broker_host(**settings: Any) -> Iterator[BrokerHost]:
         with host.libvirt() as connection:
             connection.storagePoolDefineXML(POOL).create()
             connection.networkDefineXML(NETWORK).create()
+            if connection.getLibVersion() >= UEFI_SINCE:
+                give_firmware(host)
         host.start()
         yield host
     finally:

@@ -8,6 +8,8 @@ import fcntl
 import gzip
 import hashlib
 import io
+import lzma
+import re
 import shutil
 import struct
 import subprocess
@@ -79,7 +81,7 @@ def _unpacked(there: Path) -> Path:
     about = subprocess.run(
         ("apt-cache", "depends", "linux-image-cloud-amd64"), capture_output=True, text=True, check=True
     )
-    package = next(word for word in about.stdout.split() if word.startswith("linux-image-6"))
+    package = next(word for word in about.stdout.split() if re.match(r"linux-image-\d", word))
     subprocess.run(("apt-get", "download", "-qq", package), cwd=CACHE, check=True, capture_output=True)
     file = next(CACHE.glob(f"{package}*.deb"))
     partial = CACHE / "kernel.partial"
@@ -116,10 +118,12 @@ def initramfs(init: str = INIT, modules: Sequence[str] = MODULES, programs: Sequ
         for word in found.split():
             if word.startswith("/"):
                 files[word.lstrip("/")] = Path(word).read_bytes()
-    there = {path.name.removesuffix(".ko"): path for path in (kernel() / "lib/modules").rglob("*.ko")}
+    # Debian 13 has them below /usr, and compressed.
+    there = {path.name.partition(".ko")[0]: path for path in kernel().rglob("lib/modules/**/*.ko*")}
     order = [name for name in modules if name in there]
     for name in order:
-        files[f"modules/{name}.ko"] = there[name].read_bytes()
+        data = there[name].read_bytes()
+        files[f"modules/{name}.ko"] = lzma.decompress(data) if there[name].suffix == ".xz" else data
     files["modules/order"] = "\n".join(f"{name}.ko" for name in order).encode()
     return gzip.compress(_cpio(files), 1)
 

@@ -19,6 +19,7 @@ import libvirt
 import pytest
 from lxml import etree
 
+from hv.daemon.snapshots import UEFI_SINCE
 from tests import linux_guest
 from tests.broker import BrokerHost, Ran, broker_host, wait_for
 from tests.lab.bootsector import boot_disk
@@ -292,6 +293,10 @@ def test_xml_that_a_person_edited_by_hand_is_kept(host: BrokerHost, tiny: str) -
     with host.libvirt() as connection:
         domain = connection.lookupByName(tiny)
         root: Any = etree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        for there in root.findall(
+            "devices/watchdog"
+        ):  # newer libvirt adds the machine's own; one action for all
+            there.set("action", "pause")
         etree.SubElement(root.find("devices"), "watchdog", model="i6300esb", action="pause")
         etree.SubElement(root.find("metadata"), "{urn:hand}note").text = "mine"
         etree.SubElement(root, "memtune").append(
@@ -328,7 +333,7 @@ def test_a_guest_that_root_made_is_seen_and_not_touched(host: BrokerHost) -> Non
         )
     try:
         assert "hand" not in host.hv("ada", "vm", "list").out and "hand" in host.hv("vic", "vm", "list").out
-        assert "denied" in host.hv("ada", "vm", "start", "hand", "--json", status=10).err or True
+        assert "You may not" in host.hv("ada", "vm", "start", "hand", status=10).err
         assert "hvd did not make it" in host.hv("alma", "vm", "resize", "hand", "--cpus", "2", status=6).err
     finally:
         with host.libvirt() as connection:
@@ -358,7 +363,14 @@ def test_uefi_tpm_and_secure_boot_are_given(host: BrokerHost) -> None:
             and "tpm-crb" in running
             and "offset='localtime'" in running
         )
-        assert "no snapshots" in host.hv("ada", "vm", "snapshot", "win", "create", "s", status=6).err
+        with host.libvirt() as connection:
+            possible = connection.getLibVersion() >= UEFI_SINCE
+        made = host.hv("ada", "vm", "snapshot", "win", "create", "s", status=0 if possible else 6)
+        assert possible or "no snapshots" in made.err
+        if possible:
+            host.hv("ada", "vm", "snapshot", "win", "revert", "s")
+            assert state(host, "win") == libvirt.VIR_DOMAIN_RUNNING
+            host.hv("ada", "vm", "snapshot", "win", "delete", "s")
         plan = host.hv("ada", "vm", "delete", "win", "--force", "--dry-run").out
         assert "the TPM goes along" in plan and "firmware's variables" in plan
     finally:
@@ -412,7 +424,10 @@ def test_one_hung_guest_blocks_nobody(host: BrokerHost, tiny: str) -> None:
         )
         begin = time.monotonic()
         assert tiny in host.hv("ada", "vm", "list").out
-        host.hv("ada", "vm", "show", tiny)
+        # Newer libvirt asks QEMU for a definition, too: then what is left is the way out.
+        shown_stuck = host.hv("ada", "vm", "show", tiny, status=None)
+        assert shown_stuck.status == 0 or "`hv vm stop NAME --force`" in " ".join(shown_stuck.err.split())
+        host.hv("ada", "vm", "show", "well")
         assert host.hv("ada", "vm", "stats", tiny, "--json").json["partly"] is True
         for words in (
             ("pause", "well"),

@@ -98,6 +98,22 @@ def run_clone(work: Work) -> dict[str, Any]:
     return {"name": given.name, "uuid": uuid, "state": "running" if given.start else "stopped"}
 
 
+def _renew_firmware(system: Any) -> None:
+    """Variables of its own, from the template; libvirt chooses firmware and file anew where it chose them before."""
+    for nvram in system.findall("nvram"):
+        if nvram.get("template") is None or system.get("firmware") == "efi":
+            system.remove(nvram)
+        else:
+            nvram.text = None
+    loader = system.find("loader")
+    if loader is not None and system.get("firmware") == "efi":
+        loader.text = None
+        for name in set(loader.attrib) - {"secure"}:
+            del loader.attrib[name]
+        if not loader.attrib:
+            system.remove(loader)
+
+
 def _renew(root: Any, name: str, uuid: str, work: Work, paths: dict[str, str]) -> None:
     """Name, UUID, owner, MACs, disks, log, NVRAM; what cloud-init read and devices of the host stay behind."""
     root.find("name").text = name
@@ -109,11 +125,7 @@ def _renew(root: Any, name: str, uuid: str, work: Work, paths: dict[str, str]) -
         for element in root.findall(tag):
             root.remove(element)
     system = root.find("os")
-    for nvram in system.findall("nvram"):
-        if nvram.get("template") is None:
-            system.remove(nvram)
-        else:
-            nvram.text = None
+    _renew_firmware(system)
     devices = root.find("devices")
     for number, mac in enumerate(root.iterfind("devices/interface/mac")):
         mac.set("address", mac_of(uuid, number))

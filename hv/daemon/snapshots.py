@@ -45,12 +45,10 @@ def listed(connection: Any, uuid: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["created"], row["name"]))
 
 
-def _require_possible(work: Work, domain: Any) -> None:
-    root = definition(domain)
-    system = root.find("os")
-    uefi = system is not None and (system.get("firmware") == "efi" or system.find("loader") is not None)
+def _require_variables(work: Work, system: Any) -> None:
+    """The firmware's variables can be in the snapshot, or there are none."""
     version = work.connection.getLibVersion()
-    if uefi and version < UEFI_SINCE:
+    if version < UEFI_SINCE:
         raise RefusedError(
             "no-uefi-snapshots",
             Status.conflict,
@@ -58,6 +56,23 @@ def _require_possible(work: Work, domain: Any) -> None:
             why=f"libvirt {version // 1_000_000}.{version // 1000 % 1000} cannot keep the firmware's variables in one; 10.10 can",
             remedy=f"Stop it and make a copy (`hv vm clone '{work.target}' NAME`), or export it.",
         )
+    nvram = system.find("nvram")
+    if nvram is not None and nvram.get("format", "raw") != "qcow2":
+        raise RefusedError(
+            "no-uefi-snapshots",
+            Status.conflict,
+            f"The UEFI variables of {work.target} are in a file that cannot be in a snapshot.",
+            why=f"it is {nvram.get('format', 'raw')}, not qcow2: the VM was made before the host had firmware for that, or elsewhere",
+            remedy=f"Stop it and make a copy (`hv vm clone '{work.target}' NAME`): the copy gets such a file where the host can.",
+        )
+
+
+def _require_possible(work: Work, domain: Any) -> None:
+    root = definition(domain)
+    system = root.find("os")
+    uefi = system is not None and (system.get("firmware") == "efi" or system.find("loader") is not None)
+    if uefi:
+        _require_variables(work, system)
     if root.find("devices/hostdev") is not None and domain.isActive():
         raise RefusedError(
             "has-devices",

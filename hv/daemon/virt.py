@@ -22,6 +22,9 @@ QUICK = 10.0
 """Seconds for what only looks; on a busy machine with a thousand guests it takes under one."""
 MOST_LEFT = 64
 """Threads left behind before the broker says that libvirt hangs altogether."""
+MOST_LEFT_OF_ONE = 2
+"""The same of one kind about one guest: libvirtd has few workers (libvirtd.conf, max_workers), and who asks again and again
+for a guest whose QEMU hangs would take them all. libvirt itself gives up after 30 s."""
 KEEPALIVE = (5, 6)
 """Seconds between pings of libvirtd, and how many may go unanswered before the connection counts as dead."""
 
@@ -30,7 +33,7 @@ class Calls:
     """Runs calls on threads that can be left behind."""
 
     def __init__(self) -> None:
-        self._left: dict[str, float] = {}
+        self._left: dict[str, str] = {}
         self._lock = threading.Lock()
 
     async def run(self, what: str, call: Callable[[], T], deadline: float = QUICK) -> T:
@@ -39,6 +42,8 @@ class Calls:
         future: asyncio.Future[T] = loop.create_future()
         if len(self._left) >= MOST_LEFT:
             raise _hangs(what, f"{len(self._left)} earlier calls have not come back")
+        if list(self._left.values()).count(what) >= MOST_LEFT_OF_ONE:
+            raise _hangs(what, f"the {MOST_LEFT_OF_ONE} calls before have not come back yet")
         key = f"{what} {time.monotonic()} {id(future)}"
 
         def settle(set_it: Callable[[], None]) -> None:
@@ -67,7 +72,7 @@ class Calls:
             if future.done() and not future.cancelled():
                 raise
             with self._lock:
-                self._left[key] = time.monotonic()
+                self._left[key] = what
             raise _hangs(what, f"libvirt has not answered within {deadline:.0f} s") from error
 
 

@@ -14,11 +14,31 @@ let
       x86_64-linux = "aarch64-linux";
     }
     .${pkgs.stdenv.hostPlatform.system};
+  # QEMU as it is, with firmware for guests that can be in snapshots (./uefi-variables.sh).
+  withSnapshots =
+    qemu:
+    pkgs.symlinkJoin {
+      name = "${qemu.name}-with-snapshots";
+      inherit (qemu) pname version meta;
+      paths = [ qemu ];
+      nativeBuildInputs = [
+        pkgs.jq
+        qemu
+      ];
+      # The descriptions name files below the package that they are in: NixOS gives those a path that stays.
+      postBuild = ''
+        for description in $out/share/qemu/firmware/*.json; do
+          substitute "$(readlink -f "$description")" "$description.new" --replace-fail ${qemu}/share/qemu/ $out/share/qemu/
+          mv "$description.new" "$description"
+        done
+        sh ${./uefi-variables.sh} $out/share/qemu $out/share/qemu
+      '';
+    };
 in
 {
   config = lib.mkIf cfg.virtualization.enable {
     virtualisation.libvirtd.qemu.package = lib.mkDefault (
-      if features.foreign-architectures.enable then pkgs.qemu else pkgs.qemu_kvm
+      withSnapshots (if features.foreign-architectures.enable then pkgs.qemu else pkgs.qemu_kvm)
     );
     boot.binfmt = lib.mkIf features.foreign-programs.enable {
       emulatedSystems = [ other ];
