@@ -25,10 +25,15 @@ as_root() {
     fi
 }
 
-packages() { # every package of the lists, one a line
+packages() { # every package of the lists, one a line; those with a ? where this distribution has them
     for list in $lists; do
         sed -e 's/[[:space:]].*//' -e '/^#/d' -e '/^$/d' "$list"
-    done | sort -u
+    done | sort -u | while read -r package; do
+        case $package in
+            *\?) if apt-cache show "${package%?}" >/dev/null 2>&1; then echo "${package%?}"; fi ;;
+            *) echo "$package" ;;
+        esac
+    done
 }
 
 missing() { # those that are not installed, under their own name or one that another package provides (…t64)
@@ -63,7 +68,7 @@ install_packages() {
     echo "Debian packages to install, with those they depend on:"
     for package in $wanted; do
         # shellcheck disable=SC2086 # one word each
-        sed -n "s/^${package}[[:space:]][[:space:]]*#*[[:space:]]*/  $package: /p" $lists | head -n 1
+        sed -n "s/^${package}?*[[:space:]][[:space:]]*#*[[:space:]]*/  $package: /p" $lists | head -n 1
     done
     if [ -z "${CI:-}" ] && [ -t 0 ]; then
         printf 'Install them with apt-get? [Y/n] '
@@ -75,6 +80,7 @@ install_packages() {
     fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || stop "The package lists cannot be fetched." \
         "apt-get update failed, see above" "check the network and /etc/apt/sources.list.d, then run this again"
+    wanted=$(missing | tr '\n' ' ')
     # shellcheck disable=SC2086 # one word each
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >"$work/apt" 2>&1 || {
         tail -n 20 "$work/apt" >&2

@@ -57,7 +57,7 @@ echo "{MARKER} $(see)"
 echo online_movable >/sys/devices/system/memory/auto_online_blocks
 use() {{
     for each in /sys/devices/system/cpu/cpu[0-9]*; do
-        case "$used" in *"$each "*) ;; *) echo 1 >$each/online; used="$used$each ";; esac
+        [ "$(cat $each/online)" = 0 ] && echo 1 >$each/online
     done 2>/dev/null
 }}
 (last=$(see); while sleep 0.3; do use; now=$(see); [ "$now" = "$last" ] || echo "NOW $now"; last=$now; done) &
