@@ -91,6 +91,26 @@ def test_ci_is_not_asked_and_the_effect_is_looked_at(place: Place) -> None:
     assert f"dpkg does not know as installed: {ABSENT} {ABSENT_TOO}" in done.stderr
 
 
+def test_a_package_under_another_name_is_there(place: Place) -> None:
+    """As libtss2-tcti-swtpm0 is libtss2-tcti-swtpm0t64 in Debian 13."""
+    there = "installed, libfoo0t64, libfoo0 (= 1.2), libbar:any"
+    place.stand_in(
+        "dpkg-query", f"printf '%s\\n' 'not-installed, {ABSENT}, ' '{there}' 'installed, coreutils, '"
+    )
+    (place.folder / "packages.txt").write_text(f"{ABSENT} # a\nlibfoo0 # b\nlibbar # c\ncoreutils # d\n")
+    done = place.run(CI="true")
+    assert done.stderr.rstrip().splitlines()[1].endswith(f"not know as installed: {ABSENT} ")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_package_that_only_some_releases_have(place: Place, known: bool) -> None:
+    place.stand_in("apt-cache", f"exit {0 if known else 100}")
+    (place.folder / "packages.txt").write_text(f"{ABSENT} # a\n{ABSENT_TOO}? # b\n")
+    done = place.run(CI="true")
+    assert (f"install -y -qq --no-install-recommends {ABSENT} {ABSENT_TOO}\n" in place.calls) is known
+    assert (f"  {ABSENT_TOO}: b\n" in done.stdout) is known
+
+
 def test_a_no_is_a_no(place: Place) -> None:
     master, slave = pty.openpty()
     try:
@@ -142,4 +162,4 @@ def test_user_with_sudo_uses_it(place: Place) -> None:
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_each_package_has_a_reason(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
-        assert line.startswith("#") or re.fullmatch(r"[a-z0-9][a-z0-9+.-]+ +# \S.*", line), line
+        assert line.startswith("#") or re.fullmatch(r"[a-z0-9][a-z0-9+.-]+\??\s+# \S.*", line), line
