@@ -4,6 +4,7 @@ put back, to the byte as long as nothing was written that nobody could take back
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -143,9 +144,10 @@ def _put_back(  # noqa: PLR0917
     for line in check_identity(live, disk, step, OwnUse(frozenset()), expected(plan, journal, disk)):
         runner.log.write(f"# {line}")
     try:
-        yield from restore_headers(live, runner, disk)
-        if state.for_good:
-            yield from restore_luks(live, runner, disk)
+        with ExitStack() as held:
+            yield from restore_headers(live, runner, disk, held)
+            if state.for_good:
+                yield from restore_luks(live, runner, disk)
     except (Wrong, OSError) as error:
         raise HyperError(
             f"disk `{disk.key}` ({disk.name}) could not be put back as it was",

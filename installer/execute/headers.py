@@ -15,10 +15,10 @@ from pathlib import Path
 from installer.answers.sizes import MIB
 from installer.errors import Exit, HyperError
 from installer.execute.content import read_ends
-from installer.execute.devices import identity_problem, kernel_name, read_device, settle
+from installer.execute.devices import dealt_with, identity_problem, kernel_name, read_device
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.live import LiveSystem
-from installer.execute.partition_table import locked, tell_kernel
+from installer.execute.partition_table import hold, locked, tell_kernel
 from installer.execute.runner import Runner
 from installer.execute.signatures import probe_signature
 from installer.plan.actions import Run
@@ -166,8 +166,16 @@ def _erased(folder: Path) -> Iterator[_Piece]:
                 yield _Piece(start + int(found[1], 16), path.read_bytes())
 
 
-def restore_headers(live: LiveSystem, runner: Runner, disk: DiskIdentity) -> Evidence:
+def restore_headers(
+    live: LiveSystem, runner: Runner, disk: DiskIdentity, held: contextlib.ExitStack
+) -> Evidence:
     """Put back everything that was saved, in one go, and read it back from the disk.
+
+    Args:
+        live: The live system.
+        runner: Runs programs.
+        disk: Which.
+        held: Keeps the partitions that come back open; until it is closed, nobody can take them away.
 
     Raises:
         Wrong: nothing whole was saved, or the disk does not hold what was written.
@@ -177,14 +185,16 @@ def restore_headers(live: LiveSystem, runner: Runner, disk: DiskIdentity) -> Evi
     folder, path = live.headers / disk.key, os.path.realpath(disk.device)
     first, last = ((folder / name).read_bytes() for name in _ENDS)
     pieces = (*_erased(folder), _Piece(0, first), _Piece(disk.size - MIB, last))
-    with locked(path), Path(path).open("r+b", buffering=0) as device:
-        for piece in pieces:
-            os.pwrite(device.fileno(), piece.content, piece.place)
-        os.fsync(device.fileno())
-        with contextlib.suppress(OSError):  # only so that what is read next comes from the disk
-            fcntl.ioctl(device, _BLKFLSBUF)
-    tell_kernel(runner, path)
-    settle(runner)
+    with locked(path):
+        with Path(path).open("r+b", buffering=0) as device:
+            for piece in pieces:
+                os.pwrite(device.fileno(), piece.content, piece.place)
+            os.fsync(device.fileno())
+            with contextlib.suppress(OSError):  # only so that what is read next comes from the disk
+                fcntl.ioctl(device, _BLKFLSBUF)
+        tell_kernel(runner, path)
+        names = hold(path, held)
+    dealt_with(runner, names)
     _check_restored(runner, path, disk, pieces, (folder / _TABLE).read_bytes())
     count = sum(1 for _ in _erased(folder))
     return (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from installer.errors import Exit
-from tests.trial.layouts import Layout
+from tests.trial.layouts import BYSTANDER, HARDWARE, Layout
 from tests.trial.site import Run, Session, Site, installing
 
 FREE = """{
@@ -18,6 +18,15 @@ for each in /dev/mapper/crypt*; do [ ! -b "$each" ] || cryptsetup close "$each";
 mdadm --stop --scan; udevadm settle
 } || true"""
 """What a refusal says is to be done: arrays and groups that udev brought up from what was cut off are let go."""
+
+
+CLEAR = f"""{FREE}
+for disk in {" ".join(f"/dev/disk/by-id/*{disk.serial}" for disk in HARDWARE.disks if disk.serial != BYSTANDER)}; do
+    for each in "$disk"-part*; do [ ! -b "$each" ] || wipefs --all --force --quiet "$each"; done
+    wipefs --all --force --quiet "$disk"
+done
+udevadm settle"""
+"""What an array or a group of another layout left on a disk would drag along disks that were not chosen: refused, rightly."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from installer.errors import Exit
-from tests.trial.cuts import FREE
+from tests.trial.cuts import CLEAR
 from tests.trial.faults import FAULTS, SMALL, Fault, must_fail, put, take_away
 from tests.trial.kills import kill_at_every_step
 from tests.trial.layouts import BYSTANDER, LUKS_BTRFS, MD_LVM, Layout
@@ -50,7 +50,7 @@ def test_fault(session: Session, fault: Fault) -> None:
 
 def face(session: Session, fault: Fault) -> None:
     """Install with the fault, then without, whatever a test before this one left in use."""
-    session.shell(FREE, measured=10)
+    session.shell(CLEAR, measured=20)
     put(session, fault)
     try:
         must_fail(session.install(SMALL, "--fresh"), fault.code, fault.words)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from installer.errors import Exit
-from tests.trial.cuts import FREE, cut_at_random
+from tests.trial.cuts import CLEAR, cut_at_random
 from tests.trial.disks import PULLED, SECTORS, Sector, bad_sector, pulled
 from tests.trial.faults import FAULTS, SMALL, Fault
 from tests.trial.kills import kill_at_every_step, new_kinds
@@ -38,6 +38,7 @@ def session(site: Site) -> Iterator[Session]:
 def test_killed_at_every_moment_of_every_step(
     session: Session, layout: Layout, record_property: Callable[[str, object], None]
 ) -> None:
+    session.shell(CLEAR, measured=20)
     kills = kill_at_every_step(session, layout, every_moment=True)
     assert len(kills.reached) == kills.wanted
     record_property("proved", str(kills))
@@ -51,7 +52,7 @@ def test_killed_at_every_moment_of_new_kinds_of_steps(
     assert site.facts
     before = OTHERS[: OTHERS.index(layout)]
     only = new_kinds(site.facts, layout, (LUKS_BTRFS, MD_LVM, *before))
-    session.shell(FREE, measured=10)
+    session.shell(CLEAR, measured=20)
     kills = kill_at_every_step(session, layout, every_moment=True, only=only)
     assert len(kills.reached) == kills.wanted
     record_property("proved", f"{kills}; killed in {', '.join(sorted(only)) or 'none'}")
