@@ -1,8 +1,10 @@
 """The guided conversation without a terminal: every path through it, back from everywhere, refusals with their reasons."""
 
 import ast
+import itertools
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -129,6 +131,10 @@ ALICE = {
 }
 
 
+GERMAN = {"Sprache": "de", "Anmeldename": "alice", "Schlüssel?": ["paste", "done"], "Schlüssel:": KEY}
+"""The same by the words of the German prompts."""
+
+
 def talk(
     person: Person, facts: Facts, base: Mapping[str, Any] | None = None, medium: Medium = MEDIUM
 ) -> dict[str, Any]:
@@ -209,6 +215,31 @@ def test_going_back_at_each_question_changes_nothing_in_the_end() -> None:
             f"back from {person.asked[number].prompt!r} led to {again.prompt!r}"
         )
         assert person.places[number].can_go_back
+
+
+@pytest.mark.parametrize("spoken", ["en", "de"])
+@pytest.mark.parametrize("name", ["many-disks", "laptop-bitlocker", "workstation"])
+def test_no_page_keeps_a_person_waiting(name: str, spoken: str) -> None:
+    """A tenth of a second of the processor's time; what the world is asked to do meanwhile is shown as it runs."""
+    moments: list[tuple[float, float]] = []
+
+    class Timed(Person):
+        def ask(self, question: Question, place: Place) -> Any:
+            came = time.process_time()
+            body(question, Level.beginner, 79)
+            answer = super().ask(question, place)
+            moments.append((came, time.process_time()))
+            return answer
+
+    words.use(spoken)
+    try:
+        says = ALICE if spoken == "en" else GERMAN
+        talk(Timed(dict(says)), machines.load(name))
+    finally:
+        words.use(words.ENGLISH)
+    waits = [came - left for (_came, left), (came, _left) in itertools.pairwise(moments)]
+    assert len(waits) > 15
+    assert max(waits) < 0.1
 
 
 def test_before_the_first_question_there_is_nothing() -> None:
