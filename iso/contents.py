@@ -11,8 +11,8 @@ from installer.errors import Exit, HyperError
 from iso import embed
 from iso.authorized import public_keys
 
-_ARGUMENT = re.compile(r"[A-Za-z0-9_.,:=/@+%~\[\]-]+")
-"""What GRUB, syslinux and systemd-boot hand on without quotes."""
+_ARGUMENT = re.compile(r"(?!#)[A-Za-z0-9_.,:=/@+%~#\[\]-]+")
+"""What GRUB, syslinux and systemd-boot hand on without quotes; `#` begins a comment where it begins a word alone."""
 ROOM = embed.ARGUMENT_LENGTH - len(embed.ARGUMENT) - 1
 """Characters for arguments, with the blanks between them."""
 
@@ -95,8 +95,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
         if not _ARGUMENT.fullmatch(argument):
             raise wrong(
                 f"the kernel argument {argument[:80]!r} is not taken",
-                "GRUB and syslinux give quotes, blanks, `#`, `$`, `;` and the like a meaning of their own",
-                "use letters, digits and . , : = / @ + % ~ [ ] _ - alone, and name each argument by itself",
+                "GRUB and syslinux give quotes, blanks, `$`, `;`, a `#` in front and the like a meaning of their own",
+                "use letters, digits and . , : = / @ + % ~ # [ ] _ - alone, and name each argument by itself",
             )
     length = len(" ".join(arguments))
     if length > ROOM:

@@ -270,7 +270,7 @@ def test_arguments_fit_to_the_last_letter(tmp_path: Path) -> None:
         assert embedded(image, examine(image)).arguments == ("a" * room,)
 
 
-@pytest.mark.parametrize("argument", ["a b", "a;b", "a#b", 'a"b', "a$b", "ä", ""])
+@pytest.mark.parametrize("argument", ["a b", "a;b", "#b", 'a"b', "a$b", "ä", ""])
 def test_arguments_that_boot_loaders_would_change_are_refused(argument: str, tmp_path: Path) -> None:
     assert (
         "meaning of their own" in refused("embed", copy("ours", tmp_path), "--kernel-argument", argument).why

@@ -11,7 +11,7 @@ from installer.errors import Exit, HyperError
 from installer.execute.runner import CommandError, Runner
 from installer.remote.target import Target
 
-SECONDS = 30.0
+SECONDS = 45.0
 
 
 def pin(runner: Runner, target: Target, wanted: str | None, folder: Path) -> Path:
@@ -75,7 +75,7 @@ def _known(runner: Runner, target: Target) -> str | None:
 
 def _offered(runner: Runner, target: Target) -> dict[str, str]:
     """The keys that it offers, as lines of known_hosts, with their fingerprints; Ed25519 first."""
-    argv = ("ssh-keyscan", "-T", "10", "-p", str(target.port), "-t", "ed25519,ecdsa,rsa", "--", target.host)
+    argv = ("ssh-keyscan", "-T", "30", "-p", str(target.port), "-t", "ed25519,ecdsa,rsa", "--", target.host)
     try:
         said = runner.run(argv, timeout=SECONDS).text
     except CommandError as error:

@@ -30,12 +30,10 @@ from tests.lab.recorder import Recorder
 from tests.lab.scenarios import ADMINISTRATOR, PASSWORD, PASSWORD_HASH, Scenario
 from tests.lab.session import Ssh, make_key
 from tests.lab.tools import entered
-from tests.lab.unattended import INSTALL, closure, plug, recorded, scenario
+from tests.lab.unattended import INSTALL, closure, online, plug, recorded, scenario
 
 SERVER = "10.0.2.100"
 """Where the machine finds the answer server."""
-ADDRESS = "10.0.2.15"
-"""The machine's own."""
 KEY = "webhook-key"
 HV = ("env", "-C", REPOSITORY, sys.executable, "-m", "hv")
 
@@ -83,13 +81,6 @@ def _answers(what: Scenario, recorder: Recorder, more: str = "") -> str:
     text = what.answers().replace("@ssh-key@", make_key(recorder.folder)) + more
     (recorder.folder / "answers.toml").write_text(text)
     return text
-
-
-def _online(agent: Agent, *, sshd: bool = False) -> None:
-    """NetworkManager's and sshd's part of the real medium."""
-    card = "$(basename $(ls -d /sys/class/net/* | grep -v /lo$))"
-    more = "; ssh-keygen -A; /usr/sbin/sshd" if sshd else ""
-    agent.shell(f"ip link set {card} up; ip address add {ADDRESS}/24 dev {card}{more}", measured=15)
 
 
 def _plugged(what: Scenario, recorder: Recorder, running: Running, agent: Agent) -> None:
@@ -250,7 +241,7 @@ def _served(what: Scenario, recorder: Recorder) -> None:
         with machine.start("live", iso=medium) as running:
             with recorder.phase("boot the live medium", "firmware"):
                 agent = running.live()
-            _online(agent)
+            online(agent)
             _plugged(what, recorder, running, agent)
             said = _installed(recorder, running, agent)
         claim = "the kernel's argument has won, with the answers of the server"
@@ -303,7 +294,7 @@ def _remote(what: Scenario, recorder: Recorder) -> None:
         with recorder.phase("boot the live medium", "firmware"):
             agent = running.live()
         checked(agent.start(["hv", "live", "prepare"]), 10)
-        _online(agent, sshd=True)
+        online(agent)
         _plugged(what, recorder, running, agent)
         # The live system's screen shows it.
         shown = agent.run("ssh-keygen", "-l", "-f", "/etc/ssh/ssh_host_ed25519_key.pub").text.split()[1]

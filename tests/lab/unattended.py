@@ -25,6 +25,8 @@ from tests.lab.session import Ssh, make_key, serial_login
 SECRETS = "/run/hyper-nixos/live/secrets"
 INSTALL = ("hv", "install", "--unattended")
 """What the live system's unit starts (iso/live/unattended.nix)."""
+ADDRESS = "10.0.2.15"
+"""The machine's own, in QEMU's network."""
 TRIED = "kernel argument: the kernel's command line has no hv.answers="
 
 
@@ -182,23 +184,30 @@ def _first_run(recorder: Recorder, running: Running) -> None:
     running.wait_off(40)
 
 
+def online(agent: Agent) -> None:
+    """NetworkManager's and sshd's part of the real medium."""
+    # The store's host keys are everybody's, and its files readable by all: sshd wants its own.
+    keys = "rm -f /etc/ssh/ssh_host_*; ssh-keygen -A; /usr/sbin/sshd"
+    card = "$(basename $(ls -d /sys/class/net/* | grep -v /lo$))"
+    script = f"modprobe virtio_net; udevadm settle; card={card}; {keys}"
+    script += f'; ip link set "$card" up; ip address add {ADDRESS}/24 dev "$card"'
+    checked(agent.start(["bash", "-euo", "pipefail", "-c", script]), 25)
+
+
 def _fails(what: Scenario, recorder: Recorder) -> None:
     medium = customised(what, recorder)
     machine = Machine(what.hardware, recorder.folder)
     machine.create()
     with machine.start("live", iso=medium) as running:
         agent = prepared(recorder, running)
-        # NetworkManager's and sshd's part of the real medium.
-        card = "$(basename $(ls -d /sys/class/net/* | grep -v /lo$))"
-        up = f"ip link set {card} up; ip address add 10.0.2.15/24 dev {card}; ssh-keygen -A; /usr/sbin/sshd"
-        agent.shell(up, measured=15)
+        online(agent)
         with recorder.phase("hv install --unattended", "installer"):
             answer = agent.start(INSTALL, listen=recorder.detail).wait(60)
             words = running.serial.expect(r"INSTALLATION FAILED[\s\S]*support bundle: (\S+)", 10)
         recorder.picture(running.screenshot("failed"), "What stands on the screen")
         recorder.prove("it fails with a code of its own", answer.code not in (0, 1), answer.text)
         told = re.sub(r"\s+", " ", words[0])
-        wanted = ("ELSEWHERE", "stays on and does not start again", "address: 10.0.2.15", "Disks: ")
+        wanted = ("ELSEWHERE", "stays on and does not start again", f"address: {ADDRESS}", "Disks: ")
         recorder.prove(
             "the console names disk, address and bundle", all(each in told for each in wanted), words[0]
         )
@@ -216,4 +225,4 @@ def _fails(what: Scenario, recorder: Recorder) -> None:
         recorder.prove("nothing was written to a disk", not marks, json.dumps(table))
 
 
-__all__ = ["closure", "customised", "fails", "play", "plug", "prepared", "recorded", "scenario"]
+__all__ = ["closure", "customised", "fails", "online", "play", "plug", "prepared", "recorded", "scenario"]
