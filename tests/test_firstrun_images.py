@@ -17,8 +17,9 @@ from hv.firstrun.fetched import ImageJob, image_jobs
 from hv.firstrun.state import STATE_FOLDER, JobState, StateFolder, Status
 from hv.firstrun.vm import VmJob
 from hv.firstrun.world import Journal, TransientError, World
-from hv.images import download, wanted
+from hv.images import wanted
 from hv.images.template import Template, Trust
+from installer import download
 from installer.answers.check import check
 from installer.errors import HyperError
 from installer.execute.log import NoLog
@@ -127,7 +128,7 @@ def test_a_power_cut_loses_nothing(
         match moment:
             case "halfway":
                 web.cuts = [1 << 20]
-                patch.setattr("hv.images.download.time.sleep", cut)
+                patch.setattr("installer.download.time.sleep", cut)
             case "fetched":
                 patch.setattr(fetched, "write_atomically", cut)
             case "noted":
@@ -149,7 +150,7 @@ def test_a_part_that_the_power_cut_damaged_is_fetched_anew(world: World, web: Mi
     one = offered(web)
     web.cuts = [1 << 20]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("hv.images.download.time.sleep", cut)
+        patch.setattr("installer.download.time.sleep", cut)
         ImageJob(one).run(world)
     (part,) = world.path(wanted.FETCHED).rglob(".*.partial")
     part.write_bytes(b"\0" * part.stat().st_size)

@@ -18,12 +18,12 @@ import pytest
 
 from hv.commands.image import main
 from hv.images.convert import convert, format_of
-from hv.images.download import Cache
 from hv.images.fetching import fetch
 from hv.images.foreign import read as read_foreign
 from hv.images.template import FOLDER, Template, Trust, TrustRule, template, templates
 from hv.images.template import read as read_template
 from hv.images.verify import sum_of
+from installer.download import Cache
 from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner

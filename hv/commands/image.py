@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from hv.client import Client
     from hv.firstrun.world import Programs
-    from hv.images.download import Progress
     from hv.images.template import Template
+    from installer.download import Progress
 
 VERSION = 1
 """Of the JSON that is printed."""
@@ -169,9 +169,9 @@ def _show(name: str, *, json_wanted: bool) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from hv.images.download import Cache, cache_folder
     from hv.images.fetching import fetch
     from hv.images.template import template
+    from installer.download import Cache, cache_folder
 
     image = fetch(
         template(options.name),
@@ -295,10 +295,10 @@ def _pull(options: argparse.Namespace) -> int:
 
 def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str, Any]":
     """Fetch, verify, convert and send a template's image; what the broker made of it. Raises HyperError."""
-    from hv.images.download import Cache, cache_folder
     from hv.images.fetching import fetch
     from hv.images.shelf import Label, bring
     from hv.images.template import template
+    from installer.download import Cache, cache_folder
 
     wanted = template(name)
     image = fetch(

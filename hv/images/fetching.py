@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from hv.firstrun.world import Programs
-from hv.images.download import Cache, Progress
 from hv.images.template import Source, Template, Trust, TrustRule, beside
 from hv.images.verify import Sum, digest, require_signature, require_sum, signed_text, sum_of
+from installer.download import Cache, Progress
 from installer.errors import Exit, HyperError
 
 

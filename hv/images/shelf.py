@@ -9,7 +9,7 @@ from typing import Any
 from hv.client import Client, checked, quoted
 from hv.firstrun.world import Programs
 from hv.images.convert import convert, format_of
-from hv.images.download import Progress
+from installer.download import Progress
 from installer.errors import Exit, HyperError
 
 

@@ -6,11 +6,11 @@ import platform
 from pathlib import Path
 
 from hv.firstrun.world import TransientError, World
-from hv.images.download import Cache, Progress
 from hv.images.fetching import fetch
 from hv.images.template import FOLDER, OWN_FOLDER, template
 from hv.images.verify import digest
 from installer.answers.guests import TEMPLATE
+from installer.download import Cache, Progress
 from installer.errors import Exit, HyperError
 from installer.handoff import HandoffVm
 from installer.web import Client

@@ -237,6 +237,17 @@ def _build(verb: argparse.ArgumentParser) -> None:
         help="have it built there, as nix.conf's `builders` names machines, e.g. "
         '"ssh-ng://builder aarch64-linux"; repeatable; nothing is built here then',
     )
+    verb.add_argument(
+        "--published",
+        metavar="URL",
+        help="build nothing: fetch the image from there, verified by its signed manifest beside it; needs no Nix",
+    )
+    verb.add_argument(
+        "--signers",
+        metavar="FILE",
+        type=Path,
+        help="who may have signed it, as ssh-keygen's allowed signers",
+    )
 
 
 def _host(verb: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`hv media build`: drives Nix, and writes what is said of the image."""
+"""`hv media build`: drives Nix, and writes what is said of the image; or fetches what was published."""
 
 import argparse
 import json
@@ -6,8 +6,10 @@ import os
 import shutil
 import sys
 
+from installer.answers.sizes import format_size
+from installer.download import Cache, cache_folder
 from installer.errors import Exit, HyperError
-from iso import manifest, nix_build, sbom
+from iso import manifest, nix_build, published, sbom
 from iso.commands.media_verify import build_time
 from iso.image import opened
 
@@ -67,7 +69,16 @@ def there(builders: list[str]) -> tuple[str, ...]:
 
 
 def build(options: argparse.Namespace) -> int:
-    """Build it."""
+    """Build it, or fetch what was published."""
+    if options.published:
+        return fetch(options)
+    if options.signers:
+        raise HyperError(
+            "--signers goes with --published alone",
+            why="what is built here is signed by nobody yet",
+            remedy="leave it out, or name what was published: --published URL",
+            code=Exit.usage,
+        )
     installable = f"{options.flake}#{attribute(options)}"
     more = ("--offline",) if options.offline else ()
     more = (*more, *there(options.builder))
@@ -123,6 +134,46 @@ def build(options: argparse.Namespace) -> int:
                     json.dumps(kind(paths, options.output.name, build_time()), indent=1) + "\n"
                 )
                 print(f"{listed}: {len(paths)} store paths")
+    return Exit.ok
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch it. Raises HyperError."""
+    wanted = attribute(options)
+    lacking = [name for name in ("output", "signers") if getattr(options, name) is None]
+    needless = [name for name in ("builder", "offline") if getattr(options, name)]
+    if lacking or needless:
+        raise HyperError(
+            f"--published does not go {'without' if lacking else 'with'} --{(lacking + needless)[0]}",
+            why="what is fetched is checked by whose signature it has, and written somewhere"
+            if lacking
+            else "nothing is built",
+            remedy="hv media build --published URL --signers FILE --output NAME.iso",
+            code=Exit.usage,
+        )
+    cache = Cache(cache_folder().with_name("media"))
+    found = published.look(options.published, options.signers, cache)
+    built = str(found.told.get("built", {}).get("installable", "")).partition("#")[2]
+    if built and built != wanted:
+        raise HyperError(
+            f"{found.url} is not the medium that was asked for",
+            why=f"its manifest says {built}, and asked for was {wanted}",
+            remedy="name another image, or what this one is: KIND, --arch, --compression, --tier",
+            code=Exit.usage,
+        )
+    terminal, last = sys.stderr.isatty(), [-1]
+
+    def tell(there: int, total: int | None) -> None:
+        tenth = there * 10 // total if total else there >> 26
+        if terminal or tenth != last[0]:
+            last[0] = tenth
+            words = format_size(there) + (f" of {format_size(total)}" if total else "")
+            print(f"\r\x1b[K{words}" if terminal else words, end="" if terminal else "\n", file=sys.stderr)
+
+    published.fetch(found, options.output, cache, tell)
+    if terminal:
+        print(file=sys.stderr)
+    print(f"{options.output}: from {found.url}, as {found.by} signed it")
     return Exit.ok
 
 

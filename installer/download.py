@@ -15,8 +15,8 @@ from typing import Any
 
 import urllib3
 
-from hv.firstrun.world import to_json, write_atomically
 from installer.errors import Exit, HyperError
+from installer.execute.files import write_file
 from installer.web import TRANSIENT, Client, Place, RetryError
 
 PIECE = 1 << 20
@@ -142,7 +142,7 @@ def _once(client: Client, place: Place, partial: Path, told: Path, progress: Pro
         total = there + int(length) if length.isdecimal() else None
         _require_room(partial.parent, place, total, there)
         try:
-            write_atomically(told, to_json({"url": place.url, "validator": _validator(reply)}))
+            write_file(told, json.dumps({"url": place.url, "validator": _validator(reply)}).encode(), 0o644)
             stream = partial.open("ab" if there else "wb")
         except OSError as error:
             raise _full(partial, error) from error
@@ -212,7 +212,7 @@ def _gone(place: Place, why: str) -> HyperError:
     return HyperError(
         f"{place} cannot be fetched.",
         why=why,
-        remedy="Run it again later: it goes on where it stopped. If the vendor moved it, put a template with the new "
-        "address into /etc/hyper-nixos/templates.",
+        remedy="Run it again later: it goes on where it stopped. If it moved, name its new address; for a guest's image "
+        "put a template with that into /etc/hyper-nixos/templates.",
         code=Exit.fetch,
     )
