@@ -7,16 +7,17 @@ from tests.lab import cuts, declaring
 pytestmark = pytest.mark.matrix
 
 
-def test_power_cuts() -> None:
+@pytest.mark.parametrize("part", cuts.MOMENTS)
+def test_first_run_cut_off(part: str) -> None:
     """What does not hold raises inside, with its evidence."""
-    claims = {proof.claim for proof in cuts.play().write().proofs if proof.holds}
-    for job in dict(cuts.MOMENTS):
+    claims = {proof.claim for proof in cuts.play(part).write().proofs if proof.holds}
+    for job in dict(cuts.MOMENTS[part]):
         assert f"{job} was cut off in its attempt 1, and starts over" in claims
     assert "every job of the first run is done" in claims
     assert "our server was told one event, however often" in claims
 
 
-def test_power_cuts_of_enrolment() -> None:
+def test_enrolment_cut_off() -> None:
     """With a TPM, in the job that has it open the disk."""
     claims = {proof.claim for proof in cuts.play_enrolment().write().proofs if proof.holds}
     for attempt in range(1, len(cuts.ENROLMENT) + 1):
