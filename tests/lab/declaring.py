@@ -13,6 +13,7 @@ TOML = "/etc/nixos/host.toml"
 MODULE = "/etc/nixos/configuration.nix"
 COMMENT = "# ours: the office moved in 2024"
 LINE = 'environment.etc.mine.text = "mine";'
+SUMS = "find /etc/nixos -type f -exec sha256sum {} + | sort"
 WINDOW = 10.0
 """What a login at the console takes, in measured seconds."""
 
@@ -45,13 +46,13 @@ def _play(host: Host) -> None:
 def _looked(host: Host) -> None:
     """By hand first; then the command says what would become of it, and changes nothing."""
     host.told(f"sed -i '1 s/^/{COMMENT}\\n/' {TOML} && sed -i '$ s/^}}/  {LINE}\\n}}/' {MODULE}")
-    before = host.told("sha256sum /etc/nixos/*")
+    before = host.told(SUMS)
     with host.recorder.phase("hv setup --dry-run", "host"):
         code, text = host.hv("setup --set timezone=Europe/Zurich --dry-run", 120)
     prove = host.recorder.prove
     prove("a dry run says what would change", code == 0 and '-> "Europe/Zurich"' in text, text)
     prove("it asks Nix what becomes of the system", "System:" in text and "units: the same" in text, text)
-    prove("it changes nothing", host.told("sha256sum /etc/nixos/*") == before, text)
+    prove("it changes nothing", host.told(SUMS) == before, text)
 
 
 def _kept(host: Host, running: Running) -> str:
@@ -80,7 +81,7 @@ def _kept(host: Host, running: Running) -> str:
 def _taken_back(host: Host, running: Running) -> None:
     """A change that shuts SSH out: nobody can confirm it over the network, and nobody has to."""
     prove = host.recorder.prove
-    before, files = host.running(), host.told("sha256sum /etc/nixos/*")
+    before, files = host.running(), host.told(SUMS)
     seconds = int(patience(WINDOW))
     with host.recorder.phase("hv setup, which nobody confirms", "host"):
         code, text = host.hv(f"setup --set ssh.port=2222 --seconds {seconds}", 300)
@@ -97,5 +98,5 @@ def _taken_back(host: Host, running: Running) -> None:
         )
         prove("the change goes back by itself", code == 0 and host.last() == "reverted", text)
     prove("what ran before runs again", host.running() == before, before)
-    prove("not one file has changed", host.told("sha256sum /etc/nixos/*") == files, files)
+    prove("not one file has changed", host.told(SUMS) == files, files)
     host.logins(running, "after it went back")
