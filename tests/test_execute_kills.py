@@ -39,20 +39,18 @@ def whole(ready: Ready) -> None:
 def test_killed_before_in_and_after_every_step(
     ready: Ready, record_property: Callable[[str, object], None]
 ) -> None:
-    """By turns over one installation: after a step was begun, after that was taken back, between its actions, when it was
+    """By turns over one installation: after a step was begun, between its actions, after that was taken back, when it was
     done, when it was verified; the last is the moment before the next one.
     """
     reached: list[tuple[str, str]] = []
     wanted: list[tuple[str, str]] = []
     for step in ready.plan.steps:
-        kills: dict[str, tuple[str, ...]] = {
-            "begun": ("--die-event", step.id, "started"),
-            "taken back": ("--die-event", step.id, "undone"),
-        }
+        kills: dict[str, tuple[str, ...]] = {"begun": ("--die-event", step.id, "started")}
         kills |= {
             f"after action {number}": ("--die-between", step.id, str(number))
             for number in range(1, len(step.actions))
         }
+        kills["taken back"] = ("--die-event", step.id, "undone")
         kills |= {what: ("--die-event", step.id, what) for what in ("done", "verified")}
         for moment, options in kills.items():
             wanted.append((step.id, moment))
