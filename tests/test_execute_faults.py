@@ -120,11 +120,14 @@ def test_writes_that_were_lost_are_never_gone_on_with(ready: Ready) -> None:
 
 def test_a_disk_that_is_pulled_and_comes_back(ready: Ready) -> None:
     device = ready.disk.device
-    path = instead(
-        ready, "mkfs.ext4", f'partx --delete {device}; losetup --detach {device}; exec {MKFS} "$@"'
-    )
+    # The kernel takes away no loop device of which a partition is open, as the installer keeps them: it goes when the
+    # installer has ended. In tests/vm/test_trials_matrix.py a real one goes at once.
+    path = instead(ready, "mkfs.ext4", f"losetup --detach {device}; echo Input/output error >&2; exit 1")
     failed(ready, "the step `format-root` failed")
     path.unlink()
+    assert not Path(f"/sys/block/{Path(device).name}/loop").exists()
+    for number in ("1", "2"):
+        run("delpart", device, number)
     failed(ready, "`partition-main` was done and verified, and is not so any more")
     run("losetup", device, ready.disk.file)
     run("partx", "--add", device)
