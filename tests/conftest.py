@@ -20,6 +20,9 @@ from tests.nixeval import nix
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
 
+# Debian's accounts without privileges do not have these, and the programs there are for everybody.
+os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+
 
 def has_nixpkgs() -> bool:
     """Whether NIXPKGS names a tree and there is a Nix to evaluate it."""

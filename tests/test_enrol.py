@@ -284,6 +284,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         swtpm.wait()
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("pin", [False, True], ids=["alone", "pin"])
 def test_a_real_tpm_opens_a_real_header(host: Host, pin: bool) -> None:
     recovery = new_key()
@@ -308,6 +309,7 @@ def test_a_real_tpm_opens_a_real_header(host: Host, pin: bool) -> None:
     assert PIN not in (host.root / "log").read_text()
 
 
+@pytest.mark.root
 def test_cut_off_anywhere_it_comes_to_its_end(host: Host) -> None:
     """Between any two programs: the next boot goes on, one token is there, and the installer's key is gone."""
 
@@ -340,6 +342,7 @@ def test_cut_off_anywhere_it_comes_to_its_end(host: Host) -> None:
     assert host.unsealed()
 
 
+@pytest.mark.root
 def test_a_token_that_is_otherwise_is_noticed(host: Host) -> None:
     asked = host.leave(pin=False)
     host.enrol(asked)
@@ -352,6 +355,7 @@ def test_a_token_that_is_otherwise_is_noticed(host: Host) -> None:
     assert "hv firstrun retry enrol" in caught.value.remedy
 
 
+@pytest.mark.root
 def test_without_tpm_or_token_the_passphrase_stays(host: Host) -> None:
     """No FIDO2 token can be had here; what the job says without one is real."""
     asked = host.leave(pin=False)
@@ -364,6 +368,7 @@ def test_without_tpm_or_token_the_passphrase_stays(host: Host) -> None:
     host.enrol(asked)
 
 
+@pytest.mark.root
 def test_a_device_that_is_gone_is_said(host: Host) -> None:
     asked = host.leave(pin=False).model_copy(update={"devices": ("/dev/disk/by-uuid/none",)})
     with pytest.raises(HyperError, match="Could not read the header"):

@@ -218,6 +218,7 @@ def test_closure_is_copied_with_progress_and_checked(tmp_path: Path) -> None:
         fetched = action.model_copy(update={"source": cache, "store": str(other)})
         assert copy_closure(runner, progress, fetched) == path
         assert check_realised(runner, str(other), path)
+        run("chmod", "-R", "u+w", other / path[1:])  # store paths are not writable
         run("rm", "-rf", other / path[1:])
         with pytest.raises(Exception, match="valid but not there"):
             check_realised(runner, str(other), path)

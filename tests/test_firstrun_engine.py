@@ -447,6 +447,7 @@ def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[st
     assert not (host / "var/lib/hyper-nixos/firstrun").exists(), "status writes nothing"
 
 
+@pytest.mark.root
 def test_skip_needs_a_reason_and_keeps_it(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(HyperError) as usage:
         hv(host, "skip", "pool")
@@ -458,6 +459,7 @@ def test_skip_needs_a_reason_and_keeps_it(host: Path, capsys: pytest.CaptureFixt
     assert (pool["status"], pool["reason"]) == ("skipped", "passed over: made by hand")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("verb", [("retry", "poool"), ("skip", "poool", "--reason", "x")])
 def test_unknown_job_is_named_with_the_known(host: Path, verb: tuple[str, ...]) -> None:
     with pytest.raises(HyperError) as refused:
@@ -493,6 +495,7 @@ def test_running_as_somebody_is_refused(host: Path, monkeypatch: pytest.MonkeyPa
     hv(host, "status")
 
 
+@pytest.mark.root
 def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = (
         "grow-root",
@@ -517,6 +520,7 @@ def test_nothing_left_to_do(host: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "old" not in issue.read_text() and "addresses: " in issue.read_text()
 
 
+@pytest.mark.root
 def test_run_without_libvirt_says_so(
     host: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,7 @@ def test_json_says_all_and_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "root/var").exists()
 
 
+@pytest.mark.root
 def test_what_nix_refuses_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     folder = lay_down(tmp_path / "root")
     with (folder / "users.nix").open("a") as stream:
@@ -240,6 +241,7 @@ def test_what_nix_refuses_is_told_and_nothing_is_written(tmp_path: Path) -> None
     assert (folder / DECLARATION).read_text() == files()[DECLARATION]
 
 
+@pytest.mark.root
 def test_a_link_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     folder = lay_down(tmp_path / "root")
     (folder / "users.nix").rename(tmp_path / "users.nix")
@@ -249,6 +251,7 @@ def test_a_link_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     assert (folder / "users.nix").is_symlink()
 
 
+@pytest.mark.root
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     lay_down(tmp_path / "root")
     work = tmp_path / "root" / WORK.lstrip("/")

@@ -57,6 +57,7 @@ def modes(folder: Path) -> set[int]:
     return {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.root
 def test_without_anything_embedded_a_password_is_made(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     put(root, embed.pack({}))
     assert live.main(["--root", str(root), "prepare"]) == 0

@@ -115,6 +115,7 @@ def test_the_key_opens_a_real_header_and_systemd_knows_it(
     assert re.search(r"^\s*0\s+password$", listed, re.MULTILINE), listed
 
 
+@pytest.mark.root
 def test_an_interrupted_try_leaves_no_second_key(runner: Runner, device: str, tmp_path: Path) -> None:
     """Killed after the slot was filled, before or after it was marked: the next run's key is the only one."""
     file = tmp_path / "data.key"

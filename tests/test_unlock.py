@@ -135,6 +135,7 @@ def test_who_may() -> None:
     assert unlock_keys(cases.answers(storage=encryption(keys=[OTHER, OTHER]))) == (OTHER,)
 
 
+@pytest.mark.root
 def test_a_key_of_its_own_is_made_anew_and_read_back(tmp_path: Path) -> None:
     runner = Runner(Log(tmp_path / "log", Redactor()), os.environ["PATH"])
     key = tmp_path / "ssh_host_ed25519_key"
