@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -135,9 +136,19 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write what was run into the page; under xdist the one that gathers results does it."""
-    if MATRIX and not hasattr(session.config, "workerinput"):
+    """Write what was run into the page; under xdist the one that gathers results does it, and is told what was not."""
+    if hasattr(session.config, "workeroutput"):
+        counts: Counter[str] = session.config.stash.get(NOT_RUN, Counter())
+        session.config.workeroutput["not_run"] = dict(counts)
+    elif MATRIX:
         tested_layouts.update(tested_layouts.PATH, MATRIX)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of xdist has ended: each of them has collected everything, so one's counts are all."""
+    if not_run := getattr(node, "workeroutput", {}).get("not_run"):
+        node.config.stash[NOT_RUN] = Counter(not_run)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
