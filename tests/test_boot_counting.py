@@ -83,6 +83,7 @@ def disk(folder: Path) -> Path:
     return image
 
 
+@pytest.mark.root
 def test_two_boots_that_fail_and_the_old_system_starts(tmp_path: Path) -> None:
     image, serial = disk(tmp_path), tmp_path / "serial"
     shutil.copy(OVMF / "OVMF_VARS_4M.fd", tmp_path / "variables")
