@@ -40,11 +40,14 @@ class Calls:
         """The call's value; RefusedError (timeout) if it takes longer than `deadline` seconds."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        if len(self._left) >= MOST_LEFT:
-            raise _hangs(what, f"{len(self._left)} earlier calls have not come back")
-        if list(self._left.values()).count(what) >= MOST_LEFT_OF_ONE:
+        with self._lock:
+            left = list(self._left.values())
+        if len(left) >= MOST_LEFT:
+            raise _hangs(what, f"{len(left)} earlier calls have not come back")
+        if left.count(what) >= MOST_LEFT_OF_ONE:
             raise _hangs(what, f"the {MOST_LEFT_OF_ONE} calls before have not come back yet")
         key = f"{what} {time.monotonic()} {id(future)}"
+        back = threading.Event()
 
         def settle(set_it: Callable[[], None]) -> None:
             if not future.done():
@@ -59,6 +62,7 @@ class Calls:
             else:
                 ended = lambda: settle(lambda: future.set_result(value))  # noqa: E731
             with self._lock:
+                back.set()
                 self._left.pop(key, None)
             try:
                 loop.call_soon_threadsafe(ended)
@@ -72,7 +76,8 @@ class Calls:
             if future.done() and not future.cancelled():
                 raise
             with self._lock:
-                self._left[key] = what
+                if not back.is_set():  # it may have come back just now
+                    self._left[key] = what
             raise _hangs(what, f"libvirt has not answered within {deadline:.0f} s") from error
 
 
