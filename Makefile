@@ -1,7 +1,7 @@
 # The commands of this project. Each sets up what it needs first (setup.sh); `make` alone lists them.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate setup setup-fast setup-lab setup-test setup-bench
+.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate constraints setup setup-fast setup-lab setup-test setup-bench
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -45,6 +45,11 @@ docs: setup ## Build the site (site/)
 generate: setup ## Write anew what is generated: completions, manual pages, catalogues of words
 	$(PYTHON) -m hv.manual
 	$(PYTHON) -m tests.words
+
+constraints: setup ## Take the newest versions of the Python packages, and write them down
+	$(PYTHON) -m pip install --quiet --upgrade --upgrade-strategy eager --use-pep517 --editable '.[host,server,postgresql,dev,docs]'
+	sed -i '/^[^#]/d' constraints.txt
+	$(PYTHON) -m pip freeze --exclude-editable | grep -v '^libvirt-python=' >>constraints.txt
 
 setup: ## Install what `hv` needs, into .venv; the other commands do it themselves
 	@./setup.sh

@@ -102,7 +102,7 @@ install_python() {
     done
     [ -n "$python" ] || stop "No Python of version 3.11 or later with venv was found." \
         "python3 is $(python3 -V 2>&1 || true)" "use Debian 12, Ubuntu 24.04 or later, or the flake: nix develop"
-    stamp=$({ pwd; "$python" -VV; cat pyproject.toml; } | sha256sum)
+    stamp=$({ pwd; "$python" -VV; cat pyproject.toml constraints.txt; } | sha256sum)
     if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c 'import pydantic' 2>/dev/null; then
         return 0
     fi
@@ -114,7 +114,8 @@ install_python() {
     }
     # A pip from before 25.2 writes an hv that loads regular expressions at every start, for a name that Windows has.
     if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.2' ||
-        ! .venv/bin/python -m pip install --quiet --use-pep517 --editable '.[host,server,postgresql,dev,docs]'; then
+        ! .venv/bin/python -m pip install --quiet --use-pep517 --constraint constraints.txt \
+            --editable '.[host,server,postgresql,dev,docs]'; then
         stop "The Python packages cannot be installed." "pip failed, see above" \
             "check the network (pip's settings: PIP_INDEX_URL, PIP_CERT, PIP_PROXY), then run this again"
     fi

@@ -8,6 +8,8 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,23 @@ def test_user_with_sudo_uses_it(place: Place) -> None:
 def test_each_package_has_a_reason(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         assert line.startswith("#") or re.fullmatch(r"[a-z0-9][a-z0-9+.-]+\??\s+# \S.*", line), line
+
+
+@pytest.mark.skipif(
+    Path(sys.prefix) != REPOSITORY / ".venv", reason="not the environment that setup.sh makes"
+)
+def test_the_environment_has_the_versions_that_are_written_down() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    written = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wanted = {_spelt(name): version for name, version in written.items()}
+    assert "libvirt-python" not in wanted, "it has to be that of the libvirt which is installed"
+    free = {"hyper-nixos", "libvirt-python", "pip", "setuptools", "wheel"}
+    found = {_spelt(package.name): package.version for package in distributions()}
+    assert {name: version for name, version in found.items() if name not in free} == {
+        name: version for name, version in wanted.items() if name in found
+    }
+
+
+def _spelt(name: str) -> str:
+    """A package's name as PyPI compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -45,12 +45,18 @@ Text = str | list[str] | tuple[str, ...]
 class Words(Catalog):
     """A catalogue without dates: the same words are the same bytes."""
 
-    @property
-    def mime_headers(self) -> list[tuple[str, str]]:
-        """What stands in the head of the file."""
-        found: list[tuple[str, str]] = super().mime_headers
+    def __iter__(self) -> Iterator[Message]:
+        """The head of the file, without what changes from day to day, then the messages."""
+        messages = super().__iter__()
+        head = next(messages)
         unwanted = (*DATES, "Report-Msgid-Bugs-To", "Last-Translator", "Language-Team")
-        return [(name, HEADERS.get(name, value)) for name, value in found if name not in unwanted]
+        lines = [
+            f"{name}: {HEADERS.get(name, value)}"
+            for name, value in self.mime_headers
+            if name not in unwanted
+        ]
+        yield Message("", "\n".join(lines), flags=head.flags)
+        yield from messages
 
 
 def collected() -> Iterator[tuple[Text, Path]]:
