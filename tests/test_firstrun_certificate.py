@@ -5,6 +5,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,14 @@ import pytest
 
 from hv.firstrun import certificate, console
 from hv.firstrun.certificate import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, KEY, CertificateJob, fingerprint
+from hv.firstrun.state import STATE_FOLDER, JobState, StateFolder, Status
 from hv.firstrun.world import Clock, World, write_atomically
 from installer.errors import HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
+from installer.handoff import HANDOFF_PATH
+from installer.plan.planner import make_plan
+from tests.plan_cases import answers, machine, medium
 
 JOB = CertificateJob("kvm1")
 FILES = (AUTHORITY_KEY, AUTHORITY, KEY, CERTIFICATE)
@@ -134,6 +139,29 @@ def test_it_is_made_anew_in_its_last_year_by_the_same_authority(world: World) ->
     after = done(replace(world, clock=Clock(now=lambda: later)))
     assert (after[CERTIFICATE] != before[CERTIFICATE], after[KEY]) == (True, before[KEY])
     assert world.path(AUTHORITY).read_bytes() == before[AUTHORITY]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("status", [Status.done, Status.skipped])
+def test_the_timer_renews_it_and_begins_no_other_job(world: World, tmp_path: Path, status: Status) -> None:
+    """By the clock of the machine: the certificate that is there has 300 days left."""
+    before = datetime.now(UTC) - timedelta(days=365 * certificate.YEARS["host"] - 300)
+    there = done(replace(world, clock=Clock(now=lambda: before)))
+    write_atomically(
+        world.path(HANDOFF_PATH), make_plan(machine(), answers(), medium()).handoff.model_dump_json()
+    )
+    states = StateFolder(world.path(STATE_FOLDER))
+    states.write(JobState(job="certificate", status=status, reason=None))
+    command = (sys.executable, "-m", "hv", "firstrun", "--root", str(tmp_path), "renew")
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    renewed = world.path(CERTIFICATE).read_bytes() != there[CERTIFICATE]
+    assert (renewed, "left alone" in said) == ((True, False) if status is Status.done else (False, True)), (
+        said
+    )
+    assert world.path(AUTHORITY).read_bytes() == there[AUTHORITY]
+    assert [path.name for path in world.path(STATE_FOLDER).glob("*.json")] == ["certificate.json"]
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "made " not in again
 
 
 def test_what_does_not_belong_together_is_told(world: World) -> None:

@@ -295,6 +295,7 @@ def test_console_notice(world: World) -> None:
     engine_of(world, look, Straw("bad", work=refuse)).run()
     assert "First run: under way, 2 jobs" in seen[0]
     assert "1 of 2 jobs done" in issue.read_text() and "failed: bad" in issue.read_text()
+    assert "sudo hv firstrun retry JOB" in issue.read_text()
     assert (
         "hv firstrun status" in issue.read_text() and max(map(len, issue.read_text().splitlines())) <= WIDTH
     )

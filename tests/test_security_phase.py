@@ -1,20 +1,31 @@
 """Raising the phase with a way back: real systemd, sshd and sudo; a real login after each."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hv.firstrun import certificate
 from hv.firstrun.phase import DECLARATION
+from hv.firstrun.state import STATE_FOLDER, JobState, Status
+from hv.firstrun.world import Clock, World
 from hv.guard.state import FOLDER
 from hv.history import FILE
 from installer.answers.model import Phase
 from installer.errors import Exit
-from tests.network.machine import PATIENCE, SYSTEMS, started
+from installer.execute.log import NoLog
+from installer.execute.runner import Runner
+from installer.handoff import HANDOFF_PATH
+from installer.plan.planner import make_plan
+from tests import plan_cases as cases
+from tests.network.machine import ADDRESS, PATIENCE, SYSTEMS, started
+from tests.nixeval import services
 from tests.phases.machine import PhaseMachine
 
 pytestmark = [pytest.mark.vm, pytest.mark.nspawn]
@@ -241,6 +252,34 @@ def test_a_rebuild_does_not_get_in_between(machine: PhaseMachine) -> None:
     assert between.returncode != 0 and "A change of the phase waits to be confirmed" in between.stderr
     assert machine.ssh("sudo hv security revert").returncode == 0
     assert running(machine) == "setup"
+
+
+def test_the_certificate_is_renewed_in_its_last_year_by_its_unit(machine: PhaseMachine) -> None:
+    """In the sandbox that the unit evaluates to; without one to renew it does nothing."""
+    name = "hyper-nixos-certificate.service"
+    text = services.committed()[f"host/{name}"].replace("@hv@", "/usr/local")
+    machine.write(f"/etc/systemd/system/{name}", re.sub(r"@[a-z0-9+._-]+@", "/usr", text))
+    begin = f"systemctl daemon-reload; systemctl start {name}; systemctl show --property=Result,ExecMainCode {name}"
+    assert "ExecMainCode=0" in machine.at_console(begin).stdout, "nothing is run without a certificate"
+    handoff = make_plan(cases.machine(), cases.answers(), cases.medium()).handoff
+    machine.write(HANDOFF_PATH, handoff.model_dump_json())
+    machine.write(
+        f"{STATE_FOLDER}/certificate.json", JobState(job="certificate", status=Status.done).model_dump_json()
+    )
+    old = datetime.now(UTC) - timedelta(days=365 * certificate.YEARS["host"] - 300)
+    world = World(programs=Runner(NoLog(), ""), root=machine.root, clock=Clock(now=lambda: old))
+    certificate.CertificateJob(handoff.hostname).run(world)
+    before = machine.read(certificate.CERTIFICATE)
+    said = machine.at_console(begin).stdout
+    assert "Result=success" in said, machine.at_console(f"journalctl --no-pager --unit {name}").stdout
+    ends = machine.at_console(
+        f"openssl x509 -in {certificate.CERTIFICATE} -noout -checkend {9 * 365 * 86400}"
+    )
+    assert machine.read(certificate.CERTIFICATE) != before and ends.returncode == 0, ends
+    names = machine.at_console(
+        f"openssl x509 -in {certificate.CERTIFICATE} -noout -ext subjectAltName"
+    ).stdout
+    assert ADDRESS in names, "the kernel told it the host's address"
 
 
 def test_the_audit_finds_what_is_planted_on_a_running_machine(machine: PhaseMachine) -> None:

@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hv.firstrun import keyslots
 from hv.firstrun.world import Journal, World
 from hv.history import FILE
 from hv.security.recovery_key import disks, renew
@@ -179,10 +181,12 @@ def test_no_encrypted_disk(tmp_path: Path, runner: Runner) -> None:
 
 
 def test_cut_off_before_every_write(host: World, runner: Runner, old: str) -> None:
-    """Which is after the one before, too: the key from before opens all disks, or the one that was shown."""
+    """Which is after the one before, too: the key from before opens all disks, or the one that was shown. The next run leaves
+    the passphrase and one key, and none that nobody knows.
+    """
     files = [Path(disk.device).resolve() for disk in disks(host)]
     whole = [file.read_bytes() for file in files]
-    writes, went_through = 0, False
+    writes, went_through, unknown = 0, False, 0
     while not went_through:
         for file, content in zip(files, whole, strict=True):
             file.write_bytes(content)
@@ -195,13 +199,41 @@ def test_cut_off_before_every_write(host: World, runner: Runner, old: str) -> No
         except CutError:
             writes += 1
         assert [True, True] in [opened(host, key) for key in (*keys, old)], f"cut before write {writes}"
-    assert writes == 8, "a key and its mark, new and old, on two disks"
-    assert opened(host, PASSPHRASE) == [True, True]
+        assert opened(host, PASSPHRASE) == [True, True]
+        said: list[str] = []
+        again = replace(host, journal=Journal(emit=said.append))
+        renew(again, runner, PASSPHRASE, taken(keys))
+        unknown += len(said)
+        for disk in disks(host):
+            header = keyslots.header(runner, disk.device)
+            assert len(header["keyslots"]) == 2 and len(header["tokens"]) == 1, f"cut before write {writes}"
+        assert opened(host, keys[-1]) == [True, True]
+    assert writes == 12, (
+        "on two disks: announced, the key, its mark, no longer announced; the old one's mark, and key"
+    )
+    assert unknown == 2, "each disk's new key before its mark"
+
+
+def test_what_somebody_put_into_an_announced_slot_stays(host: World, runner: Runner, old: str) -> None:
+    """Cut off right after it was announced; then an administrator adds a passphrase, and on the other disk a token."""
+    one, two = (disk.device for disk in disks(host))
+    theirs = b"an administrator's own"
+    for device in (one, two):
+        keyslots.announce(runner, device, 2)
+    stretched = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "2000")
+    runner.run(
+        ("cryptsetup", "luksAddKey", "--batch-mode", *stretched, one),
+        stdin=PASSPHRASE + b"\n" + theirs + b"\n",
+    )
+    put_recovery_key(runner, two, 2, PASSPHRASE, theirs.decode())
+    assert [keyslots.settle(runner, device) for device in (one, two)] == [(), ()]
+    assert opened(host, theirs) == [True, True]
+    assert "announced" not in str([keyslots.header(runner, device) for device in (one, two)])
 
 
 def test_after_a_cut_the_next_run_leaves_one_key(host: World, runner: Runner, old: str) -> None:
     shown: list[str] = []
-    for left in (3, 6):  # the second disk's key not yet marked; the second disk's old key still there
+    for left in (6, 10):  # the second disk's key not yet marked; the second disk's old key still there
         cut = Cut(NoLog(), PATH)
         cut.left = left
         with pytest.raises(CutError):

@@ -15,10 +15,12 @@ from hv.firstrun.status import LOG_FILE, document, exit_code, table
 from hv.firstrun.world import LIBVIRT_URI, Journal, World, require_root, to_json
 from installer.command_line import Parser
 from installer.errors import Exit, HyperError
-from installer.execute.log import Log, Redactor
+from installer.execute.log import Log, NoLog, Redactor
 from installer.execute.runner import Runner
 from installer.facts import Facts
 from installer.handoff import HANDOFF_PATH, Handoff, HandoffVm
+
+PATH = "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     retry = verbs.add_parser("retry", help="run one job again, even a done one, and all that is not done")
     retry.add_argument("job", metavar="JOB")
+    verbs.add_parser(
+        "renew",
+        help="make the host's certificate anew in its last year; the service hyper-nixos-certificate does this every week",
+    )
     skip = verbs.add_parser("skip", help="go on without a job")
     skip.add_argument("job", metavar="JOB")
     skip.add_argument("--reason", required=True, metavar="TEXT", help="kept, and shown by status")
@@ -60,6 +66,8 @@ def main(argv: list[str]) -> int:
     require_root("Changing the host", "Run it with sudo; `hv firstrun status` needs no privilege.")
     with states.lock():
         match options.verb:
+            case "renew":
+                return _renew(root, jobs, states)
             case "retry":
                 _reset(jobs, states, options.job)
             case "skip":
@@ -112,6 +120,20 @@ def _reset(jobs: tuple[Job, ...], states: StateFolder, name: str) -> None:
         states.write(JobState(job=each.name, attempts=states.read(each.name).attempts))
 
 
+def _renew(root: Path, jobs: tuple[Job, ...], states: StateFolder) -> int:
+    """The certificate alone: no other job is begun by it, and none that somebody has passed over."""
+    job = find(jobs, "certificate")
+    if (status := states.read(job.name).status) is not Status.done:
+        _say(f"certificate: left alone, its job is {status}")
+        return Exit.ok
+    world = World(
+        programs=Runner(NoLog(), os.environ.get("PATH", PATH)), root=root, journal=Journal(emit=_say)
+    )
+    job.run(world)
+    job.verify(world)
+    return Exit.ok
+
+
 def _run(root: Path, uri: str, handoff: Handoff, jobs: tuple[Job, ...], states: StateFolder) -> int:
     log = Log(root / LOG_FILE.lstrip("/"), Redactor())
 
@@ -119,7 +141,7 @@ def _run(root: Path, uri: str, handoff: Handoff, jobs: tuple[Job, ...], states: 
         _say(line)
         log.write(line)
 
-    runner = Runner(log, os.environ.get("PATH", "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+    runner = Runner(log, os.environ.get("PATH", PATH))
     world = World(
         programs=runner, root=root, uri=uri, probe=_probe, image=_image, journal=Journal(emit=emit)
     )

@@ -32,8 +32,7 @@ AUTHORITY, AUTHORITY_KEY = f"{FOLDER}/ca.crt", f"{FOLDER}/ca.key"
 CERTIFICATE, KEY = f"{FOLDER}/host.crt", f"{FOLDER}/host.key"
 PRIVATE, PUBLIC = 0o600, 0o644
 YEARS = {"authority": 30, "host": 10}
-"""How long they are good: nothing renews them by itself. `hv firstrun retry certificate` makes the host's anew within the
-last year."""
+"""How long they are good. `hv firstrun renew`, which a timer starts every week, makes the host's anew in its last year."""
 LATE = timedelta(days=365)
 SKEW = timedelta(days=1)
 """A clock without battery may be behind at the first boot."""

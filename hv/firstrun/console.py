@@ -43,6 +43,7 @@ def notice(states: Sequence[JobState]) -> str:
     lines = [head]
     if names[Status.failed]:
         lines.append(f"  failed: {', '.join(names[Status.failed])}")
+        lines.append("  go on: log in, then sudo hv firstrun retry JOB")
     if names[Status.waiting]:
         lines.append(f"  waiting: {', '.join(names[Status.waiting])}")
     if warned := [state.job for state in states if state.warnings]:

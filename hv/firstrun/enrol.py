@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from hv.firstrun import keyslots
 from hv.firstrun.world import World
 from installer.errors import HyperError
 from installer.handoff import Enrolment, Handoff
@@ -46,6 +47,11 @@ class EnrolJob:
         waiting = [each for each in asked.devices if _is_left(_header(world, each), asked.slot)]
         if waiting:
             _require(world, asked, self.tpm)
+        for device in asked.devices:
+            for slot in keyslots.settle(world.programs, device):
+                world.say(
+                    f"took key slot {slot} of {device} away: its key was cut off before it had a token"
+                )
         for device in waiting:
             self._enrol(world, asked, device)
         for device in waiting:
@@ -101,19 +107,25 @@ class EnrolJob:
                 pin = world.path(asked.pin_file).read_text(encoding="utf-8")
         else:
             kind = ("--fido2-device=auto", "--fido2-with-client-pin=no")
-            world.say("touch the FIDO2 token when it blinks")
+            world.say("touch the FIDO2 token when it blinks, twice")
         argv = (
             *("systemd-cryptenroll", f"--wipe-slot={asked.token}"),
             *(f"--unlock-key-file={world.path(asked.key_file)}", *kind),
             device,
         )
-        world.run(
-            ("sh", "-c", WITH_PIN, "sh", *argv) if pin else argv,
-            purpose=f"let the {asked.token.upper()} open {device}",
-            remedy=f"Mend what it names, {RETRY}",
-            timeout=TOUCH,
-            stdin=f"{pin}\n" if pin else "",
-        )
+        slot = keyslots.free(keyslots.header(world.programs, device))
+        if slot is not None:
+            keyslots.announce(world.programs, device, slot)
+        try:
+            world.run(
+                ("sh", "-c", WITH_PIN, "sh", *argv) if pin else argv,
+                purpose=f"let the {asked.token.upper()} open {device}",
+                remedy=f"Mend what it names, {RETRY}",
+                timeout=TOUCH,
+                stdin=f"{pin}\n" if pin else "",
+            )
+        finally:
+            keyslots.settle(world.programs, device)
 
 
 def _is_left(header: dict[str, Any], slot: int) -> bool:

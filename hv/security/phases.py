@@ -90,7 +90,9 @@ def find(world: World, phase: str, profile: str | None = None) -> System:
         raise HyperError(
             f"The profile {profile} is not built on this host.",
             why=f"the phases that are built: {has}",
-            remedy=f'Set hypervisor.security.profile = "{profile}" in /etc/nixos/hypervisor.nix, rebuild, then try again.',
+            remedy=f"Have it built: `sudo hv setup --set security.profile={profile}`, which tries it where phase {phase} runs "
+            "already, with a way back; else confirm that, then harden. Without /etc/nixos/host.toml: set "
+            f'hypervisor.security.profile = "{profile}" there, rebuild, then harden.',
         )
     raise HyperError(
         f"This system has no phase {phase}.",

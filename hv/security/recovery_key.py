@@ -1,13 +1,13 @@
 """A new recovery key for a host's encrypted disks: shown once, to an administrator on a terminal, and written nowhere.
 
 The one before opens the disks until somebody has the new one: a power cut at any moment leaves at least one of both, besides
-the passphrase. What it may leave behind is a key slot of 256 random bits that nobody knows.
+the passphrase. A key that nobody has seen yet, which it may leave too, is taken away by the next run (hv/firstrun/keyslots.py).
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hv.firstrun import keyslots
 from hv.firstrun.world import World
 from hv.history import Entry, record, who
 from installer.errors import HyperError
@@ -16,8 +16,6 @@ from installer.execute.recovery import RECOVERY_TOKEN, check_recovery_key, new_k
 from installer.execute.runner import CommandError, Runner
 from installer.plan.checks import RecoveryKeyOpens
 
-SLOTS = 32
-"""Key slots of a LUKS2 header (LUKS2 on-disk format specification)."""
 PREFIX = "CRYPT-LUKS2-"
 """What device-mapper's names of open LUKS2 devices begin with (libcryptsetup)."""
 SEALED = "boot*/recovery-key-*.age"
@@ -78,13 +76,20 @@ def renew(
     found = disks(world)
     for disk in found:
         _require_opens(runner, disk, passphrase)
+    for disk in found:
+        for slot in keyslots.settle(runner, disk.device):
+            world.say(
+                f"took key slot {slot} of {disk.uuid} away: an earlier try was cut off before anybody saw its key"
+            )
     key = new_key()
     added: list[tuple[Disk, int]] = []
     try:
         for disk in found:
             slot = _free_slot(runner, disk)
             added.append((disk, slot))
+            keyslots.announce(runner, disk.device, slot)
             put_recovery_key(runner, disk.device, slot, passphrase, key)
+            keyslots.settle(runner, disk.device)
             _require_opens(runner, disk, key.encode())
         if not shown(hostname(world), key):
             raise HyperError(
@@ -94,12 +99,12 @@ def renew(
             )
     except (HyperError, KeyboardInterrupt):
         for disk, slot in added:
+            keyslots.settle(runner, disk.device)
             _take_away(runner, disk, slot)
         raise
     for disk, slot in added:
-        for old in _marked(runner, disk):
-            if old != slot:
-                _take_away(runner, disk, old)
+        for old in {*_marked(runner, disk)} - {slot}:
+            _take_away(runner, disk, old)
         _checked(runner, disk, slot, key)
     names = ", ".join(disk.uuid for disk in found)
     entry = Entry(
@@ -133,40 +138,32 @@ def _require_opens(runner: Runner, disk: Disk, secret: bytes) -> None:
         )
 
 
-def _header(runner: Runner, disk: Disk) -> dict[str, dict[str, dict[str, list[str] | str]]]:
-    dump = runner.run(("cryptsetup", "luksDump", "--dump-json-metadata", disk.device), quiet=True)
-    found: dict[str, dict[str, dict[str, list[str] | str]]] = json.loads(dump.stdout)
-    return found
-
-
 def _free_slot(runner: Runner, disk: Disk) -> int:
-    taken = _header(runner, disk)["keyslots"]
-    for slot in range(SLOTS):
-        if str(slot) not in taken:
-            return slot
+    slot = keyslots.free(keyslots.header(runner, disk.device))
+    if slot is not None:
+        return slot
     raise HyperError(
         f"The disk {disk.uuid} has no room for another key.",
-        why=f"all of its {SLOTS} key slots are in use",
+        why=f"all of its {keyslots.SLOTS} key slots are in use",
         remedy=f"Look at `cryptsetup luksDump {disk.device}`, and take away one that nobody needs. {UNCHANGED}",
     )
 
 
 def _marked(runner: Runner, disk: Disk) -> tuple[int, ...]:
     """Slots of recovery keys."""
-    tokens = _header(runner, disk)["tokens"].values()
+    tokens = keyslots.header(runner, disk.device)["tokens"].values()
     return tuple(
         int(slot) for token in tokens if token["type"] == RECOVERY_TOKEN for slot in token["keyslots"]
     )
 
 
 def _take_away(runner: Runner, disk: Disk, slot: int) -> None:
-    """Slot and token; one that is not there is no failure."""
-    header = _header(runner, disk)
-    for number, token in header["tokens"].items():
-        if token["type"] == RECOVERY_TOKEN and token["keyslots"] == [str(slot)]:
-            runner.run(("cryptsetup", "token", "remove", "--token-id", number, disk.device))
-    if str(slot) in header["keyslots"]:
+    """The slot, then tokens that belong to none: cut off between, the key is gone, and not its mark alone."""
+    if str(slot) in keyslots.header(runner, disk.device)["keyslots"]:
         runner.run(("cryptsetup", "luksKillSlot", "--batch-mode", disk.device, str(slot)))
+    for number, token in keyslots.header(runner, disk.device)["tokens"].items():
+        if token["type"] == RECOVERY_TOKEN and not token["keyslots"]:
+            runner.run(("cryptsetup", "token", "remove", "--token-id", number, disk.device))
 
 
 def _checked(runner: Runner, disk: Disk, slot: int, key: str) -> None:

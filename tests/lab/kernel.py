@@ -54,6 +54,7 @@ MODULES = [
     "drivers/hid/hid",
     "drivers/hid/usbhid",
     "drivers/hid/hid-generic",
+    "drivers/hid/uhid",
     "drivers/i2c/algos",
     "drivers/input/evdev",
     "drivers/input/serio",

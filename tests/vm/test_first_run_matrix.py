@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.lab import cuts, declaring
+from tests.lab import cuts, declaring, tokens
 
 pytestmark = pytest.mark.matrix
 
@@ -24,6 +24,24 @@ def test_enrolment_cut_off() -> None:
         assert f"enrol was cut off in its attempt {attempt}, and starts over" in claims
     assert "the TPM opens the disk, without a passphrase" in claims
     assert "the TPM opens the disk after a reboot, too" in claims
+
+
+def test_fido2() -> None:
+    """The same with a FIDO2 token, which is a software authenticator on the kernel's uhid."""
+    claims = {proof.claim for proof in tokens.play_fido2().write().proofs if proof.holds}
+    assert "in cut-while-waiting enrol starts over by itself" in claims
+    assert "in cut-when-enrolled enrol starts over by itself" in claims
+    assert "the token opens the disk, without a passphrase" in claims
+    assert "another token does not open it" in claims
+    assert "elsewhere systemd opens the disk with the token alone, and its files are there" in claims
+
+
+def test_recovery_key() -> None:
+    """`hv security recovery-key`, at the serial console."""
+    claims = {proof.claim for proof in tokens.play_recovery().write().proofs if proof.holds}
+    assert "the key that nobody knew is taken away first" in claims
+    assert "the new key opens the disk" in claims
+    assert "the installer's recovery key opens nothing any more" in claims
 
 
 def test_setup() -> None:

@@ -6,6 +6,7 @@
 {
   config,
   lib,
+  pkgs,
   ...
 }:
 let
@@ -55,6 +56,30 @@ in
         StandardError = "journal+console";
         SyslogIdentifier = "hyper-nixos-firstrun";
       };
+    };
+
+    systemd.services.hyper-nixos-certificate = {
+      description = "Renewal of the host's certificate in its last year";
+      documentation = [ "man:hv-firstrun(1)" ];
+      unitConfig.ConditionPathExists = "/var/lib/hyper-nixos/tls/host.crt";
+      startAt = "weekly";
+      # Its addresses go into the certificate.
+      path = [ pkgs.iproute2 ];
+      # It writes below its own folder, and asks the kernel for addresses.
+      serviceConfig = import ./sandbox.nix // {
+        Type = "oneshot";
+        ExecStart = "${cfg.package}/bin/hv firstrun renew";
+        CapabilityBoundingSet = "";
+        PrivateDevices = true;
+        ProtectKernelTunables = true;
+        ProtectSystem = "strict";
+        ReadWritePaths = "/var/lib/hyper-nixos";
+        RestrictAddressFamilies = "AF_NETLINK";
+      };
+    };
+    systemd.timers.hyper-nixos-certificate.timerConfig = {
+      Persistent = true;
+      RandomizedDelaySec = "1h";
     };
   };
 }
