@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 
 from installer.answers.load import Format, load
-from installer.answers.model import Answers, HostName, TopicName, UserName
+from installer.answers.model import Answers, HostName, SecretFile, TopicName, UserName
 from installer.answers.problems import shown_path
 from installer.answers.schema import Node, answers_schema, children, resolved
 from installer.answers.sizes import GIB
@@ -22,7 +22,7 @@ from installer.facts.common import Judgement, Verdict
 from installer.guided import answer_file, ready, words
 from installer.guided.conversation import Back, Conversation, Place
 from installer.guided.page import body, explanation
-from installer.guided.questions import Line, Many, Notice, One, Question, Secret, Work
+from installer.guided.questions import Failed, Line, Many, Notice, One, Question, Secret, Work
 from installer.guided.situation import Level, Situation
 from installer.guided.topics import host, more, people
 from installer.guided.topics.catalogue import NAMES, TOPICS
@@ -500,7 +500,8 @@ def test_what_suits_blank_disks_is_recommended() -> None:
     mine, theirs = make_plan(facts, answers, MEDIUM), make_plan(facts, auto, MEDIUM)
     assert [disk.key for disk in mine.disks] == [disk.key for disk in theirs.disks]
     shown = [line for each in person.asked if each.title == "Before and after" for line in each.lines]
-    assert any("pool-1, after" in line for line in shown)
+    for disk in mine.disks:
+        assert any(f"{disk.serial}, after" in line for line in shown), disk
 
 
 ARRAYS = [
@@ -672,7 +673,7 @@ def test_another_systems_disk_can_be_shared() -> None:
     plan = make_plan(facts, answers, MEDIUM)
     assert len(plan.destroyed[0].kept) == 4
     shown = [line for each in person.asked for line in each.lines]
-    assert any("Stays on main: partition 1" in line for line in shown)
+    assert any(line.startswith("Stays on ") and ": partition 1" in line for line in shown)
     erased = loaded(talk(Person({**ALICE, "become of what is on it": "erase"}), facts))
     assert erased.storage.existing == "erase"
     assert make_plan(facts, erased, MEDIUM).destroyed[0].kept == ()
@@ -711,7 +712,9 @@ def test_installing_anew_finds_out_what_the_host_is_made_of(filesystem: str, swa
     destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
     assert [type(each) for each in destructive] == [ClearTarget]
     (shown,) = [each for each in person.asked if each.title == "Before and after"]
-    assert "Stays on main: on these disks together:" in "\n".join(shown.lines)
+    assert "Stays on Samsung SSD 990 PRO 1TB S6Z2NJ0TB12345X: on these disks together:" in "\n".join(
+        shown.lines
+    )
 
 
 def test_installing_anew_another_host_is_refused_with_the_reason() -> None:
@@ -727,3 +730,115 @@ def test_installing_anew_another_host_is_refused_with_the_reason() -> None:
     assert loaded(talk(person, facts)).hostname == "hv1"
     refused = [each for each in person.asked if isinstance(each, Notice)]
     assert "no partition called other-esp" in "\n".join((refused[0].title, *refused[0].lines))
+
+
+TWINS: tuple[dict[str, Any], ...] = tuple(
+    {
+        "name": f"nvme{number}n1",
+        "serial": f"S6Z2NJ0TB1234{number}",
+        "wwn": f"eui.0025384b21404e6{number}",
+        "by_id": (
+            f"nvme-Samsung_SSD_990_PRO_1TB_S6Z2NJ0TB1234{number}",
+            f"nvme-eui.0025384b21404e6{number}",
+        ),
+        "size": 500 * GIB,
+    }
+    for number in range(2)
+)
+LOCKED = {**ALICE, "What shall become": "reinstall", "Passphrase:": "correct horse"}
+CHOICES: dict[str, dict[str, Any]] = {
+    "ext4": {"filesystem": "ext4"},
+    "xfs on lvm": {"filesystem": "xfs", "volumes": "lvm", "swap": {"kind": "partition", "size": "4GiB"}},
+    "btrfs": {"filesystem": "btrfs"},
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_installing_anew_an_encrypted_host_asks_what_cannot_be_seen(name: str) -> None:
+    """The name is read off the partitions; inside LUKS nothing is seen, so the person says what it was."""
+    blank = cases.machine(cases.blank_disk(size=500 * GIB))
+    table = cases.storage(encryption=cases.ENCRYPTED, **CHOICES[name])
+    first = make_plan(blank, cases.answers(storage=table), MEDIUM)
+    facts = installed(first, blank)
+    looking = Person(LOCKED)
+    talk(looking, facts)
+    (asked,) = (each for each in looking.asked if each.prompt == "How was it put together?")
+    assert isinstance(asked, One)
+    wanted = CHOICES[name]
+    words = ", ".join(filter(None, (wanted["filesystem"], wanted.get("volumes"))))
+    words += ", with a swap partition" if "swap" in wanted else ""
+    (number,) = (option.value for option in asked.options if option.title == words)
+    person = Person({**LOCKED, "How was it put together": number})
+    answers = loaded(talk(person, facts))
+    assert answers.hostname == "hv1"
+    encryption = answers.storage.encryption
+    assert encryption.enable
+    assert isinstance(encryption.passphrase, SecretFile)
+    assert encryption.passphrase.file == "/run/hyper-nixos/secrets/passphrase"
+    secrets = [each for each in person.asked if isinstance(each, Secret) and "Passphrase" in each.prompt]
+    assert [each.twice for each in secrets] == [False]
+    assert not any("recovery key" in each.prompt for each in person.asked), "its own is in the header still"
+    made = make_plan(facts, answers, MEDIUM)
+    destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
+    assert [type(each) for each in destructive] == [ClearTarget]
+    assert made.host == first.host
+
+
+@pytest.mark.parametrize("filesystem", ["btrfs", "xfs"])
+def test_installing_a_mirror_anew(filesystem: str) -> None:
+    """The host is seen on both disks, which cannot be had one by one; all of it is what is recommended."""
+    blank = cases.machine(*(cases.blank_disk(**each) for each in TWINS))
+    table = cases.storage(layout="mirror", filesystem=filesystem)
+    table.pop("disk")
+    table["disks"] = [{"serial": disk.serial} for disk in blank.disks]
+    first = make_plan(blank, cases.answers(storage=table), MEDIUM)
+    facts = installed(first, blank)
+    person = Person({each: value for each, value in ALICE.items() if "disks" not in each})
+    talk(person, facts)
+    asked = [each for each in person.asked if each.prompt == "How was it put together?"]
+    # An array shows nothing of what is in it while it is not assembled.
+    ways = {option.title: option.value for each in asked if isinstance(each, One) for option in each.options}
+    person = Person({**person.says, "How was it put together": ways.get(filesystem)})
+    answers = loaded(talk(person, facts))
+    assert (answers.storage.existing, answers.storage.layout) == ("reinstall", "mirror")
+    made = make_plan(facts, answers, MEDIUM)
+    destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
+    assert [type(each) for each in destructive] == [ClearTarget]
+    assert made.host == first.host
+
+
+def test_disks_that_belong_together_are_chosen_together_or_not_at_all() -> None:
+    facts = machines.load("stack-md-asleep")
+    person = Person(
+        {
+            **ALICE,
+            "disks be used": "mirror",
+            "Which disks": ("sda", "sdb"),
+        }
+    )
+    answers = loaded(talk(person, facts))
+    assert answers.storage.layout == "mirror"
+    (asked,) = (each for each in person.asked if "Which disks" in each.prompt)
+    assert isinstance(asked, Many)
+    assert asked.check(("sda", "sdc")) == "sda belongs together with sdb: choose them too, or leave it out."
+    assert asked.check(("sda", "sdb")) is None
+    (layout,) = (each for each in person.asked if "disks be used" in each.prompt)
+    assert isinstance(layout, One)
+    lonely = Person({**ALICE, "Which disk?": "sdc"})
+    talk(lonely, facts)
+    (one,) = (each for each in lonely.asked if "Which disk?" in each.prompt)
+    assert isinstance(one, One)
+    refused = {option.value: option.refused for option in one.options}
+    assert "sdb" in str(refused["sda"])
+    assert refused["sdc"] is None
+
+
+def test_a_password_that_cannot_be_hashed_is_told_and_asked_for_again() -> None:
+    reason = "no program for it"
+    world = Elsewhere(results={"hash_password": lambda _password: Failed(reason)})
+    person = Person({**ALICE, "Password of": ["correct horse", ""]})
+    conversation = Conversation(TOPICS, machines.load("lab-uefi"), MEDIUM, person, world)
+    raw = conversation.all()
+    asked = [each for each in person.asked if "Password of" in each.prompt]
+    assert reason in asked[1].lines
+    assert "password_hash" not in raw["users"][0]

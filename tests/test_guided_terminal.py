@@ -17,7 +17,7 @@ from installer.execute import apart
 from installer.execute.live import LiveSystem
 from installer.execute.progress import Plain
 from tests.guided_screens import KEY, command, committed, environment, kept_several, several, walk
-from tests.terminal import CONTROL_C, ENTER, Terminal
+from tests.terminal import CONTROL_C, DOWN, ENTER, Terminal
 
 
 def test_the_screens_are_as_committed_and_fit(tmp_path: Path) -> None:
@@ -122,6 +122,66 @@ def test_control_c_asks_and_a_window_may_change_its_size(tmp_path: Path) -> None
         terminal.until("Nothing was written")
         assert terminal.end() == 0
     assert answers.exists()
+
+
+def test_with_everything_explained_no_page_loses_its_head(tmp_path: Path) -> None:
+    """The longest texts above the longest lists; arrows, space, < and ? do what they say."""
+    with Terminal(command(tmp_path / "answers.toml"), environment()) as terminal:
+        terminal.until("Sprache")
+        terminal.type(" ")
+        terminal.until("How much shall")
+        terminal.choose("Much: I do this")
+        seen = [terminal.until("Which keyboard[\\s\\S]*Go back")]
+        terminal.type("?")
+        seen.append(terminal.until("Close"))
+        terminal.type(ENTER)
+        terminal.until("Which keyboard[\\s\\S]*Go back")
+        terminal.type("<")
+        terminal.until("How much shall")
+        terminal.type(" ")
+        terminal.until("Which keyboard[\\s\\S]*Go back")
+        terminal.type(CONTROL_C)
+        terminal.until("Leave the installation")
+        terminal.choose("Yes, leave")
+        assert terminal.end() == 0
+    with Terminal([*command(tmp_path / "answers.toml"), "--ask", "hypervisor"], environment()) as terminal:
+        terminal.until("How much host")
+        terminal.type(ENTER)
+        seen.append(terminal.until("The list is longer[\\s\\S]*Go on with this"))
+        terminal.type(DOWN, DOWN, "<")
+        terminal.until("How much host")
+    for text in seen:
+        assert set(text.splitlines()[1]) == {"-"}, text
+        assert not any(line.endswith("…") for line in text.splitlines()), f"cut off:\n{text}"
+
+
+@pytest.mark.parametrize(
+    "error", ["HyperError('no', why='it broke', remedy='mend it')", "RuntimeError('broke')"]
+)
+def test_what_goes_wrong_loses_no_answers(tmp_path: Path, error: str) -> None:
+    """A program that fails while something is asked; and a defect of our own."""
+    answers = tmp_path / "answers.toml"
+    program = (
+        "import sys; from installer.errors import HyperError; from installer.guided.world import DryWorld; "
+        "from installer.commands.install import main\n"
+        f"def broken(self, name):\n    raise {error}\n"
+        "DryWorld._set_keymap = broken\n"
+        "try:\n    sys.exit(main(sys.argv[1:]))\n"
+        "except HyperError as told:\n    sys.exit(str(told.why))\n"
+    )
+    arguments = command(answers)[4:]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--plain"],
+        input="1\n2\n1\n",
+        env=environment() | {"TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "broke" in done.stderr
+    assert f"go on with: hv install --guided --answers {answers}" in done.stdout
+    assert tomllib.loads(answers.read_text())["locale"] == "en_US.UTF-8"
 
 
 def test_a_wrong_topic_is_named(tmp_path: Path) -> None:

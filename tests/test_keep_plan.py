@@ -14,7 +14,7 @@ from installer.facts.disks import Disk, Holder, HolderKind
 from installer.facts.firmware import FirmwareKind
 from installer.facts.systems import InstalledSystem
 from installer.plan.actions import ClearTarget, LookAtEsp, PutBackForeign, Run, WritePartitionTable
-from installer.plan.checks import SignatureIs, StoredPlanIs
+from installer.plan.checks import ArrayMembersAre, DevicesOf, SignatureIs, StoredPlanIs
 from installer.plan.describe import describe
 from installer.plan.model import Plan, is_destructive
 from installer.plan.planner import make_plan
@@ -226,23 +226,34 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 def installed(made: Plan, facts: Facts) -> Facts:
     """The machine after this plan, as the probe would find it."""
-    known = {
-        check.device: check for step in made.steps for check in step.checks if isinstance(check, SignatureIs)
+    known: dict[str, tuple[str, str]] = {}
+    for check in (check for step in made.steps for check in step.checks):
+        match check:
+            case SignatureIs():
+                known[check.device] = (check.type, check.uuid)
+            case ArrayMembersAre():
+                known |= dict.fromkeys(check.devices, ("linux_raid_member", check.uuid))
+            case DevicesOf():
+                known |= dict.fromkeys(check.devices, ("btrfs", check.uuid))
+    tables = {
+        action.disk: action.partitions
+        for step in made.steps
+        for action in step.actions
+        if isinstance(action, WritePartitionTable)
     }
-    (table,) = (
-        action for step in made.steps for action in step.actions if isinstance(action, WritePartitionTable)
-    )
-    entries = []
-    for spec in table.partitions:
-        check = known.get(made.disks[0].partition(spec.number))
-        kind, uuid = (check.type, check.uuid) if check else (None, None)
-        entries.append(
-            Entry(spec.number, spec.start, spec.size, spec.type_uuid, name=spec.label, kind=kind, uuid=uuid)
-        )
-    partitions = tuple(each.partition("nvme0n1") for each in entries)
-    return facts.model_copy(
-        update={"disks": (facts.disks[0].model_copy(update={"table": "gpt", "partitions": partitions}),)}
-    )
+    disks = []
+    for disk, identity in zip(facts.disks, made.disks, strict=True):
+        entries = []
+        for spec in tables[identity.key]:
+            kind, uuid = known.get(identity.partition(spec.number), (None, None))
+            entries.append(
+                Entry(
+                    spec.number, spec.start, spec.size, spec.type_uuid, name=spec.label, kind=kind, uuid=uuid
+                )
+            )
+        partitions = tuple(each.partition(disk.name) for each in entries)
+        disks.append(disk.model_copy(update={"table": "gpt", "partitions": partitions}))
+    return facts.model_copy(update={"disks": tuple(disks)})
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

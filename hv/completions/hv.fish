@@ -106,7 +106,7 @@ complete -c hv -n '_shtab_hv_using install' -l answers -xka "(__fish_complete_pa
 complete -c hv -n '_shtab_hv_using install' -l unattended -d 'ask nobody: fetch the answers (without --answers), install if they consent, and say on every console how it ended'
 complete -c hv -n '_shtab_hv_using install' -l again -d 'with --unattended: also on a disk where this host was installed before'
 complete -c hv -n '_shtab_hv_using install' -l facts -xka "(__fish_complete_path (commandline -ct))" -d 'plan for the machine in this output of `hv probe --json`'
-complete -c hv -n '_shtab_hv_using install' -l machine -xka "(__fish_complete_path (commandline -ct))" -d 'plan for a machine that `hv probe --record` wrote'
+complete -c hv -n '_shtab_hv_using install' -l machine -l record -xka "(__fish_complete_path (commandline -ct))" -d 'plan for a machine that `hv probe --record` wrote'
 complete -c hv -n '_shtab_hv_using install' -l medium -xka "(__fish_complete_path (commandline -ct))" -d 'description of the medium, instead of the live system'"'"'s own'
 complete -c hv -n '_shtab_hv_using install' -l plan -d 'print what would be done, and its token; needs no root'
 complete -c hv -n '_shtab_hv_using install' -l json -d 'with --plan: for programs'

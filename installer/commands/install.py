@@ -43,7 +43,11 @@ def parser() -> argparse.ArgumentParser:
         "--facts", metavar="FILE", type=Path, help="plan for the machine in this output of `hv probe --json`"
     )
     recorded.add_argument(
-        "--machine", metavar="RECORD", type=Path, help="plan for a machine that `hv probe --record` wrote"
+        "--machine",
+        "--record",
+        metavar="RECORD",
+        type=Path,
+        help="plan for a machine that `hv probe --record` wrote",
     )
     top.add_argument(
         "--medium",

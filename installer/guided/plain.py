@@ -123,7 +123,7 @@ class Plain:
             )
             if (problem := question.check(text)) is not None:
                 self._say(problem)
-            elif not text or self.ask_secret(_("The same again: ")) == text:
+            elif not text or not question.twice or self.ask_secret(_("The same again: ")) == text:
                 return text
             else:
                 self._say(_("The two were different; type it again."))

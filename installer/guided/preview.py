@@ -6,6 +6,7 @@ from typing import Any
 
 from installer.answers.load import Format, load
 from installer.answers.model import Answers as AnswerFile
+from installer.answers.problems import printable
 from installer.answers.sizes import format_size
 from installer.errors import HyperError
 from installer.guided.questions import Answers
@@ -44,12 +45,21 @@ def filled(situation: Situation) -> dict[str, Any]:
     return raw
 
 
+def disk_titles(plan: Plan) -> dict[str, str]:
+    """What a person knows each disk of a plan by: model and serial number."""
+    return {
+        disk.key: printable(" ".join(filter(None, (disk.model, disk.serial or disk.wwn or disk.name))))
+        for disk in plan.disks
+    }
+
+
 def drawing(plan: Plan, width: int = 76) -> str:
     """Disks before and after, in characters."""
     lines = []
+    called = disk_titles(plan)
     for picture in plan.pictures:
         for name, regions in ((_("before"), picture.before), (_("after"), picture.after)):
-            lines += [f" {picture.disk}, {name}:", f" {draw(regions, width)}"]
+            lines += [f" {called[picture.disk]}, {name}:", f" {draw(regions, width)}"]
             for region in regions:
                 number = "" if region.number is None else str(region.number)
                 lines.append(

@@ -78,8 +78,10 @@ class Line(Question):
 
 @dataclass(frozen=True, kw_only=True)
 class Secret(Question):
-    """Type a secret twice; nobody sees it."""
+    """Type a secret; nobody sees it."""
 
+    twice: bool = True
+    """Whether it is new, so that a slip of the finger must be noticed."""
     check: Callable[[str], str | None] = field(default=lambda _: None, compare=False)
     """Why this cannot be taken; none: it can."""
 
@@ -97,6 +99,14 @@ class Work(Item):
     """Name of a method of `World`."""
     arguments: tuple[Any, ...] = ()
     """Its arguments."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What a `Work` comes to when it cannot be done."""
+
+    reason: str
+    """For people: what happened, and what to do."""
 
 
 Dialogue = Generator[Item, Any, Answers]

@@ -1,14 +1,19 @@
 """The conversation on a terminal of at least 80x24: arrows and Enter, on a screen or a serial console alike."""
 
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from textwrap import fill
+from functools import partial
+from textwrap import fill, wrap
 from typing import Any, TextIO
 
 import questionary
+from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import Input, create_input
-from prompt_toolkit.output import Output, create_output
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output.vt100 import Vt100_Output
 from questionary import Choice, Separator, Style
 
 from installer.guided.conversation import Back, Place
@@ -18,8 +23,10 @@ from installer.guided.situation import Level
 from installer.guided.words import _
 
 WIDEST = 80
-SMALLEST_LIST = 6
-"""Lines of a list that stay on the screen however long the text above is."""
+HEAD = 2
+"""Lines of a page's head."""
+LEAST_TEXT = 3
+"""Lines of a page's text that stay on the screen however long the list below is: such a list is scrolled."""
 STYLE = Style(
     [
         ("question", "bold"),
@@ -30,6 +37,7 @@ STYLE = Style(
         ("instruction", "noinherit"),
     ]
 )
+POINTER = " >"
 DONE = object()
 
 
@@ -42,10 +50,12 @@ class Screen:
 
     def __post_init__(self) -> None:
         self._input: Input = create_input()
-        # A serial line answers no question about the cursor's place, and waiting for it costs seconds.
-        self._drawn: Output = create_output(self.output)
-        if hasattr(self._drawn, "enable_cpr"):
-            self._drawn.enable_cpr = False
+        self._above = 0
+        # A serial line answers no question about the cursor's place, and waiting for it costs seconds. So the list is
+        # told how many lines are left for it: else it would take the whole screen, and push the page's head away.
+        self._drawn = Vt100_Output(
+            self.output, get_size=self._left, term=os.environ.get("TERM"), enable_cpr=False
+        )
 
     def ask(self, question: Question, place: Place) -> Any:
         """The answer."""
@@ -97,8 +107,14 @@ class Screen:
         columns, rows = shutil.get_terminal_size((WIDEST, 24))
         return min(columns, WIDEST), rows
 
+    def _left(self) -> Size:
+        """What is left of the screen below what was written."""
+        columns, rows = shutil.get_terminal_size((WIDEST, 24))
+        return Size(rows=max(1, rows - self._above), columns=columns)
+
     def _clear(self, left: str, right: str) -> None:
         width, _rows = self._size()
+        self._above = 0
         self.output.write("\x1b[0m\x1b[H\x1b[2J\x1b[3J")
         gap = max(2, width - len(left) - len(right) - 1)
         line = f"{left}{' ' * gap}{right}" if len(left) + len(right) + 2 < width else left[: width - 1]
@@ -108,13 +124,17 @@ class Screen:
         # A terminal in raw mode wants the carriage to return as well.
         self.output.write("".join(f"{line}\r\n" for line in lines))
         self.output.flush()
+        self._above += len(lines)
 
     def _page(self, question: Question, place: Place, rows: int, notes: Sequence[str] = ()) -> None:
         """Head and text, with `rows` lines left below."""
         width, height = self._size()
         self._clear(*head(question, place))
         lines = body(question, self.level, width - 1)
-        room = max(3, height - 4 - rows - len(notes))
+        room = height - HEAD - 1 - rows - len(notes)
+        if room < LEAST_TEXT:
+            notes = [*notes, _("The list is longer than the screen: the arrows move it.")]
+            room = LEAST_TEXT
         if len(lines) > room:
             lines = [*lines[: room - 1], _("... ({key} has all of it)").format(key=_("Explain"))]
         self._write([*lines, *([""] if lines else []), *notes])
@@ -125,7 +145,7 @@ class Screen:
             choices=list(choices),
             default=default,
             qmark="",
-            pointer=" >",
+            pointer=POINTER,
             instruction=" ",
             style=STYLE,
             use_jk_keys=False,
@@ -133,6 +153,7 @@ class Screen:
             input=self._input,
             output=self._drawn,
         )
+        _bind(asked, {each.value for each in choices if not isinstance(each, Separator)})
         return asked.unsafe_ask()
 
     def _turns(self, place: Place) -> Iterator[Choice | Separator]:
@@ -144,9 +165,9 @@ class Screen:
     def _option(self, option: Option, mark: str = "") -> Choice:
         impossible = f" ({_('not possible here')})" if option.refused else ""
         width, _rows = self._size()
-        room = width - 5 - len(impossible) - len(mark)
-        title = option.title if len(option.title) <= room else f"{option.title[: room - 1]}…"
-        return Choice(f"{mark}{title}{impossible}", option)
+        indent = " " * (len(POINTER) + 1 + len(mark))
+        lines = wrap(f"{option.title}{impossible}", width - 1 - len(indent), break_on_hyphens=False) or [""]
+        return Choice(mark + f"\n{indent}  ".join(lines), option)
 
     def _one(self, question: One, place: Place) -> Any:
         choices = [self._option(each) for each in question.options]
@@ -159,9 +180,9 @@ class Screen:
             None,
         )
         while True:
-            rows = max(SMALLEST_LIST, min(len(choices) + 4, self._size()[1] - 8))
-            self._page(question, place, rows)
-            answer = self._select(question.prompt, [*choices, *self._turns(place)], default)
+            listed = [*choices, *self._turns(place)]
+            self._page(question, place, _rows(listed))
+            answer = self._select(question.prompt, listed, default)
             if answer == BACK:
                 raise Back
             if answer == EXPLAIN:
@@ -177,12 +198,12 @@ class Screen:
             choices = [
                 self._option(each, "[x] " if each.value in chosen else "[ ] ") for each in question.options
             ]
-            rows = max(SMALLEST_LIST, min(len(choices) + 5, self._size()[1] - 8))
             notes = _wrapped(problem, self._size()[0] - 1).splitlines() if problem else []
-            self._page(question, place, rows, notes)
             done = Choice(_("Go on with this"), DONE)
             default = next((each for each in choices if each.value is current), done)
-            answer = self._select(question.prompt, [*choices, done, *self._turns(place)], default)
+            listed = [*choices, done, *self._turns(place)]
+            self._page(question, place, _rows(listed), notes)
+            answer = self._select(question.prompt, listed, default)
             problem = ""
             if answer is DONE:
                 picked = tuple(each.value for each in question.options if each.value in chosen)
@@ -237,13 +258,36 @@ class Screen:
             problem = question.check(text) or ""
             if problem:
                 continue
-            if not text or self._unseen(_("The same again:")) == text:
+            if not text or not question.twice or self._unseen(_("The same again:")) == text:
                 return text
             problem = _("The two were different; type it again.")
 
     def _unseen(self, prompt: str) -> str:
         asked = questionary.password(prompt, qmark="", style=STYLE, input=self._input, output=self._drawn)
         return str(asked.unsafe_ask())
+
+
+def _bind(asked: questionary.Question, values: Collection[Any]) -> None:
+    """Space is Enter, and what is typed in a line works in a list too."""
+    bindings = asked.application.key_bindings
+    assert isinstance(bindings, KeyBindings)
+
+    @bindings.add(" ")
+    def _take(event: KeyPressEvent) -> None:
+        event.app.key_processor.feed(KeyPress(Keys.ControlM))
+
+    for key in (BACK, EXPLAIN):
+        if key in values:
+            bindings.add(key)(partial(_leave, key))
+
+
+def _leave(key: str, event: KeyPressEvent) -> None:
+    event.app.exit(result=key)
+
+
+def _rows(listed: Sequence[Choice | Separator]) -> int:
+    """Lines of a list with its prompt."""
+    return 1 + sum(1 + str(each.title).count("\n") for each in listed)
 
 
 def _as_choice(notice: Notice) -> One:

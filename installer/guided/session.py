@@ -28,7 +28,7 @@ from installer.guided.questions import Line, Notice, One, Option
 from installer.guided.ready import Chosen, choose
 from installer.guided.recovery_screen import OnTerminal
 from installer.guided.review import summary
-from installer.guided.situation import Level
+from installer.guided.situation import Level, said
 from installer.guided.told import InWords, in_words, problem, told
 from installer.guided.topics.catalogue import NAMES, TOPICS
 from installer.guided.words import _, language, language_around, language_of, use, write_in_ascii
@@ -103,8 +103,11 @@ def guide(request: Guided) -> int:
             return session.run()
         except (KeyboardInterrupt, EOFError):
             return session.left()
-        except HyperError as error:
-            raise in_words(error) from error
+        except Exception as error:
+            session.broken()
+            if isinstance(error, HyperError):
+                raise in_words(error) from error
+            raise
 
 
 @contextmanager
@@ -152,6 +155,8 @@ def _front(request: Guided) -> "Plain | Screen":
 class _Session:
     request: Guided
     conversation: Conversation
+    begun: bool = False
+    """Whether the answers are written, and the installation has them."""
 
     def run(self) -> int:
         """All topics, then round and round the review until the person installs or leaves."""
@@ -181,14 +186,19 @@ class _Session:
 
     def left(self) -> int:
         """The person leaves, or the terminal is gone: nothing was written, and the answers are kept."""
-        path = answer_file.write(self.conversation.raw, self.request.save)
-        self._tell(
-            _("Nothing was written to any disk."),
-            _("Your answers are in {path}; go on with: hv install --guided --answers {path}").format(
-                path=path
-            ),
-        )
+        self._tell(_("Nothing was written to any disk."), self._kept())
         return Exit.ok
+
+    def broken(self) -> None:
+        """Something went wrong before the installation began: what was answered is not lost."""
+        if not self.begun:
+            self._tell(_("Nothing was written to any disk."), self._kept(), "")
+
+    def _kept(self) -> str:
+        path = answer_file.write(self.conversation.raw, self.request.save)
+        return _("Your answers are in {path}; go on with: hv install --guided --answers {path}").format(
+            path=path
+        )
 
     # Pages
 
@@ -218,11 +228,17 @@ class _Session:
     def _change(self, name: str) -> None:
         def again() -> None:
             self.conversation.one(name)
+            topics = [topic.name for topic in self.conversation.topics]
+            if name == "disks" and "encryption" in topics and self._reinstalls():
+                self.conversation.one("encryption")  # what is on the disks decides whether they are locked
 
         try:
             self._asked(again)
         except Back:
             return
+
+    def _reinstalls(self) -> bool:
+        return bool(said(self.conversation.raw, ("storage", "existing")) == "reinstall")
 
     def _review(self) -> str:
         raw = self.conversation.raw
@@ -305,6 +321,7 @@ class _Session:
 
     def _dry(self, planned: Chosen) -> int:
         path = answer_file.write(planned.raw, self.request.save)
+        self.begun = True
         self.conversation.front.show(_("The plan"), _described(planned, path))
         self._tell(
             _("Nothing was written to any disk: this was a dry run."),
@@ -315,6 +332,7 @@ class _Session:
     def _install(self, planned: Chosen) -> int:
         live = self.request.live
         path = answer_file.write(planned.raw, self.request.save)
+        self.begun = True
         remember_shown(live, planned.plan)
         arguments = ["--answers", str(path), "--confirm", confirm_token(planned.plan)]
         apart.start(live, arguments)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
+from installer.answers.password_hash import hash_fault
 from installer.errors import HyperError
 from installer.execute.files import make_directory, write_file
 from installer.execute.runner import Runner
-from installer.guided.questions import Work
+from installer.guided.questions import Failed, Work
 from installer.guided.told import told
 from installer.guided.words import _, use
 from installer.web import Client, Place
@@ -28,6 +29,8 @@ GOOD = 200
 KEYMAPS = ("/run/current-system/sw/share/keymaps", "/usr/share/keymaps", "/usr/share/kbd/keymaps")
 TRIAL = ("cache.nixos.org", 443)
 """Where a host gets its software from."""
+HASHERS = (("mkpasswd", "--method=yescrypt", "--stdin"), ("openssl", "passwd", "-6", "-stdin"))
+"""What makes a hash of a password, the better one first."""
 _VIRTUAL_CONSOLE = re.compile(r"/dev/tty[0-9]+")
 
 
@@ -136,12 +139,21 @@ class LiveWorld:
             finally:
                 self.runner.run(["umount", folder])
 
-    def _hash_password(self, password: str) -> str:
-        """yescrypt (crypt(5)); the password goes through standard input."""
-        done = self.runner.run(
-            ["mkpasswd", "--method=yescrypt", "--stdin"], stdin=password.encode(), quiet=True
+    def _hash_password(self, password: str) -> str | Failed:
+        """yescrypt (crypt(5)), or SHA-512 where only OpenSSL is there; the password goes through standard input."""
+        for program in HASHERS:
+            try:
+                done = self.runner.run(program, stdin=password.encode(), quiet=True)
+            except HyperError:
+                continue  # the next one may be there
+            if hash_fault(hashed := done.text.strip()) is None:
+                return hashed
+        return Failed(
+            _(
+                "The password cannot be hashed: neither mkpasswd nor openssl works here. Install one of them, or go on "
+                "without a password (Enter), with an SSH key."
+            )
         )
-        return done.text.strip()
 
     def _keep_secret(self, name: str, value: str) -> str:
         """Path of a file that only root reads, in memory."""

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from installer.answers.model import LayoutKind, Redundancy
 from installer.answers.presets import propose
+from installer.answers.select import telling
 from installer.answers.storage_shape import usual_redundancy
 from installer.errors import HyperError
+from installer.facts import Facts
 from installer.facts.disks import Disk
 from installer.guided.preview import preview
 from installer.guided.questions import Answers, One, Option
@@ -46,9 +49,32 @@ def suited(free: Sequence[Disk]) -> Suited:
     return Suited(proposal.layout.value, system)
 
 
-def layout(free: Sequence[Disk]) -> One:
-    """Which layout; the recommended one with the reason."""
+@dataclass(frozen=True)
+class HostThere:
+    """A host that is on several disks already."""
+
+    name: str
+    """Its name."""
+    disks: tuple[str, ...]
+    """Names of the disks."""
+
+
+def layout_of(there: HostThere) -> str:
+    """What a host on several disks most likely is."""
+    return (LayoutKind.mirror if len(there.disks) == 2 else LayoutKind.array).value
+
+
+def layout(free: Sequence[Disk], alone: int, there: HostThere | None) -> One:
+    """Which layout; the recommended one with the reason.
+
+    Args:
+        free: Disks that can be had, some only together with others.
+        alone: How many of them can be had by themselves.
+        there: The host that is on several of them.
+    """
     count, suits = len(free), suited(free)
+    if there:
+        suits = Suited(layout_of(there), there.disks)
     enough = count > 1
     recommended = {
         "mirror": _(
@@ -64,23 +90,32 @@ def layout(free: Sequence[Disk]) -> One:
             "{guests} for guests."
         ).format(system=", ".join(suits.system), guests=", ".join(suits.guests)),
     }
-    alone = (
+    single = (
         _("Recommended: one disk. The others stay as they are.")
         if enough
         else _("Recommended: one disk; a mirror would need two.")
     )
+    because = recommended.get(suits.layout, single)
+    if there:
+        because = _(
+            "Recommended: as it is now, so that it can be installed anew: {host} is on {disks}."
+        ).format(host=there.name, disks=", ".join(there.disks))
     one_only = _("It needs two free disks, and there is only one here.")
     return One(
         title=_("Layout"),
         prompt=_("How shall the disks be used?"),
-        lines=(_("Free disks: {count}.").format(count=count), recommended.get(suits.layout, alone)),
+        lines=(_("Free disks: {count}.").format(count=count), because),
         more=(
             _(
                 "A mirror takes whole disks: what was on them is lost, and you see what before. One disk can be shared."
             ),
         ),
         options=(
-            Option("one-disk", _("one disk")),
+            Option(
+                "one-disk",
+                _("one disk"),
+                None if alone else _("No disk can be had by itself: what is on each reaches another."),
+            ),
             Option("mirror", _("mirror: the same on two or more disks"), None if enough else one_only),
             Option(
                 "array",
@@ -113,6 +148,25 @@ def system_layout(kind: str, count: int) -> str:
     if usual is Redundancy.none:
         return LayoutKind.one_disk.value
     return LayoutKind.mirror.value if usual is Redundancy.mirror else LayoutKind.array.value
+
+
+def decided(
+    layout: str, disks: Sequence[Disk], facts: Facts, filesystem: str, swap_kind: str
+) -> dict[tuple[str | int, ...], Any]:
+    """What was said of the layout; what an earlier round said of its finer points is taken back."""
+    selectors = [dict([telling(disk, facts)]) for disk in disks]
+    several: Any = selectors if len(disks) > 1 else None
+    return {
+        ("storage", "layout"): layout,
+        ("storage", "disk"): None if several else selectors[0],
+        ("storage", "disks"): several,
+        ("storage", "filesystem"): filesystem,
+        ("storage", "redundancy"): None,
+        ("storage", "volumes"): None,
+        ("storage", "pool"): None,
+        ("storage", "partitions"): None,
+        ("storage", "swap"): {"kind": swap_kind},
+    }
 
 
 def redundancy(situation: Situation, changes: Answers) -> One:

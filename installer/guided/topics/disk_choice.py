@@ -1,6 +1,6 @@
 """Disks to choose from: what is on each, and why one cannot be had."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from installer.answers.select import may_destroy, telling
@@ -15,12 +15,16 @@ from installer.guided.situation import Situation
 from installer.guided.told import refusal, told
 from installer.guided.words import _
 from installer.plan.losses import losses
+from installer.plan.reach import dragged_along
 
 
-def options(facts: Facts, situation: Situation) -> Iterator[Option]:
-    """Every disk, those that cannot be chosen with the reason."""
+def options(facts: Facts, situation: Situation, *, joined: bool = False) -> Iterator[Option]:
+    """Every disk, those that cannot be chosen with the reason. `joined`: others may be chosen along with it."""
     for disk in facts.disks:
-        reason = why_not(disk) or why_no_plan(disk, situation)
+        group = together(disk, facts) if joined else (disk,)
+        reason = why_not(disk) or (
+            why_no_plan(disk, situation) if len(group) == 1 else why_not_together(group, situation)
+        )
         serial = disk.serial or disk.wwn or _("no serial")
         yield Option(disk.name, f"{disk.name}, {format_size(disk.size)}, {serial}", reason)
 
@@ -32,6 +36,60 @@ def contents(situation: Situation) -> str:
     return "\n".join(
         f" {disk.name:<{width}}  {disk.model or _('unknown model')}: {found(disk, situation)}"
         for disk in disks
+    )
+
+
+def together(disk: Disk, facts: Facts) -> tuple[Disk, ...]:
+    """The disk, and those that something on it stands on as well: an array, a mirror."""
+    group = [disk]
+    while more := {
+        beyond.name: beyond
+        for each in dragged_along(group, facts.disks)
+        for beyond in each.beyond
+        if beyond not in group
+    }:
+        group += more.values()
+    return tuple(group)
+
+
+def why_not_together(group: Sequence[Disk], situation: Situation) -> str | None:
+    """What is said against emptying disks that belong together; none: nothing."""
+    for disk in group:
+        if reason := why_not(disk):
+            return _("It belongs together with {disk}. {reason}").format(disk=disk.name, reason=reason)
+    plainest: Answers = {
+        ("storage",): {
+            "layout": "mirror",
+            "disks": [dict([telling(disk, situation.facts)]) for disk in group],
+            "filesystem": "btrfs",
+            "swap": {"kind": "none"},
+        }
+    }
+    plan = preview(situation, plainest)
+    return refusal(plan) if isinstance(plan, HyperError) else None
+
+
+def lacking(names: Iterable[str], facts: Facts) -> str | None:
+    """Which disks belong to these and are not among them; none: there are none."""
+    picked = set(names)
+    for disk in facts.disks:
+        if disk.name not in picked:
+            continue
+        if missing := [each.name for each in together(disk, facts) if each.name not in picked]:
+            return _("{disk} belongs together with {others}: choose them too, or leave it out.").format(
+                disk=disk.name, others=", ".join(missing)
+            )
+    return None
+
+
+def chosen(situation: Situation) -> tuple[Disk, ...]:
+    """The disks that the answers so far name for the system."""
+    storage = situation.said("storage", default={})
+    named = [*filter(None, [storage.get("disk")]), *storage.get("disks", ())]
+    return tuple(
+        disk
+        for disk in situation.facts.disks
+        if any(all(getattr(disk, name) == value for name, value in each.items()) for each in named)
     )
 
 
@@ -79,15 +137,21 @@ def hints(disks: Iterable[Disk]) -> Iterator[str]:
 def one(situation: Situation, options: tuple[Option, ...]) -> One:
     """Which disk."""
     possible = [each.value for each in options if each.refused is None]
+    blank = [disk for disk in situation.facts.disks if disk.name in possible and is_blank(disk)]
+    recommended = blank[0].name if blank else possible[0] if len(possible) == 1 else None
     return One(
         title=_("Disk"),
         prompt=_("Which disk? What becomes of what is on it is asked next.")
         if any(disk.partitions for disk in situation.facts.disks if disk.name in possible)
         else _("Which disk? Everything on it will be lost."),
-        lines=(contents(situation), *hints(situation.facts.disks)),
+        lines=(
+            contents(situation),
+            _("Recommended: {disk}, since nothing is on it.").format(disk=recommended) if blank else "",
+            *hints(situation.facts.disks),
+        ),
         more=(_("Names such as sda change from boot to boot; the serial number is what counts."),),
         options=options,
-        default=possible[0] if len(possible) == 1 else None,
+        default=recommended,
         field=("storage", "disk"),
     )
 
@@ -114,7 +178,9 @@ def several(
     )
 
 
-def for_guests(situation: Situation, options: tuple[Option, ...], chosen: Iterable[str]) -> Many:
+def for_guests(
+    situation: Situation, options: tuple[Option, ...], chosen: Iterable[str], system: Sequence[str]
+) -> Many:
     """Which disks for guests alone."""
     return Many(
         title=_("Disks for guests"),
@@ -127,7 +193,9 @@ def for_guests(situation: Situation, options: tuple[Option, ...], chosen: Iterab
         ),
         options=options,
         default=tuple(chosen),
-        check=lambda names: None if names else _("At least one disk: choose one."),
+        check=lambda names: (
+            lacking((*system, *names), situation.facts) if names else _("At least one disk: choose one.")
+        ),
         field=("storage", "pool", "disks"),
     )
 

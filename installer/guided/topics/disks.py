@@ -5,13 +5,12 @@ from typing import Any
 
 from installer.answers.select import telling
 from installer.errors import HyperError
-from installer.facts import Facts
 from installer.facts.disks import Disk
-from installer.guided.preview import drawing, preview
-from installer.guided.questions import Answers, Dialogue, Item, Line, Notice, One, Option
+from installer.guided.preview import disk_titles, drawing, preview
+from installer.guided.questions import Answers, Dialogue, Item, Notice, One, Option
 from installer.guided.situation import Level, Situation
 from installer.guided.told import refusal, told
-from installer.guided.topics import arrangement, disk_choice, partitions
+from installer.guided.topics import arrangement, disk_choice, partitions, reinstallation
 from installer.guided.topics.swap import hibernation, swap
 from installer.guided.words import _
 from installer.plan.losses import losses
@@ -31,7 +30,7 @@ def title() -> str:
 def dialogue(situation: Situation) -> Dialogue:
     """Layout, disks, file system, swap; then what it comes to, and round again if that is not wanted."""
     facts = situation.facts
-    options = tuple(disk_choice.options(facts, situation))
+    options = tuple(disk_choice.options(facts, situation, joined=True))
     possible = {option.value for option in options if option.refused is None}
     free = [disk for disk in facts.disks if disk.name in possible]
     if not free:
@@ -62,15 +61,22 @@ def _wanted(
 ) -> Generator[Item, Any, Answers]:
     """One round of questions."""
     facts, suits = situation.facts, arrangement.suited(free)
-    kind = yield arrangement.layout(free)
+    alone = tuple(disk_choice.options(facts, situation))
+    there = reinstallation.host_on_several(free)
+    kind = yield arrangement.layout(free, sum(option.refused is None for option in alone), there)
     for_guests: tuple[str, ...] = ()
     if kind == "one-disk":
-        chosen = ((yield disk_choice.one(situation, options)),)
+        chosen = ((yield disk_choice.one(situation, alone)),)
     else:
         first = suits.system if suits.layout == kind else tuple(disk_choice.alike(facts, options))
-        chosen = yield disk_choice.several(
-            situation, options, lambda names: arrangement.enough(kind, names), first
-        )
+        if there and kind == arrangement.layout_of(there):
+            first = there.disks
+
+        def check(names: tuple[Any, ...]) -> str | None:
+            missing = None if kind == arrangement.SPLIT else disk_choice.lacking(names, facts)
+            return arrangement.enough(kind, names) or missing
+
+        chosen = yield disk_choice.several(situation, options, check, first)
     if kind == arrangement.SPLIT:
         left = tuple(
             Option(
@@ -78,20 +84,24 @@ def _wanted(
             )
             for each in options
         )
-        there = [name for name in suits.guests if name not in chosen]
-        for_guests = yield disk_choice.for_guests(situation, left, there)
+        usual = [name for name in suits.guests if name not in chosen]
+        for_guests = yield disk_choice.for_guests(situation, left, usual, chosen)
     disks = [disk for disk in facts.disks if disk.name in chosen]
     existing = "erase"
     fates: list[Mapping[str, Any]] | None = None
     if kind == "one-disk" and disks[0].partitions:
         existing = yield _existing(situation, disks[0])
         if existing == "reinstall":
-            return (yield from _anew(situation, disks[0]))
+            return (yield from reinstallation.dialogue(situation, "one-disk", disks))
         if existing == EACH:
             existing, fates = "keep", (yield from partitions.dialogue(situation, disks[0]))
     layout = arrangement.system_layout(kind, len(disks))
+    if kind in ("mirror", "array") and (name := reinstallation.host_on(disks)):
+        existing = yield _again(name)
+        if existing == "reinstall":
+            return (yield from reinstallation.dialogue(situation, layout, disks))
     filesystem = yield arrangement.filesystem(layout)
-    changes = _changes(layout, disks, facts, filesystem, "none")
+    changes = arrangement.decided(layout, disks, facts, filesystem, "none")
     changes |= {
         ("storage", "existing"): None if existing == "erase" else existing,
         ("storage", "partitions"): fates,
@@ -118,44 +128,19 @@ def _wanted(
     return changes
 
 
-def _anew(situation: Situation, disk: Disk) -> Generator[Item, Any, Answers]:
-    """The host that is on the disk: names and UUIDs follow from its name, so a plan that fits is the one it has."""
-    name = yield Line(
-        title=_("Install anew"),
-        prompt=_("Name of the host that is on the disk:"),
-        default=str(situation.said("hostname", default="kvm1")),
-        lines=(
-            _(
-                "Its guests, their definitions and storage stay. Everything else on its root goes, but for what "
-                "storage.keep in an answer file names."
-            ),
-        ),
-        field=("hostname",),
-    )
-    for filesystem in ("ext4", "xfs", "btrfs"):
-        for kind in ("zram", "partition", "file", "none"):
-            changes = {
-                **_changes("one-disk", [disk], situation.facts, filesystem, kind),
-                ("storage", "existing"): "reinstall",
-                ("hostname",): name,
-            }
-            if not isinstance(preview(situation, changes), HyperError):
-                return changes
-    return {
-        **_changes("one-disk", [disk], situation.facts, "ext4", "zram"),
-        ("storage", "existing"): "reinstall",
-        ("hostname",): name,
-    }
-
-
 def _before_and_after(plan: Plan) -> One:
+    called = disk_titles(plan)
     notes = (
         *(
-            _("Lost on {disk}: {what}.").format(disk=each.disk, what="; ".join(map(told, each.losses)))
+            _("Lost on {disk}: {what}.").format(
+                disk=called[each.disk], what="; ".join(map(told, each.losses))
+            )
             for each in plan.destroyed
         ),
         *(
-            _("Stays on {disk}: {what}.").format(disk=each.disk, what="; ".join(map(told, each.kept)))
+            _("Stays on {disk}: {what}.").format(
+                disk=called[each.disk], what="; ".join(map(told, each.kept))
+            )
             for each in plan.destroyed
             if each.kept
         ),
@@ -177,23 +162,22 @@ def _before_and_after(plan: Plan) -> One:
     )
 
 
-def _changes(
-    layout: str, disks: list[Disk], facts: Facts, filesystem: str, swap_kind: str
-) -> dict[tuple[str | int, ...], Any]:
-    """What was said of the layout; what an earlier round said of its finer points is taken back."""
-    selectors = [dict([telling(disk, facts)]) for disk in disks]
-    several: Any = selectors if len(disks) > 1 else None
-    return {
-        ("storage", "layout"): layout,
-        ("storage", "disk"): None if several else selectors[0],
-        ("storage", "disks"): several,
-        ("storage", "filesystem"): filesystem,
-        ("storage", "redundancy"): None,
-        ("storage", "volumes"): None,
-        ("storage", "pool"): None,
-        ("storage", "partitions"): None,
-        ("storage", "swap"): {"kind": swap_kind},
-    }
+def _again(name: str) -> One:
+    """What becomes of a host that is on all of the disks."""
+    return One(
+        title=_("What is on the disks"),
+        prompt=_("What shall become of what is on them?"),
+        lines=(
+            _("The host {name} is on all of them.").format(name=name),
+            _("Recommended: install it anew, unless nothing of its guests is needed any more."),
+        ),
+        options=(
+            Option("reinstall", _("install this host anew: its guests stay, the system is replaced")),
+            Option("erase", _("erase all of it: the host gets the whole disks")),
+        ),
+        default="reinstall",
+        field=("storage", "existing"),
+    )
 
 
 def _existing(situation: Situation, disk: Disk) -> One:

@@ -1,11 +1,15 @@
 """Encryption of the disks."""
 
+from collections.abc import Generator
+from typing import Any
+
 from installer.answers.sizes import format_size
 from installer.errors import HyperError
 from installer.guided.preview import preview
-from installer.guided.questions import Dialogue, One, Option, Secret, Work
+from installer.guided.questions import Answers, Dialogue, Item, One, Option, Secret, Work
 from installer.guided.situation import Situation
 from installer.guided.told import refusal
+from installer.guided.topics import disk_choice, reinstallation
 from installer.guided.words import _
 from installer.plan.storage.luks import fitted_memory
 
@@ -22,6 +26,12 @@ def title() -> str:
 
 def dialogue(situation: Situation) -> Dialogue:
     """Whether, the passphrase, the recovery key, and what else there is to open the disks."""
+    again = situation.said("storage", "existing") == "reinstall"
+    if again:
+        # The disks stay as they are, locked or not.
+        if not reinstallation.is_locked(disk_choice.chosen(situation)):
+            return {("storage", "encryption"): None}
+        return (yield from _opened(situation, again=True))
     memory = situation.facts.memory
     available = memory.available if isinstance(memory.available, int) else None
     argon = fitted_memory(memory.total, available)
@@ -44,6 +54,10 @@ def dialogue(situation: Situation) -> Dialogue:
             )
             if argon
             else "",
+            _(
+                "Recommended: yes where somebody could carry a disk away; no where the host must come back by itself "
+                "after a power cut."
+            ),
         ),
         options=(
             Option(False, _("No: the host starts by itself, and so it does for a thief")),
@@ -58,37 +72,32 @@ def dialogue(situation: Situation) -> Dialogue:
     )
     if not wanted:
         return {("storage", "encryption"): None}
+    return (yield from _opened(situation, again=False))
+
+
+def _opened(situation: Situation, *, again: bool) -> Generator[Item, Any, Answers]:
+    """How the disks are opened. `again`: they have passphrase and recovery key already."""
     passphrase = yield Secret(
         title=_("Passphrase"),
         prompt=_("Passphrase:"),
-        lines=(
+        lines=(_("The one that opens the disks now. With a wrong one it ends before anything is changed."),)
+        if again
+        else (
             _("At least {count} characters. It is typed with the keymap {keymap} at boot.").format(
                 count=SHORTEST, keymap=situation.said("keymap", default="us")
             ),
             _("Four or five words drawn by chance are good, and easy to type without seeing them."),
         ),
         check=_check,
+        twice=not again,
         field=("storage", "encryption", "passphrase"),
     )
     path = yield Work(
         title=_("keeping the passphrase in memory"), task="keep_secret", arguments=("passphrase", passphrase)
     )
-    recovery = yield One(
-        title=_("Recovery key"),
-        prompt=_("Make a recovery key?"),
-        lines=(
-            _(
-                "A second key of 64 letters, made by chance, opens the disks when the passphrase is lost. It is shown once, "
-                "on the last screen, and kept nowhere: it goes on paper."
-            ),
-        ),
-        options=(
-            Option("auto", _("Yes: I write it down at the end")),
-            Option("off", _("No: without the passphrase everything is lost")),
-        ),
-        default="auto",
-        field=("storage", "encryption", "recovery_key"),
-    )
+    recovery = "auto"
+    if not again:
+        recovery = yield _recovery_key()
     remote = yield One(
         title=_("From afar"),
         prompt=_("Type the passphrase over SSH too?"),
@@ -97,6 +106,7 @@ def dialogue(situation: Situation) -> Dialogue:
                 "Before the disks are open the host then has the network of this installation, and an SSH server on port "
                 "2222 that takes the passphrase and nothing else. Administrators' SSH keys open it."
             ),
+            _("Recommended: no, unless nobody can stand beside the machine after a power cut."),
         ),
         options=(
             Option(False, _("No: on the screen or the serial line")),
@@ -114,6 +124,7 @@ def dialogue(situation: Situation) -> Dialogue:
                 "The TPM gives the key to this machine alone, and only while its Secure Boot stays as it is. Without a PIN "
                 "it gives it to whoever switches the machine on."
             ),
+            _("Recommended: nothing, or the TPM with a PIN where the passphrase is long."),
         ),
         options=(
             Option("none", _("Nothing: the passphrase is typed at every boot")),
@@ -146,6 +157,27 @@ def dialogue(situation: Situation) -> Dialogue:
     if remote:
         answers["ssh"] = {"enable": True}
     return {("storage", "encryption"): answers}
+
+
+def _recovery_key() -> One:
+    """Whether a second key is made."""
+    return One(
+        title=_("Recovery key"),
+        prompt=_("Make a recovery key?"),
+        lines=(
+            _(
+                "A second key of 64 letters, made by chance, opens the disks when the passphrase is lost. It is shown once, "
+                "on the last screen, and kept nowhere: it goes on paper."
+            ),
+            _("Recommended: yes."),
+        ),
+        options=(
+            Option("auto", _("Yes: I write it down at the end")),
+            Option("off", _("No: without the passphrase everything is lost")),
+        ),
+        default="auto",
+        field=("storage", "encryption", "recovery_key"),
+    )
 
 
 def _against_sleep(situation: Situation) -> str | None:

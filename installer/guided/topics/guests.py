@@ -23,7 +23,7 @@ def dialogue(situation: Situation) -> Dialogue:
     chosen = yield Many(
         title=_("First guests"),
         prompt=_("Which guests are made at the first boot?"),
-        lines=(_("The medium carries these images. More guests can be made at any time."),),
+        lines=(_("The medium carries these images. Recommended: none; guests can be made at any time."),),
         options=tuple(Option(name, name) for name in images),
         field=("first_run", "vms"),
     )

@@ -34,7 +34,14 @@ def dialogue(situation: Situation) -> Dialogue:
     kind = yield One(
         title=_("Network"),
         prompt=_("How does the host get its addresses?"),
-        lines=("\n".join(f" {_port(nic)}" for nic in wired), tested),
+        lines=(
+            "\n".join(f" {_port(nic)}" for nic in wired),
+            tested,
+            _(
+                "Recommended: DHCP; fixed where others rely on the address. Guests reach the network either way; a "
+                "bridge lets them be reached from it as well, and be attacked."
+            ),
+        ),
         more=(
             _(
                 "With DHCP the router of your network gives the host an address. A server that others rely on "

@@ -10,6 +10,7 @@ from installer.facts.pci import Gpu, IommuState, Passthrough, PciDevice
 from installer.guided.questions import Dialogue, Many, Notice, Option
 from installer.guided.situation import Situation
 from installer.guided.told import told
+from installer.guided.topics import disk_choice
 from installer.guided.words import _
 
 KINDS = ("01", "02", "03", "04", "0b", "0c03", "12")
@@ -100,12 +101,8 @@ def _needed(device: PciDevice, situation: Situation) -> str | None:
         for each in situation.facts.pci
         if each is device or (each.iommu_group == device.iommu_group is not None and not each.is_bridge)
     }
-    storage = situation.said("storage", default={})
-    chosen = [*filter(None, [storage.get("disk")]), *storage.get("disks", ())]
-    for disk in situation.facts.disks:
-        if disk.pci_address in group and any(
-            all(getattr(disk, name) == value for name, value in each.items()) for each in chosen
-        ):
+    for disk in disk_choice.chosen(situation):
+        if disk.pci_address in group:
             return _("{disk} hangs on it, which the host is installed on.").format(disk=disk_title(disk))
     macs = {each["match"].get("mac") for each in situation.said("network", "ethernets", default=())}
     for nic in situation.facts.nics:

@@ -8,7 +8,18 @@ from installer.answers.login import lockout
 from installer.answers.ssh_key import parse_ssh_key
 from installer.errors import HyperError
 from installer.guided.preview import complete
-from installer.guided.questions import Answers, Dialogue, Item, Line, Notice, One, Option, Secret, Work
+from installer.guided.questions import (
+    Answers,
+    Dialogue,
+    Failed,
+    Item,
+    Line,
+    Notice,
+    One,
+    Option,
+    Secret,
+    Work,
+)
 from installer.guided.situation import Situation, changed
 from installer.guided.told import told
 from installer.guided.words import _, n_
@@ -122,27 +133,40 @@ def person(
             field=("users", number, "admin"),
         )
     user: dict[str, Any] = {"name": name, "admin": admin}
-    password = yield Secret(
-        title=name,
-        prompt=_("Password of {name}:").format(name=name),
-        lines=(
-            _("For this machine's own console and for sudo. Over SSH only keys are taken."),
-            _("Empty for none: then there is no sudo either, and without an SSH key no way in."),
-        ),
-        check=lambda text: (
-            _("It is shorter than {count} characters.").format(count=SHORTEST)
-            if 0 < len(text) < SHORTEST
-            else None
-        ),
-        field=("users", number, "password_hash"),
-    )
-    if password:
-        hashed = yield Work(title=_("hashing the password"), task="hash_password", arguments=(password,))
+    hashed = yield from _password(name, number)
+    if hashed:
         user["password_hash"] = hashed
     taken = yield from ssh_keys(name, number)
     if taken:
         user["ssh_keys"] = taken
     return user
+
+
+def _password(name: str, number: int) -> Generator[Item, Any, str | None]:
+    """Hash of somebody's password; none: there shall be none."""
+    told: tuple[str, ...] = ()
+    while True:
+        password = yield Secret(
+            title=name,
+            prompt=_("Password of {name}:").format(name=name),
+            lines=(
+                *told,
+                _("For this machine's own console and for sudo. Over SSH only keys are taken."),
+                _("Empty for none: then there is no sudo either, and without an SSH key no way in."),
+            ),
+            check=lambda text: (
+                _("It is shorter than {count} characters.").format(count=SHORTEST)
+                if 0 < len(text) < SHORTEST
+                else None
+            ),
+            field=("users", number, "password_hash"),
+        )
+        if not password:
+            return None
+        hashed = yield Work(title=_("hashing the password"), task="hash_password", arguments=(password,))
+        if not isinstance(hashed, Failed):
+            return str(hashed)
+        told = (hashed.reason,)
 
 
 def ssh_keys(name: str, number: int) -> Generator[Item, Any, list[str]]:

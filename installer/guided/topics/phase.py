@@ -27,6 +27,7 @@ def dialogue(situation: Situation) -> Dialogue:
                 "No administrator has an SSH key: after phase hardened the only way in would be this machine's "
                 "own console."
             ),
+            _("Recommended: setup, until you have seen that everything works."),
         ),
         more=(
             _(
@@ -44,7 +45,7 @@ def dialogue(situation: Situation) -> Dialogue:
     profile = yield One(
         title=_("Security"),
         prompt=_("How far does phase hardened go?"),
-        lines=(_("Each holds everything of the one before it."),),
+        lines=(_("Each holds everything of the one before it. Recommended: balanced."),),
         options=(
             Option("development", _("development: machines where things are tried out; costs nothing")),
             Option("balanced", _("balanced: daily use; no odd protocols, no kexec, no hibernation")),
