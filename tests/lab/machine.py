@@ -60,6 +60,11 @@ class Hardware:
     """Whether it has that interface."""
 
 
+STALLED = "Possible timer handling issue on cpu"
+"""What Linux says when an emulated processor gets no timer interrupts any more, which it does once in many boots: nothing
+goes on after that."""
+
+
 @dataclass
 class Machine:
     """Firmware variables, disks and TPM state in a folder; started any number of times, with or without medium."""
@@ -299,13 +304,25 @@ class Running:
     def live(self, measured: float = 25) -> Agent:
         """Wait for the live system and return its agent."""
         assert self.agent is not None, "only a machine with a medium has an agent"
-        if not self.agent.ready.wait(patience(measured)):
+        deadline, stalls = time.monotonic() + patience(measured), 0
+        while not self.agent.ready.wait(2):
+            if (seen := self.serial.text().count(STALLED)) > stalls:
+                stalls = seen
+                self._reset()
+            if time.monotonic() < deadline and self.dead() is None:
+                continue
             raise HyperError(
                 "the live medium did not come up",
                 why=f"its agent did not answer; the serial line says:\n{self.serial.text()[-1500:]}",
                 remedy=f"read {self.machine.folder}",
             )
         return self.agent
+
+    def _reset(self) -> None:
+        """Press the reset button; only where nothing was written yet."""
+        self.monitor.run("set-action", reboot="reset")
+        self.monitor.run("system_reset")
+        self.monitor.run("set-action", reboot="shutdown")
 
     def plug(self, image: Path) -> None:
         """Plug in a read-only disk while the machine runs."""
