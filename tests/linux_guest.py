@@ -28,7 +28,7 @@ SIZE = 48 << 20
 MODULES = (
     "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk", "failover",
     "net_failover", "virtio_net", "virtio_balloon", "button", "evdev", "cdrom", "isofs",
-    "virtio_mem",
+    "virtio_mem", "qemu_fw_cfg",
 )  # fmt: skip
 """In the order that they need each other; those that are built in are missing."""
 INIT = f"""#!/bin/busybox sh
@@ -52,6 +52,7 @@ for event in /dev/input/event*; do
     [ -e $event ] && (dd if=$event bs=24 count=1 of=/dev/null 2>/dev/null; echo GOT-BUTTON; [ -e /ignore ] || poweroff -f) &
 done
 [ -e /seed/user-data ] && echo "SEED $(tr -d '\\n' </seed/user-data)"
+echo "PROCESSORS-AT-MOST $(cat /sys/devices/system/cpu/possible)"
 echo "{MARKER} $(see)"
 # As udev's rules do in systems that want what is plugged in: it is put to use.
 echo online_movable >/sys/devices/system/memory/auto_online_blocks
@@ -109,8 +110,13 @@ def _cpio(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes
     return out.getvalue()
 
 
-def initramfs(init: str = INIT, modules: Sequence[str] = MODULES, programs: Sequence[Path] = ()) -> bytes:
-    """busybox, more programs with their libraries, modules, and a first process."""
+def initramfs(
+    init: str = INIT,
+    modules: Sequence[str] = MODULES,
+    programs: Sequence[Path] = (),
+    tree: Path | None = None,
+) -> bytes:
+    """busybox, more programs with their libraries, modules of a kernel (`tree`; none: our own), and a first process."""
     files = {"init": init.encode(), "bin/busybox": Path("/bin/busybox").read_bytes()}
     for program in (Path("/bin/busybox"), *programs):
         files[f"bin/{program.name}"] = program.read_bytes()
@@ -119,7 +125,9 @@ def initramfs(init: str = INIT, modules: Sequence[str] = MODULES, programs: Sequ
             if word.startswith("/"):
                 files[word.lstrip("/")] = Path(word).read_bytes()
     # Debian 13 has them below /usr, and compressed.
-    there = {path.name.partition(".ko")[0]: path for path in kernel().rglob("lib/modules/**/*.ko*")}
+    there = {
+        path.name.partition(".ko")[0]: path for path in (tree or kernel()).rglob("lib/modules/**/*.ko*")
+    }
     order = [name for name in modules if name in there]
     for name in order:
         data = there[name].read_bytes()
@@ -128,16 +136,17 @@ def initramfs(init: str = INIT, modules: Sequence[str] = MODULES, programs: Sequ
     return gzip.compress(_cpio(files), 1)
 
 
-def disk() -> Path:
-    """The disk, raw; made once for each state of this file."""
-    state = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+def disk(init: str = INIT, modules: Sequence[str] = MODULES, tree: Path | None = None) -> Path:
+    """The disk, raw; made once for each state of this file, and of what is on it. `tree`: another kernel, unpacked."""
+    made_of = (Path(__file__).read_text(), init, tuple(modules), str(tree or ""))
+    state = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     there = CACHE / f"guest-{state}.raw"
     if there.exists():
         return there
-    image = next((kernel() / "boot").glob("vmlinuz-*"))
+    image = next(((tree or kernel()) / "boot").glob("vmlinuz-*"))
     work = CACHE / f"work-{state}"
-    work.mkdir(exist_ok=True)
-    (work / "initrd").write_bytes(initramfs())
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "initrd").write_bytes(initramfs(init, modules, tree=tree))
     (work / "grub.cfg").write_text(GRUB_CONFIG)
     core = work / "core.img"
     modules = ("biosdisk", "part_msdos", "fat", "linux", "normal", "boot")

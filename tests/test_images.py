@@ -553,7 +553,7 @@ def test_what_reaches_out_of_its_folder_stays_out(tmp_path: Path) -> None:
         (into / "web.ovf").write_text(OVF.format(disk=disk))
         found = read_foreign(into / "web.ovf", into)
         assert found.disks == ()
-        assert any("beside the description" in left for left in found.left)
+        assert any("beside the description" in lost for lost in found.lost) and found.left == ("sound",)
     (into / "secret").symlink_to(tmp_path / "secret")
     assert read_foreign(into / "web.ovf", into).disks == ()
 
@@ -634,10 +634,10 @@ def test_vbox(tmp_path: Path) -> None:
         ("data.vhd", "vpc"),
     ]
     assert found.nics == 1
-    left = " ".join(found.left)
-    assert "delete the snapshots" in left and "/etc/shadow: it is not beside" in left and "TPM" in left
-    assert "locked.vdi: it is encrypted" in left
-    assert "sound" not in left
+    lost = " ".join(found.lost)
+    assert "delete the snapshots" in lost and "/etc/shadow: it is not beside" in lost
+    assert "locked.vdi: it is encrypted" in lost
+    assert found.left == ("its TPM, with what it holds",)
     # As before VirtualBox 6.1: controllers beside the hardware.
     start, end = VBOX.index("<StorageControllers>"), VBOX.index("</StorageControllers>") + 21
     moved = VBOX[:start] + VBOX[end:].replace(
@@ -693,11 +693,8 @@ def test_proxmox(tmp_path: Path) -> None:
         ("vm-100-disk-1.raw", "raw"),
         ("vm-100-disk-0.qcow2", "qcow2"),
     ]
-    assert [left.split(":")[0] for left in found.left] == [
-        "the disk scsi2 (ceph",
-        "hostpci0",
-        "efidisk0",
-    ]
+    assert [left.split(":")[0] for left in found.left] == ["hostpci0", "efidisk0"]
+    assert [lost.split(":")[0] for lost in found.lost] == ["the disk scsi2 (ceph"]
 
 
 # The command.

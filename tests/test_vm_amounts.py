@@ -87,12 +87,14 @@ def test_a_running_guest_gets_processors_and_memory_and_gives_them_back(host: Br
             return amounts_in(etree.fromstring(connection.lookupByName("big").XMLDesc(0)))
 
     first = says(linux_guest.MARKER + r" cpus=1 memory=(\d+)M")
+    # A newer Linux, which takes an emulated machine for a real one, says itself that there will never be more.
+    more = 2 if "PROCESSORS-AT-MOST 0-1" in host.console(uuid) else 1
     plan = host.hv("ada", "vm", "resize", "big", "--cpus", "2", "--memory", "384M", "--dry-run").out
     assert "processors: 1 → 2, now" in plan and "memory: 128 MiB → 384 MiB, now" in plan
     result = host.hv("ada", "vm", "resize", "big", "--cpus", "2", "--memory", "384M", "--json").json
-    assert result["waits_for_restart"] == [] and result["notes"] == [], result
+    assert result["waits_for_restart"] == [] and "it is emulated" in result["notes"][0], result
     assert live().vcpus == 2 and live().taken == 256 * MIB
-    says(rf"NOW cpus=2 memory=({first + 256})M ")
+    says(rf"NOW cpus={more} memory=({first + 256})M ")
     found = shown(host, "big")
     assert (found["vcpus"], found["memory"], found["changes_pending"]) == (2, 384 * MIB, False)
     assert (found["max_vcpus"], found["max_memory"]) == (2, 512 * MIB)
@@ -102,7 +104,7 @@ def test_a_running_guest_gets_processors_and_memory_and_gives_them_back(host: Br
     result = host.hv("ada", "vm", "resize", "big", "--memory", "128M", "--json").json
     assert result["waits_for_restart"] == [] and result["notes"] == [], result
     assert live().taken == 0
-    says(rf"NOW cpus=2 memory=({first})M ", seen)
+    says(rf"NOW cpus={more} memory=({first})M ", seen)
 
     # The guest lets go of a processor; an emulated one QEMU never reports as gone, and then that is told.
     result = host.hv("ada", "vm", "resize", "big", "--cpus", "1", "--json").json

@@ -169,6 +169,21 @@ def test_a_vm_of_another_hypervisor_is_taken_over(host: BrokerHost) -> None:
     assert row["disks"][0]["bus"] == "sata"
     boots(host, "mail", "MARK-vmware")
     host.hv("ada", "image", "delete", "mail-disk0")
+    # Without one of its disks it would not be that VM: refused before anything is brought, unless it is wanted so.
+    whole = described.read_text()
+    described.write_text(f'{whole}scsi0:1.present = "TRUE"\nscsi0:1.fileName = "data.vmdk"\n')
+    for dry in ([], ["--dry-run"]):
+        said = host.hv("ada", "vm", "import", str(described), "--as", "half", *dry, status=5).err
+        assert "without its disks" in said and "data.vmdk: there is no such file" in said, said
+    assert "half" not in host.hv("ada", "vm", "list").out
+    assert host.hv("ada", "image", "list", "--json").json["images"] == []
+    host.hv("ada", "vm", "import", str(described), "--as", "half", "--incomplete")
+    assert len(host.hv("ada", "vm", "show", "half", "--json").json["disks"]) == 1
+    host.hv("ada", "vm", "delete", "half", "--disks")
+    host.hv("ada", "image", "delete", "half-disk0")
+    described.write_text(whole.replace("scsi0:0.fileName", "comment"))
+    assert "names no disk" in host.hv("ada", "vm", "import", str(described), status=5).err
+    described.write_text(whole)
     # What fails half way leaves no image behind.
     host.hv("ada", "vm", "import", str(described), "--as", "mail", "--network", "nowhere", status=4)
     assert host.hv("ada", "image", "list", "--json").json["images"] == []

@@ -146,6 +146,8 @@ def _left(row: "dict[str, Any]") -> "list[str]":
     left += [f"a device of the host: {' '.join(each.values())}" for each in row["devices"]]
     if row["snapshots"]:
         left.append("its snapshots")
+    if row["ignition"]:
+        left.append("what Ignition reads at the first boot")
     left += [
         f"{disk['target']}: what cloud-init reads at the first boot"
         for disk in row["disks"]

@@ -195,6 +195,11 @@ def parser() -> argparse.ArgumentParser:
         "--hostname", help="host name for cloud-init, or with --unattended Windows (default: from its name)"
     )
     create.add_argument(
+        "--ignition",
+        metavar="FILE",
+        help="what Fedora CoreOS or Flatcar read at their first boot: JSON, as Butane writes it",
+    )
+    create.add_argument(
         "--unattended",
         action="store_true",
         help="Windows installs itself from the medium to a new disk, without asking; its account has no password "
@@ -385,6 +390,9 @@ def parser() -> argparse.ArgumentParser:
         default="default",
         metavar="NETWORK",
         help="where its cards are plugged in (default: %(default)s)",
+    )
+    imported.add_argument(
+        "--incomplete", action="store_true", help="make it also without disks that cannot be taken over"
     )
     imported.add_argument("--dry-run", action="store_true", help="only say what it would become")
     apply = verbs.add(

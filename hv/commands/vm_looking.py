@@ -67,6 +67,8 @@ def show(client: Client, options: argparse.Namespace) -> int:
         ("firmware", row["firmware"] + (", TPM" if row["tpm"] else "")),
         ("autostart", "on" if row["autostart"] else "off"),
     ]
+    if row["ignition"]:
+        lines.append(("first boot", "Ignition"))
     if row["placement"]:
         lines.append(("placed", _where(row["placement"])))
     if row["description"]:

@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
+    from hv.images.foreign import Foreign
+
 
 GENERIC = "generic"
 """An image's system that nobody named."""
@@ -131,12 +133,44 @@ def create(client: Client, options: argparse.Namespace) -> int:
             "edition": options.edition,
         }
         given["unattended"] = {key: value for key, value in told.items() if value is not None}
+    elif options.ignition and (keys or options.user or options.hostname):
+        raise HyperError(
+            "--ignition goes without --user, --key and --hostname.",
+            why="a system reads either what Ignition takes or what cloud-init takes",
+            remedy="Write accounts, keys and the host's name into the Ignition file (Butane: passwd, storage.files).",
+            code=Exit.usage,
+        )
+    elif options.ignition:
+        given["ignition"] = {"config": _ignition(options.ignition)}
     elif keys or options.user or options.hostname:
         given["cloud_init"] = {"user": options.user, "keys": keys, "hostname": options.hostname}
     result = operate(client, options, "/1/vms", given)
     if result is not None:
         print(f"{result['name']}: made, {result['state']}")
     return 0
+
+
+def _ignition(file: str) -> str:
+    """What Ignition reads, as the file has it. Raises HyperError."""
+    from pathlib import Path
+
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise HyperError(
+            f"The file {file} cannot be read.",
+            why=str(error),
+            remedy="Name a file of JSON, as `butane web.bu > web.ign` writes it.",
+            code=Exit.usage,
+        ) from error
+    if not text.lstrip().startswith("{"):
+        raise HyperError(
+            f"{file} is nothing that Ignition reads.",
+            why="it is a Butane file, which is for people" if "variant:" in text else "it is no JSON",
+            remedy=f"Make one of it: `butane '{file}' > web.ign`, then name web.ign.",
+            code=Exit.usage,
+        )
+    return text
 
 
 def _keys(file: str) -> list[str]:
@@ -213,8 +247,11 @@ def import_(client: Client, options: argparse.Namespace) -> int:
             print(
                 f"{name}: {found.cpus} processors, {sized(found.memory)}, {found.firmware}, {len(found.disks)} disks, {found.nics} cards with new addresses"
             )
-            for left in found.left:
+            for left in (*found.lost, *found.left):
                 print(f"  not taken over: {left}")
+        if not options.incomplete:
+            _require_disks(name, found)
+        left = {"left": list(found.left), "lost": list(found.lost)}
         given: dict[str, Any] = {
             "name": name,
             "vcpus": found.cpus,
@@ -224,7 +261,7 @@ def import_(client: Client, options: argparse.Namespace) -> int:
         }
         if options.dry_run:
             if options.json:
-                show_json({"version": 1, "spec": given, "disks": len(found.disks), "left": list(found.left)})
+                show_json({"version": 1, "spec": given, "disks": len(found.disks), **left})
             return 0
         images = []
         try:
@@ -246,10 +283,22 @@ def import_(client: Client, options: argparse.Namespace) -> int:
                     continue
             raise
     if options.json:
-        show_json({"version": 1, **result, "left": list(found.left)})
+        show_json({"version": 1, **result, **left})
     else:
         print(f"{result['name']}: made, {result['state']}")
     return 0
+
+
+def _require_disks(name: str, found: "Foreign") -> None:
+    """HyperError unless every disk is taken over: without one of them it is not the VM that it was."""
+    if found.disks and not found.lost:
+        return
+    raise HyperError(
+        f"{name} is not taken over without its disks.",
+        why="; ".join(found.lost) or "its description names no disk that has anything in it",
+        remedy="Put their files beside the description, or say --incomplete to have the VM without them.",
+        code=Exit.unsuitable,
+    )
 
 
 def apply(client: Client, options: argparse.Namespace) -> int:

@@ -115,13 +115,13 @@ def _renew_firmware(system: Any) -> None:
 
 
 def _renew(root: Any, name: str, uuid: str, work: Work, paths: dict[str, str]) -> None:
-    """Name, UUID, owner, MACs, disks, log, NVRAM; what cloud-init read and devices of the host stay behind."""
+    """Name, UUID, owner, MACs, disks, log, NVRAM; what cloud-init or Ignition read and devices of the host stay behind."""
     root.find("name").text = name
     root.find("uuid").text = uuid
     ours = root.find(f"metadata/{{{NS}}}vm")
     if ours is not None:
         ours.set("owner", work.caller.name)
-    for tag in ("title", "genid"):
+    for tag in ("title", "genid", "sysinfo[@type='fwcfg']"):
         for element in root.findall(tag):
             root.remove(element)
     system = root.find("os")

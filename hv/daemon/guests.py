@@ -197,6 +197,7 @@ def details(connection: Any, store: Store, ref: Ref) -> dict[str, Any]:
         "screens": [each.get("type") for each in root.iterfind("devices/graphics")],
         "firmware": "uefi" if uefi else "bios",
         "tpm": root.find("devices/tpm") is not None,
+        "ignition": root.find("sysinfo[@type='fwcfg']") is not None,
         "accelerated": root.get("type") == "kvm",
         "autostart": bool(domain.autostart()),
         "persistent": bool(domain.isPersistent()),

@@ -22,6 +22,7 @@ from hv.vm.seed import seed_iso
 from hv.vm.spec import Delete, Disk, VmSpec
 from hv.vm.windows import answers_iso
 
+SECTOR = 512
 PRESSES = 20.0
 """Seconds that a key is pressed now and then, for a medium that asks for it."""
 ENTER = 28
@@ -62,12 +63,12 @@ def disk_rows(store: Store, spec: VmSpec, uuid: str, caller: Caller) -> list[dic
     rows = []
     for number, disk in enumerate(spec.disks):
         rows.append(disk_row(store, disk, uuid, caller, f"d{number}"))
-    if spec.cloud_init is not None or spec.unattended is not None:
+    if spec.cloud_init is not None or spec.unattended is not None or spec.ignition is not None:
         pool = spec.disks[0].pool if spec.disks else "default"
         rows.append(
             {
                 "pool": pool,
-                "name": f"{uuid}-seed.iso",
+                "name": _seed_name(uuid, spec),
                 "vm": uuid,
                 "owner": caller.uid,
                 "kind": "seed",
@@ -76,6 +77,10 @@ def disk_rows(store: Store, spec: VmSpec, uuid: str, caller: Caller) -> list[dic
             }
         )
     return rows
+
+
+def _seed_name(uuid: str, spec: VmSpec) -> str:
+    return f"{uuid}-seed.{'iso' if spec.ignition is None else 'ign'}"
 
 
 def disk_row(store: Store, disk: Disk, uuid: str, caller: Caller, label: str) -> dict[str, Any]:
@@ -184,6 +189,8 @@ def plan_create(work: Work) -> list[str]:
         )
     if spec.cloud_init is not None:
         lines.append(f"first boot: cloud-init with {len(spec.cloud_init.keys)} SSH keys")
+    if spec.ignition is not None:
+        lines.append(f"first boot: Ignition with {len(spec.ignition.config.encode())} bytes")
     if spec.iso:
         image_of(work.store, spec.iso, work.caller, "iso")
         lines.append(f"boots once from {spec.iso}")
@@ -279,9 +286,13 @@ def run_create(work: Work) -> dict[str, Any]:
         name = disk.volume or f"{work.uuid}-d{number}.qcow2"
         work.say(f"making disk {number + 1} of {len(spec.disks)}", 10 + 50 * number / len(spec.disks))
         files.append(disk_file(work, by_name[name], disk))
+    ignition = None
+    if spec.ignition is not None:
+        work.say("writing what Ignition reads", 60)
+        ignition = _seed(work, by_name[_seed_name(work.uuid, spec)], spec)
     if spec.cloud_init is not None:
         work.say("writing what cloud-init reads", 60)
-        path = _seed(work, by_name[f"{work.uuid}-seed.iso"], spec)
+        path = _seed(work, by_name[_seed_name(work.uuid, spec)], spec)
         files.append(DiskFile(path, "raw", "virtio", "seed"))
     if spec.iso:
         image = image_of(work.store, spec.iso, work.caller, "iso")
@@ -289,13 +300,13 @@ def run_create(work: Work) -> dict[str, Any]:
         files.append(DiskFile(path, "raw", "sata", "iso"))
     if spec.unattended is not None:
         work.say("writing what Windows' installer reads", 60)
-        path = _seed(work, by_name[f"{work.uuid}-seed.iso"], spec)
+        path = _seed(work, by_name[_seed_name(work.uuid, spec)], spec)
         files.append(DiskFile(path, "raw", "sata", "iso"))
     work.say("defining it", 70)
     macs = tuple(nic.mac or mac_of(work.uuid, number) for number, nic in enumerate(spec.nics))
     host = host_of(work.libvirt, work.settings, work.connection)
     place = placed(work, spec.placement, _wanted(spec))[0] if spec.placement else None
-    xml = domain_xml(Guest(spec, work.uuid, work.caller.name, host, tuple(files), macs, place))
+    xml = domain_xml(Guest(spec, work.uuid, work.caller.name, host, tuple(files), macs, place, ignition))
     domain = work.connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     domain.setAutostart(int(spec.autostart))
     if spec.start and not domain.isActive():
@@ -355,6 +366,9 @@ def _seed(work: Work, row: dict[str, Any], spec: VmSpec) -> str:
         # Only digits would be no name for Windows.
         short = plain[:15].strip("-")
         data = answers_iso(spec.unattended, "vm" if not short or short.isdigit() else short)
+    elif spec.ignition is not None:
+        data = spec.ignition.config.encode()
+        data += b"\n" * (-len(data) % SECTOR)  # a volume has whole sectors
     else:
         assert spec.cloud_init is not None
         data = seed_iso(spec.cloud_init, instance=work.uuid, hostname=hostname)
@@ -453,6 +467,8 @@ def plan_delete(work: Work) -> list[str]:
             )
         elif disk["path"]:
             lines.append(f"{disk['path']} is kept: hvd did not make it")
+    if root.find("sysinfo[@type='fwcfg']") is not None:
+        lines += [f"what Ignition read ({name}) goes along" for name in rows if name.endswith("-seed.ign")]
     if count := domain.snapshotNum(0):
         lines.append(f"{count} snapshot{'s' if count > 1 else ''} can no longer be gone back to")
     if root.find("devices/tpm") is not None:

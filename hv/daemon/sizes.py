@@ -19,6 +19,11 @@ from hv.vm.amounts import BLOCK, STEP, Amounts, amounts_in, device_with, set_amo
 from hv.vm.domain import parsed, text_of
 from hv.vm.spec import Resize
 
+BLIND = (
+    "it is emulated, and a Linux of December 2025 or later takes such a machine for a real one, where no processors are "
+    "plugged in: if it does not see them, it has them after `hv vm restart`"
+)
+"""Linux, arch/x86/kernel/acpi/boot.c, acpi_is_processor_usable: what is not there at boot counts under hypervisors alone."""
 TAKES = 15.0
 """Seconds that a guest has to take or give memory, before it is said how far it is."""
 LETS_GO = 5.0
@@ -161,6 +166,8 @@ def run_resize(work: Work) -> dict[str, Any]:
     if change.vcpus_now and change.live is not None:
         work.say("changing processors", 20)
         note = _vcpus(work, domain, then.vcpus)
+        if not note and then.vcpus > change.live.vcpus and definition(domain).get("type") == "qemu":
+            note = BLIND
         if note:
             notes.append(note)
     if change.memory_now and change.live is not None:

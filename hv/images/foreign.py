@@ -59,6 +59,8 @@ class Foreign:
     """How many network cards; their addresses are not taken over, for the old guest may still run."""
     left: tuple[str, ...]
     """What was not taken over, one thing each."""
+    lost: tuple[str, ...] = ()
+    """Disks that it has and that cannot be taken over, each with the reason."""
 
 
 def read(path: Path, unpacked: Path) -> Foreign:
@@ -136,13 +138,13 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _beside(path: Path, name: str, left: list[str]) -> Path | None:
-    """A file beside the description, by its plain name; what is elsewhere is told and left."""
+def _beside(path: Path, name: str, lost: list[str]) -> Path | None:
+    """A file beside the description, by its plain name; what is elsewhere is told and lost."""
     file = path.parent / name
     if Path(name).name != name or name in (".", ".."):
-        left.append(f"the disk {name}: it is not beside the description")
+        lost.append(f"the disk {name}: it is not beside the description")
     elif file.is_symlink() or not file.is_file():
-        left.append(f"the disk {name}: there is no such file beside the description")
+        lost.append(f"the disk {name}: there is no such file beside the description")
     else:
         return file
     return None
@@ -171,6 +173,7 @@ def _ovf(path: Path) -> Foreign:
     if len(systems) != 1:
         raise _bad(path, f"it describes {len(systems)} guests, and one at a time can be taken over")
     left: list[str] = []
+    lost: list[str] = []
     files = {_own(each, "id"): _own(each, "href") for each in _named(top, "File")}
     names = {_own(each, "diskId"): files.get(_own(each, "fileRef"), "") for each in _named(top, "Disk")}
     cpus, memory, nics, disks = 1, 1 << 30, 0, list[ForeignDisk]()
@@ -192,13 +195,13 @@ def _ovf(path: Path) -> Foreign:
             name = names.get(_value(item, "HostResource").rpartition("/")[2], "")
             if not name:
                 left.append(f"the disk {_value(item, 'ElementName') or 'without a name'}: it is empty")
-            elif file := _beside(path, name, left):
+            elif file := _beside(path, name, lost):
                 disks.append(ForeignDisk(file, "vmdk"))
         elif kind not in KNOWN_OTHERS:
             left.append(f"{_value(item, 'ElementName') or f'a device of type {kind}'}")
     firmware = "uefi" if _is_efi(top) else "bios"
     name = _value(systems[0], "Name") or _own(systems[0], "id")
-    return Foreign(_fit(name), cpus, memory, firmware, tuple(disks), nics, tuple(left))
+    return Foreign(_fit(name), cpus, memory, firmware, tuple(disks), nics, tuple(left), tuple(lost))
 
 
 def _is_efi(top: "etree._Element") -> bool:
@@ -249,6 +252,7 @@ def _vmx(path: Path) -> Foreign:
         if found and not line.lstrip().startswith("#"):
             told[key.strip().lower()] = value.strip().strip('"')
     left: list[str] = []
+    lost: list[str] = []
     disks = []
     for bus in sorted(key for key in told if re.fullmatch(r"(scsi|sata|ide|nvme)\d+:\d+\.filename", key)):
         slot = bus.removesuffix(".filename")
@@ -256,7 +260,7 @@ def _vmx(path: Path) -> Foreign:
             f"{slot}.devicetype", ""
         ):
             continue
-        if file := _beside(path, told[bus], left):
+        if file := _beside(path, told[bus], lost):
             disks.append(ForeignDisk(file, "vmdk"))
     nics = sum(
         1
@@ -278,6 +282,7 @@ def _vmx(path: Path) -> Foreign:
         tuple(disks),
         nics,
         tuple(left),
+        tuple(lost),
     )
 
 
@@ -294,6 +299,7 @@ def _vbox(path: Path) -> Foreign:
     if hardware is None:
         raise _bad(path, "its machine has no hardware")
     left: list[str] = []
+    lost: list[str] = []
     media = {
         _own(each, "uuid"): each for each in machine.iterfind("{*}MediaRegistry/{*}HardDisks//{*}HardDisk")
     }
@@ -307,19 +313,19 @@ def _vbox(path: Path) -> Foreign:
         image = device.find("{*}Image")
         medium = media.get("" if image is None else _own(image, "uuid"))
         if medium is None:
-            left.append("a disk that the description does not name a file for")
+            lost.append("a disk that the description does not name a file for")
             continue
         location, kind = _own(medium, "location"), _own(medium, "format").upper()
         parent = medium.getparent()
         if parent is not None and etree.QName(parent).localname == "HardDisk":
-            left.append(
+            lost.append(
                 f"the disk {location}: it is a layer upon another; delete the snapshots in VirtualBox first"
             )
         elif medium.find("{*}Property[@name='CRYPT/KeyId']") is not None:
-            left.append(f"the disk {location}: it is encrypted; decrypt it in VirtualBox first")
+            lost.append(f"the disk {location}: it is encrypted; decrypt it in VirtualBox first")
         elif kind not in kinds:
-            left.append(f"the disk {location}: its format {kind} is not known")
-        elif file := _beside(path, location, left):
+            lost.append(f"the disk {location}: its format {kind} is not known")
+        elif file := _beside(path, location, lost):
             disks.append(ForeignDisk(file, kinds[kind]))
     nics = sum(1 for each in hardware.iterfind("{*}Network/{*}Adapter") if _own(each, "enabled") == "true")
     for place, what in (
@@ -341,6 +347,7 @@ def _vbox(path: Path) -> Foreign:
         tuple(disks),
         nics,
         tuple(left),
+        tuple(lost),
     )
 
 
@@ -356,6 +363,7 @@ def _proxmox(path: Path) -> Foreign:
         if found and not line.startswith("#"):
             told[key.strip()] = value.strip()
     left: list[str] = []
+    lost: list[str] = []
     disks, nics = [], 0
     order = {"scsi": 0, "virtio": 1, "sata": 2, "ide": 3}
     slots = sorted(
@@ -372,8 +380,8 @@ def _proxmox(path: Path) -> Foreign:
         kinds = {".qcow2": "qcow2", ".raw": "raw", ".vmdk": "vmdk"}
         candidates = [name] if Path(name).suffix in kinds else [f"{name}{suffix}" for suffix in kinds]
         file = next((path.parent / each for each in candidates if (path.parent / each).is_file()), None)
-        if file is None or _beside(path, file.name, left) is None:
-            left.append(
+        if file is None or _beside(path, file.name, lost) is None:
+            lost.append(
                 f"the disk {slot} ({volume}): there is no {' or '.join(candidates)} beside the description"
             )
         else:
@@ -392,6 +400,7 @@ def _proxmox(path: Path) -> Foreign:
         tuple(disks),
         nics,
         tuple(dict.fromkeys(left)),
+        tuple(dict.fromkeys(lost)),
     )
 
 

@@ -19,6 +19,8 @@ CONSOLE_LOGS = "/var/log/libvirt/qemu"
 """Where libvirt keeps its guests' logs."""
 PORTS = 14
 """PCIe ports: six or seven are taken by a guest with a disk and a card, each other one takes something later."""
+IGNITION = ("opt/com.coreos/config", "opt/org.flatcar-linux/config")
+"""Names that Ignition looks for in QEMU's fw_cfg: Fedora CoreOS, Flatcar."""
 Element = etree._Element
 
 
@@ -70,6 +72,8 @@ class Guest:
     disks: tuple[DiskFile, ...] = ()
     macs: tuple[str, ...] = field(default=())
     placed: Placed | None = None
+    ignition: str | None = None
+    """Path of the volume that Ignition reads."""
 
 
 def mac_of(uuid: str, number: int) -> str:
@@ -98,6 +102,11 @@ def domain_xml(guest: Guest) -> str:
     if guest.placed:
         set_place(root, guest.placed)
     _firmware(root, spec)
+    if guest.ignition is not None:
+        # As a file: what is written into the definition itself would be on QEMU's command line, for everybody to read.
+        told = etree.SubElement(root, "sysinfo", type="fwcfg")
+        for name in IGNITION:
+            etree.SubElement(told, "entry", name=name, file=guest.ignition)
     features = etree.SubElement(root, "features")
     for name in ("acpi", "apic"):
         etree.SubElement(features, name)

@@ -1,9 +1,11 @@
 """What people ask for. These models are the whole of what reaches the broker: there is no field for a definition, a
 path, a device file, an emulator or an argument of one."""
 
+import json
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from hv.vm.amounts import STEP
 from hv.vm.names import GuestName, SimpleName
@@ -66,6 +68,26 @@ class CloudInit(Typed):
     ) = None
 
 
+class Ignition(Typed):
+    """What Fedora CoreOS and Flatcar read at their first boot (https://coreos.github.io/ignition)."""
+
+    config: Annotated[str, StringConstraints(min_length=2, max_length=512 * 1024)]
+    """The whole of it, JSON."""
+
+    @field_validator("config")
+    @classmethod
+    def _is_a_config(cls, text: str) -> str:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it is no JSON, which Ignition reads: {error}") from None
+        version = found.get("ignition", {}) if isinstance(found, dict) else None
+        version = version.get("version") if isinstance(version, dict) else None
+        if not isinstance(version, str) or not re.fullmatch(r"[23]\.\d+\.\d+(-experimental)?", version):
+            raise ValueError("it says no ignition.version of 2 or 3, by which Ignition knows how to read it")
+        return text
+
+
 Locale = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?-[A-Z]{2}$")]
 
 
@@ -124,6 +146,8 @@ class VmSpec(Typed):
     iso: SimpleName | None = None
     """An image of kind iso, to boot from once."""
     cloud_init: CloudInit | None = None
+    ignition: Ignition | None = None
+    """Handed over by the firmware's configuration device (QEMU's fw_cfg), not by a disk."""
     unattended: Unattended | None = None
     """Windows installs itself from `iso` to the first disk, which it takes whole."""
     screen: Literal["vnc", "spice"] = "vnc"
@@ -141,6 +165,8 @@ class VmSpec(Typed):
             raise ValueError("secure_boot needs firmware = uefi")
         if self.max_vcpus is not None and self.max_vcpus < self.vcpus:
             raise ValueError(f"max_vcpus is less than vcpus ({self.vcpus})")
+        if self.ignition is not None and (self.cloud_init or self.unattended):
+            raise ValueError("ignition goes without cloud_init and unattended: a system reads one of them")
         if self.unattended is not None:
             _require_empty(self)
         if self.max_memory is not None:

@@ -22,6 +22,8 @@ from tests.lab.tools import entered
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
+SECOND_MAC = "52:54:00:48:56:99"
+"""Of the card that a guest gets."""
 _CACHE = "cache=unsafe,discard=unmap,detect-zeroes=unmap"
 """Speed before safety, and no room on this host for what holds nothing."""
 
@@ -52,6 +54,8 @@ class Hardware:
     """TPM 2 (swtpm)."""
     second_gpu: bool = False
     """A Radeon with its audio function behind a root port, for passthrough."""
+    second_card: bool = False
+    """A network card of Intel's (e1000e) and a USB controller, each behind a root port, for passthrough."""
     medium: Literal["cd", "stick"] = "cd"
     """How the ISO image is attached."""
     mac: str = "52:54:00:48:56:01"
@@ -254,6 +258,12 @@ class Running:
             words += ["-device", "pcie-root-port,id=gpu,chassis=20,slot=20"]
             words += ["-device", "ati-vga,bus=gpu,addr=0.0,multifunction=on,romfile="]
             words += ["-device", "intel-hda,bus=gpu,addr=0.1"]
+        if hardware.second_card:
+            words += ["-device", "pcie-root-port,id=card,chassis=21,slot=21"]
+            words += ["-netdev", "user,id=second,restrict=on"]
+            words += ["-device", f"e1000e,bus=card,netdev=second,mac={SECOND_MAC},romfile="]
+            words += ["-device", "pcie-root-port,id=usb,chassis=22,slot=22"]
+            words += ["-device", "qemu-xhci,bus=usb,id=given", "-device", "usb-tablet,bus=given.0"]
         if hardware.tpm:
             words += [
                 "-chardev",
