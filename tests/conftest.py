@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -49,6 +50,16 @@ def has_libvirt() -> bool:
     return has_root() and all(map(shutil.which, programs))
 
 
+def has_uefi_snapshots() -> bool:
+    """Whether libvirt keeps the firmware's variables in snapshots: 10.10 and later."""
+    if not has_libvirt():
+        return False
+    said = subprocess.run(("libvirtd", "--version"), capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)\.\d+", said)
+    assert found is not None, said
+    return (int(found[1]), int(found[2])) >= (10, 10)
+
+
 def has_nspawn() -> bool:
     """Whether this system boots in a container: systemd-nspawn with the kernel's overlayfs."""
     return has_root() and machine.boots()
@@ -68,6 +79,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
     "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
     "libvirt": (has_libvirt, "as root: make test"),
+    "uefi_snapshots": (
+        has_uefi_snapshots,
+        "as root, where libvirt is 10.10 or later (Debian 13): make test",
+    ),
     "postgresql": (
         has_postgresql,
         "as root, with the programs of the package postgresql on PATH: make test",

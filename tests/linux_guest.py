@@ -1,7 +1,7 @@
 """A small Linux guest of Debian's packages: it says on its serial line what it sees, and does what is typed there.
 
-Its disk boots by BIOS: GRUB's first stages before a FAT partition with kernel, initramfs and configuration. The kernel
-is taken out of Debian's package, which is not installed.
+Its disk boots by BIOS: GRUB's first stages before a FAT partition with kernel, initramfs and configuration; and by UEFI,
+whose shell starts the same kernel. The kernel is taken out of Debian's package, which is not installed.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ SIZE = 48 << 20
 MODULES = (
     "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk", "failover",
     "net_failover", "virtio_net", "virtio_balloon", "button", "evdev", "cdrom", "isofs",
-    "virtio_mem", "qemu_fw_cfg",
+    "virtio_mem", "qemu_fw_cfg", "efivarfs",
 )  # fmt: skip
 """In the order that they need each other; those that are built in are missing."""
 INIT = f"""#!/bin/busybox sh
@@ -64,7 +64,10 @@ use() {{
 (last=$(see); while sleep 0.3; do use; now=$(see); [ "$now" = "$last" ] || echo "NOW $now"; last=$now; done) &
 while :; do read -r line && eval "$line"; done
 """
-GRUB_CONFIG = "linux /vmlinuz console=ttyS0 quiet panic=5 tsc=unstable\ninitrd /initrd\nboot\n"
+ARGUMENTS = "console=ttyS0 quiet panic=5 tsc=unstable"
+GRUB_CONFIG = f"linux /linux.efi {ARGUMENTS}\ninitrd /initrd\nboot\n"
+SHELL_SCRIPT = f"fs0:\r\nlinux.efi initrd=\\initrd {ARGUMENTS}\r\n"
+"""What the UEFI shell does after its five seconds."""
 
 
 def kernel() -> Path:
@@ -148,6 +151,7 @@ def disk(init: str = INIT, modules: Sequence[str] = MODULES, tree: Path | None =
     work.mkdir(parents=True, exist_ok=True)
     (work / "initrd").write_bytes(initramfs(init, modules, tree=tree))
     (work / "grub.cfg").write_text(GRUB_CONFIG)
+    (work / "startup.nsh").write_text(SHELL_SCRIPT, newline="")
     core = work / "core.img"
     modules = ("biosdisk", "part_msdos", "fat", "linux", "normal", "boot")
     subprocess.run(
@@ -157,7 +161,8 @@ def disk(init: str = INIT, modules: Sequence[str] = MODULES, tree: Path | None =
     with fat.open("wb") as stream:
         stream.truncate(SIZE - PARTITION * 512)
     subprocess.run(("mformat", "-i", fat, "-v", "GUEST", "::"), check=True)
-    for source, name in ((image, "vmlinuz"), (work / "initrd", "initrd"), (work / "grub.cfg", "grub.cfg")):
+    files = {"linux.efi": image} | {name: work / name for name in ("initrd", "grub.cfg", "startup.nsh")}
+    for name, source in files.items():
         subprocess.run(("mcopy", "-i", fat, source, f"::{name}"), check=True)
     sectors = (SIZE >> 9) - PARTITION
     # The first stage loads what follows it; between the two is the partition table (MBR).

@@ -105,10 +105,10 @@ def test_a_guest_reads_it_and_nobody_else(host: BrokerHost) -> None:
     content = volume.read_bytes()
     assert json.loads(content) == CONFIG and content.startswith(text.encode())
     wanted = subprocess.run(("md5sum", volume), capture_output=True, text=True, check=True).stdout[:32]
-    for name in ("com.coreos", "org.flatcar-linux"):
-        wait_for(
-            f"what the guest reads as {name}", lambda name=name: f"{name}-{wanted}" in host.console(uuid)
-        )
+    told = [f"{name}-{wanted}" for name in ("com.coreos", "org.flatcar-linux")]
+    wait_for(
+        "what the guest reads, under both names", lambda: all(each in host.console(uuid) for each in told)
+    )
 
     # Not on QEMU's command line, not in the definition, and of no other account on the host.
     assert b"AAAA" not in Path(f"/proc/{host.qemu('core')}/cmdline").read_bytes()

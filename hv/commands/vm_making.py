@@ -247,8 +247,8 @@ def import_(client: Client, options: argparse.Namespace) -> int:
             print(
                 f"{name}: {found.cpus} processors, {sized(found.memory)}, {found.firmware}, {len(found.disks)} disks, {found.nics} cards with new addresses"
             )
-            for left in (*found.lost, *found.left):
-                print(f"  not taken over: {left}")
+            for each in (*found.lost, *found.left):
+                print(f"  not taken over: {each}")
         if not options.incomplete:
             _require_disks(name, found)
         left = {"left": list(found.left), "lost": list(found.lost)}

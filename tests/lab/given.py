@@ -280,6 +280,7 @@ def _play(host: Host) -> None:
         host.start(running, "after installing")
         host.first_run()
         _prepare(host)
+        _route(host)
         found = installed.documents(host.root("hv passthrough list --json", 40)[1])["devices"]
         assert isinstance(found, list)
         it = Giving(host, found)
@@ -310,6 +311,21 @@ def _prepare(host: Host) -> None:
             )
             code, text = host.ssh.run(words, measured=90)
             host.recorder.prove(f"the guest {name} is made", code == 0, text)
+
+
+def _route(host: Host) -> None:
+    """Both cards got a default route from their networks: a card that carries one is not given."""
+    with host.recorder.phase("two cards with a default route", "host"):
+        found = installed.documents(host.root("hv passthrough list --json", 40)[1])["devices"]
+        assert isinstance(found, list)
+        [card] = [each for each in found if each["ids"] == CARD]
+        host.recorder.prove(
+            "a card with a default route stays with the host",
+            not card["allowed"] and "default route" in card["reason"],
+            str(card),
+        )
+        name = f"$(basename $(dirname $(grep -l {SECOND_MAC} /sys/class/net/*/address)))"
+        host.told(f"for family in -4 -6; do ip $family route del default dev {name}; done; true")
 
 
 def _end(host: Host, running: Running) -> None:
