@@ -1,5 +1,6 @@
 """Disks: which one is it, is it free, and what is on it; on loop devices."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,6 +20,7 @@ from installer.execute.mounts import check_mounted, check_not_mounted, users_of
 from installer.execute.partition_table import check_table, read_table, write_table
 from installer.execute.runner import Runner
 from installer.execute.signatures import check_none, check_signature, probe_signature
+from installer.execute.stale import erased, kept_pieces
 from installer.plan.actions import PartitionSpec, Run
 from installer.plan.checks import MountedAt
 from installer.plan.model import DiskIdentity, Step
@@ -79,22 +81,40 @@ def step(disk: DiskIdentity, *devices: str) -> Step:
 NOBODY = OwnUse(frozenset())
 
 
-def write(runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]) -> None:
+def write(made: Rig, runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...]) -> None:
     """Write a table, and let go of its partitions."""
     with ExitStack() as held:
-        write_table(runner, disk, partitions, held)
+        write_table(made.live, runner, disk, partitions, held)
 
 
 def test_table_is_written_and_read_back(made: Rig, runner: Runner) -> None:
     disk = identity(made.add_disk(GIB))
-    write(runner, disk, TABLE)
+    write(made, runner, disk, TABLE)
     assert tuple(read_table(runner, str(Path(disk.device).resolve()))) == TABLE
     assert len(check_table(made.live, runner, disk, TABLE)) == 3
     wrong = (*TABLE[:2], TABLE[2].model_copy(update={"label": "other"}))
     with pytest.raises(Wrong, match="hv-root"):
         check_table(made.live, runner, disk, wrong)
-    write(runner, disk, TABLE[:1])
+    write(made, runner, disk, TABLE[:1])
     assert len(check_table(made.live, runner, disk, TABLE[:1])) == 1
+
+
+def test_what_an_older_table_left_is_gone_before_anybody_is_told(made: Rig, runner: Runner) -> None:
+    """A real superblock at either end of the new root; in a real machine udev would begin an array with it."""
+    loop = made.add_disk(GIB)
+    disk, root = identity(loop), TABLE[2]
+    path = Path(disk.device)
+    marks = (root.start + 4096, root.start + root.size - 8192)
+    with path.open("r+b", buffering=0) as device:
+        for place in marks:
+            os.pwrite(device.fileno(), b"\xfc\x4e\x2b\xa9" + bytes(range(252)), place)
+        os.fsync(device.fileno())
+    write(made, runner, disk, TABLE)
+    with path.open("rb", buffering=0) as device:
+        assert [os.pread(device.fileno(), 256, place) for place in marks] == [bytes(256)] * 2
+    kept = {piece.place: piece.content for piece in kept_pieces(erased(made.live, disk))}
+    assert {*kept} == {root.start, root.start + root.size - MIB}
+    assert kept[root.start][4096:4100] == b"\xfc\x4e\x2b\xa9"
 
 
 def test_new_partitions_stay_while_they_are_held(made: Rig, runner: Runner) -> None:
@@ -102,7 +122,7 @@ def test_new_partitions_stay_while_they_are_held(made: Rig, runner: Runner) -> N
     disk = identity(made.add_disk(GIB))
     path = str(Path(disk.device).resolve())
     with ExitStack() as held:
-        write_table(runner, disk, TABLE, held)
+        write_table(made.live, runner, disk, TABLE, held)
         assert runner.run(["partx", "--delete", path], check=False).status != 0
         assert len(check_table(made.live, runner, disk, TABLE)) == 3
     assert runner.run(["partx", "--delete", path], check=False).status == 0
@@ -112,7 +132,7 @@ def test_new_partitions_stay_while_they_are_held(made: Rig, runner: Runner) -> N
 
 def test_a_link_that_still_leads_to_another_disk_is_waited_for(made: Rig, runner: Runner) -> None:
     disk, other = identity(made.add_disk(GIB)), identity(made.add_disk(GIB))
-    write(runner, disk, TABLE)
+    write(made, runner, disk, TABLE)
     path = str(Path(disk.device).resolve())
     wait_for((disk.partition(1),), "it is there", disk=path)
     with pytest.raises(HyperError, match="did not appear"):
@@ -121,9 +141,12 @@ def test_a_link_that_still_leads_to_another_disk_is_waited_for(made: Rig, runner
 
 def test_table_that_does_not_fit_is_an_error(made: Rig, runner: Runner) -> None:
     loop = made.add_disk(512 * MIB)
+    with Path(loop.device).open("r+b") as device:
+        device.seek(TABLE[0].start)
+        device.write(b"what an older table left")
     before = loop.digest()
     with pytest.raises(HyperError) as caught:
-        write(runner, identity(loop), TABLE)
+        write(made, runner, identity(loop), TABLE)
     assert caught.value.code is Exit.step
     assert loop.digest() == before
 
@@ -152,7 +175,7 @@ def test_partition_of_another_disk_is_refused(made: Rig, runner: Runner) -> None
     """Two disks with one name: the link to the disk leads to the one, the link to its partition to the other."""
     disk, other = identity(made.add_disk(GIB)), identity(made.add_disk(GIB))
     for each in (disk, other):
-        write(runner, each, TABLE)
+        write(made, runner, each, TABLE)
     formatting = step(disk, disk.partition(3))
     (evidence,) = check_places(made.live, (disk,), formatting)
     assert f"on {Path(disk.device).resolve().name}" in evidence
@@ -220,7 +243,7 @@ def test_read_only_disk_is_refused(made: Rig) -> None:
 
 def test_mounted_disk_is_refused_but_for_own_mounts(made: Rig, runner: Runner, tmp_path: Path) -> None:
     disk = identity(made.add_disk(GIB))
-    write(runner, disk, TABLE)
+    write(made, runner, disk, TABLE)
     run("mkfs.ext4", "-q", "-U", UUID, disk.partition(3))
     place = tmp_path / "mounted here"
     place.mkdir()
@@ -262,7 +285,7 @@ def test_file_systems_are_made_mounted_and_read_back(
     made: Rig, runner: Runner, tmp_path: Path, kind: str
 ) -> None:
     disk = identity(made.add_disk(GIB))
-    write(runner, disk, TABLE)
+    write(made, runner, disk, TABLE)
     device = disk.partition(3)
     assert check_none(runner, device)
     make = {
@@ -309,7 +332,7 @@ def test_missing_device_is_not_called_blank(runner: Runner) -> None:
 def test_headers_are_saved_and_bring_the_table_back(made: Rig, runner: Runner, tmp_path: Path) -> None:
     loop = made.add_disk(GIB)
     disk = identity(loop)
-    write(runner, disk, TABLE)
+    write(made, runner, disk, TABLE)
     key = tmp_path / "key"
     key.write_text("correct horse")
     cheap = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")

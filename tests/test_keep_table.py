@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
-from installer.execute.evidence import Wrong
+from installer.execute import kept_table
+from installer.execute.evidence import Wrong, ensure
 from installer.execute.kept_table import change_partitions, read_copies
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
@@ -131,7 +132,7 @@ def test_kept_entries_are_equal_afterwards(tmp_path: Path, runner: Runner) -> No
             file.truncate(SIZE)
         write_gpt(path, entries, SIZE)
         before, _ = read_copies(str(path), 512)
-        change_partitions(runner, str(path), plan.disks[0], action)
+        change_partitions(runner, str(path), plan.disks[0], action, path.parent / "erased")
         for copy in read_copies(str(path), 512):
             assert copy.guid == gpt.DISK.bytes_le
             for entry in entries:
@@ -204,7 +205,7 @@ def test_a_table_that_is_not_the_planned_one_is_left_alone(tmp_path: Path, runne
     write_gpt(path, ENTRIES[:2], SIZE)
     before = ends(path)
     with pytest.raises(HyperError) as refused:
-        change_partitions(runner, str(path), identity(), action)
+        change_partitions(runner, str(path), identity(), action, path.parent / "erased")
     assert refused.value.code is Exit.busy
     assert "3 6f2d1c3e" in refused.value.why
     assert ends(path) == before
@@ -219,7 +220,7 @@ def test_a_damaged_table_is_left_alone(tmp_path: Path, runner: Runner, damage: i
         file.write(b"\x5a")
     before = ends(path)
     with pytest.raises(HyperError) as refused:
-        change_partitions(runner, str(path), identity(), action)
+        change_partitions(runner, str(path), identity(), action, path.parent / "erased")
     assert "is damaged, and nothing was written" in refused.value.what
     assert ends(path) == before
 
@@ -232,7 +233,7 @@ def test_a_hybrid_table_is_left_alone(tmp_path: Path, runner: Runner) -> None:
         file.write(b"\x07")
     before = ends(path)
     with pytest.raises(HyperError, match="is not changed"):
-        change_partitions(runner, str(path), identity(), action)
+        change_partitions(runner, str(path), identity(), action, path.parent / "erased")
     assert ends(path) == before
 
 
@@ -252,9 +253,41 @@ def test_what_comes_out_wrong_is_put_back(
 
     monkeypatch.setattr(Runner, "run", spoiling)
     with pytest.raises(Wrong) as wrong:
-        change_partitions(runner, str(path), identity(), action)
+        change_partitions(runner, str(path), identity(), action, path.parent / "erased")
     assert "the entry of partition 3" in wrong.value.expected
     assert ends(path) == before
+
+
+def test_what_an_older_table_left_in_the_free_space_does_not_come_to_light(
+    tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is zeros while the table changes, and back when that fails; in kept partitions nothing is looked at."""
+    path = tmp_path / "disk"
+    action = disk_with(path, ENTRIES)
+    marks = (ADDED.start + 4096, ADDED.start + ADDED.size - 8192)
+    with path.open("r+b") as file:
+        for place in (*marks, ENTRIES[2].start + 4096):
+            file.seek(place)
+            file.write(MD_MAGIC)
+    monkeypatch.setattr(
+        kept_table, "_require_kept", lambda *_: ensure(False, "what should be", f"{at(path, marks)}")
+    )
+    with pytest.raises(Wrong) as wrong:
+        change_partitions(runner, str(path), identity(), action, tmp_path / "erased")
+    assert wrong.value.found == f"{[bytes(4), bytes(4)]}"
+    assert at(path, marks) == [MD_MAGIC, MD_MAGIC]
+    monkeypatch.undo()
+    change_partitions(runner, str(path), identity(), action, tmp_path / "erased")
+    assert at(path, (*marks, ENTRIES[2].start + 4096)) == [bytes(4), bytes(4), MD_MAGIC]
+
+
+MD_MAGIC = 0xA92B4EFC.to_bytes(4, "little")
+"""linux/raid/md_p.h"""
+
+
+def at(path: Path, places: tuple[int, ...]) -> list[bytes]:
+    with path.open("rb") as file:
+        return [os.pread(file.fileno(), 4, place) for place in places]
 
 
 def test_a_disk_that_has_grown_is_used_to_its_end(tmp_path: Path, runner: Runner) -> None:
@@ -262,7 +295,13 @@ def test_a_disk_that_has_grown_is_used_to_its_end(tmp_path: Path, runner: Runner
     action = disk_with(path, ENTRIES)
     os.truncate(path, 2 * SIZE)
     far = ADDED.model_copy(update={"start": SIZE, "size": SIZE - 2 * MIB})
-    change_partitions(runner, str(path), identity(2 * SIZE), action.model_copy(update={"add": (far,)}))
+    change_partitions(
+        runner,
+        str(path),
+        identity(2 * SIZE),
+        action.model_copy(update={"add": (far,)}),
+        path.parent / "erased",
+    )
     first, second = read_copies(str(path), 512)
     assert first.other == 2 * SIZE // 512 - 1
     assert first.entries == second.entries

@@ -98,7 +98,7 @@ def carry_out(action: Action, context: Context) -> None:
         case WriteBootEntry():
             write_boot_entry(context.live, runner, action, context.disk(action.disk))
         case WritePartitionTable():
-            write_table(runner, context.disk(action.disk), action.partitions, context.held)
+            write_table(context.live, runner, context.disk(action.disk), action.partitions, context.held)
         case ChangePartitionTable():
             step = next(step.id for step in context.plan.steps if action in step.actions)
             begun = [each for each in context.journal.events if (each.what, each.step) == ("started", step)]

@@ -1,15 +1,12 @@
 """What stood on a disk before the first write: its table and ends, LUKS headers, and everything that wipefs erases.
 
-All that is written before the first file system lies within the ends or is erased by wipefs, which keeps it (wipefs(8),
-`--backup`). So up to there a disk comes back to the byte.
+All that is written before the first file system lies within the ends, or is erased by wipefs, which keeps it (wipefs(8),
+`--backup`), or where new partitions begin and end (installer.execute.stale). So up to there a disk comes back to the byte.
 """
 
 import contextlib
 import fcntl
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from installer.answers.sizes import MIB
@@ -21,26 +18,16 @@ from installer.execute.live import LiveSystem
 from installer.execute.partition_table import hold, locked, tell_kernel
 from installer.execute.runner import Runner
 from installer.execute.signatures import probe_signature
+from installer.execute.stale import Piece, erased, kept_pieces, new_home
 from installer.plan.actions import Run
 from installer.plan.model import DiskIdentity, Plan
 
 _TABLE = "partition-table.sfdisk"
 _NO_TABLE = b"# no partition table\n"
 _ENDS = ("first-mib.bin", "last-mib.bin")
-_ERASED = "erased"
 _BLKFLSBUF = 0x1261
 """_IO(0x12, 97), linux/fs.h: write and forget what is cached of a device."""
 _SECTOR = 512
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Bytes that stood at a place on the disk."""
-
-    place: int
-    """From the start of the disk."""
-    content: bytes
-    """What stood there."""
 
 
 def save_headers(live: LiveSystem, runner: Runner, disk: DiskIdentity) -> None:
@@ -149,21 +136,8 @@ def erased_kept(live: LiveSystem, plan: Plan, action: Run) -> dict[str, str]:
     )
     start = live.sysfs / "class/block" / (kernel_name(device) or "") / "start"
     place = int(start.read_text()) * _SECTOR if start.is_file() else 0
-    folder = live.headers / disk.key / _ERASED
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home = folder / f"{1 + sum(1 for _ in folder.iterdir()):04}-{place}"
-    home.mkdir(mode=0o700)
+    home = new_home(erased(live, disk), place)
     return {"HOME": str(home)}
-
-
-def _erased(folder: Path) -> Iterator[_Piece]:
-    """What wipefs kept, the latest first: where two pieces overlap, the older is what stood there at first."""
-    for home in sorted((folder / _ERASED).glob("*-*"), reverse=True):
-        start = int(home.name.partition("-")[2])
-        for path in sorted(home.glob("wipefs-*.bak")):
-            found = re.search(r"-0x([0-9a-f]+)\.bak$", path.name)
-            if found:
-                yield _Piece(start + int(found[1], 16), path.read_bytes())
 
 
 def restore_headers(
@@ -184,7 +158,7 @@ def restore_headers(
     check_saved(live, disk)
     folder, path = live.headers / disk.key, os.path.realpath(disk.device)
     first, last = ((folder / name).read_bytes() for name in _ENDS)
-    pieces = (*_erased(folder), _Piece(0, first), _Piece(disk.size - MIB, last))
+    pieces = (*kept_pieces(erased(live, disk)), Piece(0, first), Piece(disk.size - MIB, last))
     with locked(path):
         with Path(path).open("r+b", buffering=0) as device:
             for piece in pieces:
@@ -196,15 +170,14 @@ def restore_headers(
         names = hold(path, held)
     dealt_with(runner, names)
     _check_restored(runner, path, disk, pieces, (folder / _TABLE).read_bytes())
-    count = sum(1 for _ in _erased(folder))
     return (
-        f"{disk.device}: first and last MiB and {count} erased signature(s) are back, and read back equal",
+        f"{disk.device}: first and last MiB and {len(pieces) - 2} erased signature(s) are back, and read back equal",
         f"{disk.device}: sfdisk reads the table that was there before",
     )
 
 
 def _check_restored(
-    runner: Runner, path: str, disk: DiskIdentity, pieces: tuple[_Piece, ...], table: bytes
+    runner: Runner, path: str, disk: DiskIdentity, pieces: tuple[Piece, ...], table: bytes
 ) -> None:
     ends = pieces[-2:]
     with Path(path).open("rb", buffering=0) as device:

@@ -3,7 +3,8 @@
 import os
 import struct
 import zlib
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -18,6 +19,7 @@ from installer.execute.headers import saved_ends
 from installer.execute.live import LiveSystem
 from installer.execute.partition_table import PARTED_ERRORS, hold, locked, tell_kernel
 from installer.execute.runner import Runner
+from installer.execute.stale import blanked, erased, put_back
 from installer.plan.actions import ChangePartitionTable, FoundPartition, PartitionSpec
 from installer.plan.model import DiskIdentity
 
@@ -138,8 +140,10 @@ def change_table(
     path = os.path.realpath(disk.device)
     with locked(path):
         if again:
+            # What was blanked may have been the old end's copy of the table, where the disk has grown.
+            put_back(path, erased(live, disk))
             _write_ends(path, disk, saved_ends(live, disk))
-        change_partitions(runner, path, disk, action)
+        change_partitions(runner, path, disk, action, erased(live, disk))
         tell_kernel(runner, path)
         names = hold(path, held)
     dealt_with(runner, names)
@@ -150,20 +154,41 @@ def change_table(
     )
 
 
-def change_partitions(runner: Runner, path: str, disk: DiskIdentity, action: ChangePartitionTable) -> None:
+def change_partitions(
+    runner: Runner, path: str, disk: DiskIdentity, action: ChangePartitionTable, folder: Path
+) -> None:
     """The same on a device or a file that stands in for one; tells nobody. On failure the table is as it was."""
     _require_plain(path, disk)
     before, ends = _require_found(path, disk, action), _read_ends(path, disk)
-    try:
+    with _as_it_was(path, disk, ends):
         if before.other != disk.size // disk.logical_sector - 1:
             # The disk has grown: libparted would go on with its old end, and the new space could not be used.
             runner.run(["sfdisk", "--no-tell-kernel", "--relocate", "gpt-bak-std", path])
-        for each in _commit(path, disk, action):
-            runner.run(["sfdisk", "--no-tell-kernel", "--part-type", path, str(each.number), each.type_uuid])
-        _require_kept(read_copies(path, disk.logical_sector), before, action.kept, disk)
+        with blanked(path, _gained(action), folder):
+            for each in _commit(path, disk, action):
+                runner.run(
+                    ["sfdisk", "--no-tell-kernel", "--part-type", path, str(each.number), each.type_uuid]
+                )
+            _require_kept(read_copies(path, disk.logical_sector), before, action.kept, disk)
+
+
+@contextmanager
+def _as_it_was(path: str, disk: DiskIdentity, ends: tuple[bytes, bytes]) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         _write_ends(path, disk, ends)
         raise
+
+
+def _gained(action: ChangePartitionTable) -> Iterator[tuple[int, int]]:
+    """First byte and length of what becomes part of a partition of ours."""
+    yield from ((each.start, each.size) for each in action.add)
+    found = {each.number: each for each in action.found}
+    for each in action.change:
+        old = found[each.number]
+        if each.size > old.size:
+            yield old.start + old.size, each.size - old.size
 
 
 def _require_plain(path: str, disk: DiskIdentity) -> None:

@@ -18,6 +18,7 @@ from installer.execute.devices import dealt_with, kernel_name, wait_for
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.live import LiveSystem
 from installer.execute.runner import Runner
+from installer.execute.stale import blanked, erased
 from installer.plan.actions import PartitionSpec
 from installer.plan.model import DiskIdentity
 
@@ -44,11 +45,16 @@ PARTED_ERRORS = (
 
 
 def write_table(
-    runner: Runner, disk: DiskIdentity, partitions: tuple[PartitionSpec, ...], held: contextlib.ExitStack
+    live: LiveSystem,
+    runner: Runner,
+    disk: DiskIdentity,
+    partitions: tuple[PartitionSpec, ...],
+    held: contextlib.ExitStack,
 ) -> None:
     """Replace the table, let kernel and udev see it, and wait until every planned partition can be opened.
 
     Args:
+        live: The live system.
         runner: Runs programs.
         disk: Whose table.
         partitions: What it becomes.
@@ -57,10 +63,12 @@ def write_table(
     Raises:
         HyperError: the table does not fit the disk, or the kernel or udev does not follow.
         CommandError: sfdisk or udevadm failed.
+        OSError: the disk cannot be read or written.
     """
     path = os.path.realpath(disk.device)
     with locked(path):
-        write_partitions(runner, path, disk, partitions)
+        with blanked(path, ((each.start, each.size) for each in partitions), erased(live, disk)):
+            write_partitions(runner, path, disk, partitions)
         tell_kernel(runner, path)
         names = hold(path, held)
     dealt_with(runner, names)
