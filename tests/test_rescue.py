@@ -10,14 +10,16 @@ from typing import cast
 
 import pytest
 
+from hv.rescue.boot import left
 from hv.rescue.degraded import without
 from hv.rescue.find import hosts, the_host
 from hv.rescue.mount import up_steps
+from hv.rescue.moved import moved, renamed
 from installer.errors import Exit, HyperError
-from installer.facts.disks import Filesystem, Partition
+from installer.facts.disks import Disk, Filesystem, Partition
 from installer.facts.firmware import FirmwareKind
 from installer.plan.actions import AssembleArray, Run
-from installer.plan.checks import ArrayIs
+from installer.plan.checks import ArrayIs, BootProof, PartitionTableIs
 from installer.plan.model import Plan
 from installer.plan.planner import make_plan
 from tests import gpt
@@ -275,6 +277,10 @@ def test_a_mirror_whose_first_disk_is_gone(tmp_path: Path) -> None:
             done = rescue(ready, "login", "alice", "--ssh-key", str(key), "--degraded")
             assert done.returncode == Exit.ok, done.stdout + done.stderr
             assert not mounted(ready)
+            refused = rescue(ready, "repair", "--degraded")
+            assert refused.returncode == Exit.unsuitable, refused.stdout + refused.stderr
+            assert "GRUB is installed to each disk" in refused.stderr
+            assert not mounted(ready)
         finally:
             run("btrfs", "device", "scan", "--forget")
             run("losetup", lost.device, lost.file)
@@ -315,6 +321,93 @@ def test_without_the_second_disk_an_array_is_brought_up_from_the_first() -> None
     assert isinstance(action, AssembleArray)
     assert action.devices == (first.partition(2),)
     assert without(up_steps(plan), ()) == up_steps(plan)
+
+
+def test_the_other_boot_partition_stands_in_for_the_first() -> None:
+    plan = mirror(filesystem="btrfs", encryption=cases.ENCRYPTED, swap={"kind": "partition"})
+    first, second = plan.disks
+    (proof,) = (check for step in plan.steps for check in step.checks if isinstance(check, BootProof))
+    whole = left(plan, proof, ())
+    assert (whole.disks, whole.host, whole.stand_in) == ((first, second), plan.host, None)
+    lost = left(plan, proof, (first,))
+    assert lost.disks == (second,)
+    assert lost.stand_in is not None
+    assert lost.stand_in.mountpoint == "/boot2"
+    assert {"/boot", "/boot2"}.isdisjoint(each.mountpoint for each in lost.host.filesystems)
+    assert [each.name for each in lost.host.luks] == ["cryptroot-2"]
+    lost = left(plan, proof, (second,))
+    assert (lost.disks, lost.host.mirrors, lost.stand_in) == ((first,), (), None)
+    assert [each.name for each in lost.host.luks] == ["cryptroot-1"]
+    assert "/boot" in {each.mountpoint for each in lost.host.filesystems}
+    with pytest.raises(HyperError, match="not repaired with a disk missing"):
+        left(plan, proof, (first, second))
+
+
+def test_disks_in_an_adapter_are_known_by_their_partitions(host: Ready) -> None:
+    """Another name, another serial number: refused with both names, and taken when that is said."""
+    serial, link = host.disk.serial, host.disk.link
+    other = f"usb-{host.disk.by_id}"
+    facts = host.rig.folder / "facts.json"
+    before = facts.read_text()
+    links = sorted(link.parent.glob(f"{link.name}*"))
+    for each in links:
+        each.rename(each.with_name(each.name.replace(host.disk.by_id, other)))
+    host.disk.by_id, host.disk.serial = other, "BRIDGE"
+    try:
+        host.rig.describe(host.disk, "BRIDGE")
+        facts.write_text(host.rig.facts(host.disk, partitions=found(host)).model_dump_json())
+        refused = rescue(host, "mount")
+        assert refused.returncode == Exit.selection, refused.stdout + refused.stderr
+        assert f"{link.name} is here as {other}" in refused.stderr
+        assert not mounted(host)
+        done = rescue(host, "mount", "--moved")
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        assert f"{other} is taken for {link.name}" in done.stdout
+        assert "hostname" in host.space.run("cat", "/mnt/var/lib/hyper-nixos/handoff.json")
+        assert rescue(host, "unmount").returncode == Exit.ok
+    finally:
+        for each in links:
+            each.with_name(each.name.replace(link.name, other)).rename(each)
+        host.disk.by_id, host.disk.serial = link.name, serial
+        host.rig.describe(host.disk, serial)
+        facts.write_text(before)
+
+
+def test_a_disk_is_not_known_by_some_of_its_partitions() -> None:
+    plan = mirror(filesystem="ext4")
+    first, second = plan.disks
+    specs = {
+        check.disk: check.partitions
+        for step in plan.steps
+        for check in step.checks
+        if isinstance(check, PartitionTableIs)
+    }
+
+    def disk(name: str, key: str, *, without: int = 0) -> Disk:
+        parts = tuple(
+            Partition(
+                number=each.number,
+                name=f"{name}{each.number}",
+                start=each.start,
+                size=each.size,
+                type_uuid=each.type_uuid,
+                label=each.label,
+            )
+            for each in specs[key]
+            if each.number != without
+        )
+        names = (f"usb-{name}",)
+        return cases.blank_disk(name=name, serial=name, wwn=None, by_id=names, table="gpt", partitions=parts)
+
+    facts = cases.machine(disk("sda", second.key), disk("sdb", first.key, without=2))
+    names = moved(plan, facts)
+    assert {key: each.by_id for key, each in names.items()} == {second.key: "usb-sda"}
+    changed = renamed(plan, names)
+    assert changed.disks == (first, names[second.key])
+    assert second.device not in changed.model_dump_json()
+    assert first.device in changed.model_dump_json()
+    twins = cases.machine(disk("sda", second.key), disk("sdb", second.key))
+    assert moved(plan, twins) == {}
 
 
 def partition(number: int, label: str, kind: str | None = "ext4") -> Partition:

@@ -54,9 +54,14 @@ def parser() -> argparse.ArgumentParser:
                 type=Path,
                 help="holds the passphrase, instead of asking for it",
             )
-        if name in ("mount", "shell", "login"):
+        if name != "unmount":
             verb.add_argument(
                 "--degraded", action="store_true", help="go on although a disk of a mirror is missing"
+            )
+            verb.add_argument(
+                "--moved",
+                action="store_true",
+                help="take disks that have other names than at the installation, by the partitions on them",
             )
         verb.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         if name == "login":
@@ -195,11 +200,26 @@ def _plan(world: World, tools: "Tools", options: argparse.Namespace) -> "Plan":
     """The plan of the host that is mounted, or of the one that is meant."""
     from hv.rescue.find import hosts, the_host
     from hv.rescue.mount import mounted_plan, plan_of
+    from hv.rescue.moved import moved, renamed
 
     there = mounted_plan(tools)
     if there is not None and options.host in (None, there.hostname):
         return there
-    return plan_of(tools, the_host(hosts(world.probe()), options.host))
+    facts = world.probe()
+    plan = plan_of(tools, the_host(hosts(facts), options.host))
+    names = moved(plan, facts)
+    if names and not options.moved:
+        told = (f"{disk.name} is here as {names[disk.key].name}" for disk in plan.disks if disk.key in names)
+        raise HyperError(
+            f"disks of {plan.hostname} have other names than at its installation",
+            why=f"{'; '.join(told)}: the same partitions are on them",
+            remedy="connect them as they were, or take them as they are with --moved",
+            code=Exit.selection,
+        )
+    for disk in plan.disks:
+        if disk.key in names:
+            print(f"{names[disk.key].name} is taken for {disk.name}")
+    return renamed(plan, names)
 
 
 def _mount(world: World, tools: "Tools", options: argparse.Namespace) -> int:

@@ -4,7 +4,9 @@ installation.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from hv.rescue.mount import Tools
@@ -20,10 +22,99 @@ from installer.execute.shared_esp import check_foreign, look_at_esp, put_back_fo
 from installer.execute.signatures import check_signature
 from installer.plan.actions import LookAtEsp, PutBackForeign, Run, WriteBootEntry
 from installer.plan.checks import BootProof, PartitionTableIs, SignatureIs
-from installer.plan.model import TARGET, DiskIdentity, Plan, Step
+from installer.plan.model import TARGET, DiskIdentity, HostFilesystem, HostStorage, Plan, Step
 
 BOOT_STEP = re.compile(r"^format-(esp|boot|xbootldr)(-[0-9]+)?$")
 """Steps of a plan that make file systems to boot from, of the host alone."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What of a host can be made to boot, perhaps with disks missing."""
+
+    disks: tuple[DiskIdentity, ...]
+    """Boot disks that are there, in the plan's order."""
+    host: HostStorage
+    """The host's storage, without what is gone with them."""
+    stand_in: HostFilesystem | None
+    """Boot file system that takes the place of the first one, whose disk is gone; none: the first one is there."""
+
+
+def left(plan: Plan, proof: BootProof, missing: tuple[DiskIdentity, ...]) -> Left:
+    """What there is to boot from without these disks.
+
+    Raises:
+        HyperError: nothing, or the loader cannot be written with a disk missing (Exit.unsuitable).
+    """
+    disks = {disk.key: disk for disk in plan.disks}
+    booting = tuple(disks[key] for key in (proof.disk, *proof.mirrors))
+    if not any(each in missing for each in booting):
+        return Left(booting, plan.host, None)
+    there = tuple(each for each in booting if each not in missing)
+    if not there or plan.host.loader != "systemd-boot":
+        raise HyperError(
+            f"{plan.hostname} is not repaired with a disk missing",
+            why="GRUB is installed to each disk that the host's configuration names, and stops at one that is not there"
+            if there
+            else "no disk is left that it boots from",
+            remedy="connect the disk; or go in with `hv rescue shell --degraded`, take the disk out of /etc/nixos, and rebuild "
+            "the system there",
+            code=Exit.unsuitable,
+        )
+    main = plan.host.esp_mountpoint or "/boot"
+    places = dict(zip((main, *(each.mountpoint for each in plan.host.mirrors)), booting, strict=True))
+    own = next(place for place, disk in places.items() if disk == there[0])
+    gone = {place for place, disk in places.items() if disk in missing} | ({own} if own != main else set())
+    closed = {
+        action.argv[-1]
+        for step in plan.steps
+        for action in step.actions
+        if isinstance(action, Run)
+        and action.argv[:2] == ("cryptsetup", "open")
+        and any(action.argv[-2].startswith(f"{disk.device}-part") for disk in missing)
+    }
+    host = plan.host.model_copy(
+        update={
+            "mirrors": tuple(each for each in plan.host.mirrors if each.mountpoint not in gone),
+            "filesystems": tuple(each for each in plan.host.filesystems if each.mountpoint not in gone),
+            "luks": tuple(each for each in plan.host.luks if not (each.dispensable and each.name in closed)),
+        }
+    )
+    stand_in = (
+        next(each for each in plan.host.filesystems if each.mountpoint == own) if own != main else None
+    )
+    return Left(there, host, stand_in)
+
+
+@contextmanager
+def _standing_in(tools: Tools, stand_in: HostFilesystem | None, place: str) -> Iterator[None]:
+    """A boot file system at the first one's place, where the system's own programs write to."""
+    if stand_in is None:
+        yield
+        return
+    own = f"{TARGET}{stand_in.mountpoint}"
+    mount = [
+        "mount",
+        "-t",
+        stand_in.kind,
+        "-o",
+        ",".join(_plain(stand_in.options)) or "defaults",
+        stand_in.device,
+    ]
+    tools.runner.run(["umount", own])
+    try:
+        tools.runner.run([*mount, f"{TARGET}{place}"])
+        try:
+            yield
+        finally:
+            tools.runner.run(["umount", f"{TARGET}{place}"])
+    finally:
+        tools.runner.run([*mount, own])
+
+
+def _plain(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Without what only fstab knows."""
+    return tuple(each for each in options if each != "nofail" and not each.startswith("x-"))
 
 
 def repair(tools: Tools, plan: Plan) -> Iterator[str]:
@@ -32,26 +123,42 @@ def repair(tools: Tools, plan: Plan) -> Iterator[str]:
     Raises:
         HyperError: it could not be made so (Exit.step).
     """
+    missing = _require_disks(tools, plan)
+    proofs = [check for step in plan.steps for check in step.checks if isinstance(check, BootProof)]
+    with ExitStack() as standing:
+        booting = {proof: left(plan, proof, missing) for proof in proofs[:1]}
+        for there in booting.values():
+            if there.stand_in:
+                place = plan.host.esp_mountpoint or "/boot"
+                standing.enter_context(_standing_in(tools, there.stand_in, place))
+                yield f"{there.stand_in.mountpoint} stands in at {place}, whose disk is missing"
+        yield from _repaired(tools, plan, booting, missing)
+
+
+def _repaired(
+    tools: Tools, plan: Plan, booting: Mapping[BootProof, Left], missing: tuple[DiskIdentity, ...]
+) -> Iterator[str]:
     live, runner = tools.live, tools.runner
-    disks = {disk.key: disk for disk in plan.disks}
+    disks = {disk.key: disk for disk in plan.disks if disk not in missing}
     actions = [action for step in plan.steps for action in step.actions]
-    for look in (each for each in actions if isinstance(each, LookAtEsp)):
+    looks = [each for each in actions if isinstance(each, LookAtEsp) and each.disk in disks]
+    puts = [each for each in actions if isinstance(each, PutBackForeign) and each.disk in disks]
+    entries = [each for each in actions if isinstance(each, WriteBootEntry) and each.disk in disks]
+    for look in looks:
         # Of now, not of the installation: what another system changed on its partition since is its own again.
         yield from _look(tools, disks[look.disk], look)
     install_boot_loader(runner, Path(TARGET))
     yield "the system's own switch-to-configuration wrote loader, entries and kernels"
-    for put in (each for each in actions if isinstance(each, PutBackForeign)):
+    for put in puts:
         put_back_foreign(live, disks[put.disk], Path(put.path))
         yield from check_foreign(live, disks[put.disk], Path(put.path))
-    for entry in (each for each in actions if isinstance(each, WriteBootEntry)):
+    for entry in entries:
         write_boot_entry(live, runner, entry, disks[entry.disk])
     try:
-        for entry in (each for each in actions if isinstance(each, WriteBootEntry)):
+        for entry in entries:
             yield from check_boot_entry(live, runner, disks[entry.disk], entry.partition)
-        proofs = [check for step in plan.steps for check in step.checks if isinstance(check, BootProof)]
-        for proof in proofs[:1]:
-            booting = tuple(disks[key] for key in (proof.disk, *proof.mirrors))
-            for line in prove_boot(live, runner, proof, booting, plan.host):
+        for proof, there in booting.items():
+            for line in prove_boot(live, runner, proof, there.disks, there.host):
                 yield f"proved: {line}"
     except Wrong as error:
         raise HyperError(
@@ -69,9 +176,9 @@ def remake(tools: Tools, plan: Plan) -> Iterator[str]:
     Raises:
         HyperError: a partition is not where the plan has it (Exit.unsuitable), or nothing can be made on it.
     """
-    _require_disks(tools, plan)
+    missing = {disk.key for disk in _require_disks(tools, plan)}
     for step in plan.steps:
-        if not BOOT_STEP.match(step.id):
+        if not BOOT_STEP.match(step.id) or missing.intersection(step.writes):
             continue
         (signature,) = (check for check in step.checks if isinstance(check, SignatureIs))
         if _mounts(tools, signature):

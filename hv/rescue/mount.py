@@ -167,8 +167,8 @@ def require_disks(tools: Tools, plan: Plan) -> tuple[DiskIdentity, ...]:
             raise HyperError(
                 f"a disk of {plan.hostname} is missing",
                 why=f"{disk.device} ({disk.model or 'no model'}): {problem}",
-                remedy="connect it as it was, without an adapter that gives it another name; of a mirror, `mount`, `shell` and "
-                "`login` go on without it with --degraded",
+                remedy="connect it as it was, without an adapter that gives it another name; of a mirror, --degraded goes "
+                "on without it",
                 code=Exit.selection,
             )
     return allowed

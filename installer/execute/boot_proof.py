@@ -297,11 +297,14 @@ def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: Host
     lines = [
         line.split() for line in table.read_text().splitlines() if line.strip() and not line.startswith("#")
     ]
-    rows = [(words[0].replace("\\040", " "), words[1].replace("\\040", " "), words[2]) for words in lines]
-    missing = {each.mountpoint for each in host.filesystems} - {place for _, place, _ in rows}
+    rows = [
+        (words[0].replace("\\040", " "), words[1].replace("\\040", " "), words[2], words[3])
+        for words in lines
+    ]
+    missing = {each.mountpoint for each in host.filesystems} - {place for _, place, _, _ in rows}
     ensure(not missing, f"{', '.join(sorted(missing))} in the host's fstab", "no such line")
     planned = {each.mountpoint for each in host.filesystems}
-    for device, place, kind in rows:
+    for device, place, kind, options in rows:
         if kind == "zfs":
             mount = mounted_at(mounts, str(root) + (place if place != "/" else ""))
             ensure(mount is not None and mount.source == device, f"{device} mounted at {place}", str(mount))
@@ -315,6 +318,9 @@ def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: Host
         ):
             continue  # made anew at every boot
         name = appearing(_device_path(device))
+        if name is None and place not in planned and "nofail" in options.split(","):
+            yield f"{place}: {device} is not there, and the host starts without it"
+            continue
         ensure(name is not None, f"{device} of the host's fstab ({place})", "no such device")
         if place not in planned:
             yield f"{place}: {device} is {name}"

@@ -170,8 +170,9 @@ def restore_headers(
         names = hold(path, held)
     dealt_with(runner, names)
     _check_restored(runner, path, disk, pieces, (folder / _TABLE).read_bytes())
+    count = len(pieces) - 2
     return (
-        f"{disk.device}: first and last MiB and {len(pieces) - 2} erased signature(s) are back, and read back equal",
+        f"{disk.device}: first and last MiB and {count} erased signature(s) are back, and read back equal",
         f"{disk.device}: sfdisk reads the table that was there before",
     )
 

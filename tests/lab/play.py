@@ -82,23 +82,33 @@ def _play(scenario: Scenario, recorder: Recorder) -> None:
         rescue.rescue(scenario, recorder, machine, iso)
     if scenario.mirrored:
         plan = Plan.model_validate_json((recorder.folder / "plan.json").read_bytes())
-        for disk in plan.disks:
+        said = (recorder.folder / "recovery-key.age").read_text() if scenario.encrypted else ""
+        # Either of the two ways in opens what is left, whichever disk is gone.
+        ways = (recovery_key(said, recorder.folder) if scenario.encrypted else "", PASSPHRASE)
+        for disk, typed in zip(plan.disks, ways, strict=True):
             with machine.start(f"without-{disk.key}", without=disk.serial) as running:
-                pulled(
-                    scenario,
-                    recorder,
-                    running,
-                    Ssh(ADMINISTRATOR, machine.port, recorder.folder),
-                    str(disk.serial),
-                )
+                ssh = Ssh(ADMINISTRATOR, machine.port, recorder.folder)
+                pulled(scenario, recorder, running, ssh, (str(disk.serial), typed))
+        rescue.without(scenario, recorder, machine, iso, str(plan.disks[0].serial))
 
 
-def pulled(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh, serial: str) -> None:
-    """The host with one disk of its mirror gone: it starts, from the other's boot partition, and says what it lacks."""
+def pulled(
+    scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh, gone: tuple[str, str]
+) -> None:
+    """The host with one disk of its mirror gone: it starts, from the other's boot partition, and says what it lacks.
+
+    Args:
+        scenario: What was installed.
+        recorder: Keeps what is seen.
+        running: The machine.
+        ssh: Way in.
+        gone: Serial number of the disk, and what opens the others, where they are encrypted.
+    """
+    serial, typed = gone
     with recorder.phase(f"start with {serial} pulled", "host"):
         if scenario.encrypted:
             running.serial.expect(r"Enter passphrase for disk", 60)
-            running.serial.type(f"{PASSPHRASE}\n")
+            running.serial.type(f"{typed}\n")
         ended = running.serial.expect(
             rf"{scenario.hostname} login:|emergency mode|rescue mode|Kernel panic", 120
         )[0]

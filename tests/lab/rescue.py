@@ -25,6 +25,42 @@ sync
 """Shell: GRUB's first and second stage are gone; the table, which begins after 440 bytes, stays."""
 
 
+def without(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path, serial: str) -> None:
+    """A disk of the mirror is gone: refused, then mounted, repaired and let go of with what is left. Nothing of it stays."""
+    with machine.start("rescue-without", iso=iso, without=serial) as running:
+        with recorder.phase(f"boot the live medium without {serial}", "firmware"):
+            agent = running.live()
+        agent.write("/run/secrets/passphrase", PASSPHRASE + "\n", 0o600)
+        key = ("--key-file", "/run/secrets/passphrase") if scenario.encrypted else ()
+        with recorder.phase(f"hv rescue without {serial}", "installer"):
+            refused = agent.run("hv", "rescue", "mount", *key, measured=40)
+            recorder.prove(
+                f"hv rescue does not go on by itself without {serial}",
+                refused.code != 0 and "--degraded" in refused.text,
+                refused.text,
+            )
+            for verb, words in (
+                ("mount", ()),
+                ("shell", ("--", "/nix/var/nix/profiles/system/sw/bin/cat", "/etc/hostname")),
+                ("unmount", ()),
+                ("repair", ()),
+            ):
+                more = () if verb == "unmount" else ("--degraded", *key)
+                done = agent.run("hv", "rescue", verb, *more, *words, measured=60)
+                recorder.excerpt(f"hv rescue {verb} without {serial}", done.text)
+                if verb == "repair" and scenario.hardware.firmware == "bios":
+                    told = done.code != 0 and "GRUB" in done.text
+                    recorder.prove(
+                        f"hv rescue repair says what GRUB lacks without {serial}", told, done.text
+                    )
+                    continue
+                recorder.prove(f"hv rescue {verb} works without {serial}", done.code == 0, done.text)
+                if verb == "shell":
+                    held = scenario.hostname in done.text
+                    recorder.prove("the shell is in the host", held, done.text)
+        running.kill()
+
+
 def rescue(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path) -> None:
     """The host's disk under the live medium: found, opened, a login set, repaired; then the login on the host."""
     with machine.start("rescue", iso=iso) as running:
