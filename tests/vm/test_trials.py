@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from installer.errors import Exit
-from tests.trial.cuts import CLEAR, FREE
+from tests.trial.cuts import CLEAR
 from tests.trial.faults import FAULTS, SMALL, Fault, must_fail, put, take_away
 from tests.trial.kills import kill_at_every_step
 from tests.trial.layouts import BYSTANDER, LUKS_BTRFS, MD_LVM, Layout
@@ -46,39 +46,6 @@ def test_killed_around_every_step(
 def test_fault(session: Session, fault: Fault) -> None:
     """It is told truly, and once it is taken away the same command goes on to the end."""
     face(session, fault)
-
-
-OLDER = f"""set -eu
-disk=$(readlink -f /dev/disk/by-id/*{LUKS_BTRFS.disks[0]} | sort -u | head -n 1)
-mdadm --create /dev/md/older --run --force --level 1 --raid-devices 1 --metadata 1.0 --assume-clean "${{disk}}3"
-udevadm settle
-mdadm --stop /dev/md/older
-pvcreate --yes -ff "${{disk}}2"
-vgcreate older "${{disk}}2"
-lvcreate --yes --extents 100%FREE --name volume older
-vgchange --activate n older
-udevadm settle
-wipefs --all --force --quiet "$disk"
-blockdev --rereadpt "$disk"
-udevadm settle
-ls "$disk"*
-cat /proc/mdstat"""
-"""Shell: an array and a volume group in the partitions of a host, then no partitions, and nothing that can be seen."""
-
-
-def test_what_an_older_table_left_is_not_brought_up(session: Session) -> None:
-    """udev begins an array and a volume group as soon as there is a partition with one."""
-    session.shell(CLEAR, measured=20)
-    assert session.install(LUKS_BTRFS, "--fresh").finished
-    session.shell(FREE, measured=20)
-    left = session.shell(OLDER, measured=20)
-    assert left.split("Personalities")[0].count("/dev/") == 1, left
-    done = session.install(LUKS_BTRFS, "--fresh")
-    assert done.status == Exit.ok, done.text
-    assert done.finished
-    found = session.shell("cat /proc/mdstat; dmsetup ls", measured=10)
-    assert "older" not in found, found
-    assert "active" not in found, found
 
 
 def face(session: Session, fault: Fault) -> None:
