@@ -148,6 +148,17 @@ def test_a_host_without_a_declaration_is_told() -> None:
     there = {path: text for path, text in files().items() if not path.endswith(".toml")}
     with pytest.raises(HyperError, match="no declaration"):
         propose(there, TEXT, load_templates())
+    with pytest.raises(HyperError, match="was migrated") as caught:
+        propose({**there, "machines/kvm1/hyper-nixos.nix": "{ }"}, TEXT, load_templates())
+    assert "hypervisor.features" in caught.value.remedy
+
+
+def test_another_profile_is_had_as_harden_says() -> None:
+    """`hv security harden --profile strict` names this change where the profile is not built."""
+    there = files()
+    proposal = propose(there, said(there[DECLARATION], "security.profile=strict"), load_templates())
+    made = {each.path: each.text for each in proposal.staged}
+    assert 'profile = "strict"' in made["hypervisor.nix"] and "phase.nix" not in made
 
 
 def test_stage_1_is_not_left_with_the_old_network() -> None:

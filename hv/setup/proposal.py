@@ -19,6 +19,7 @@ from installer.answers.declaration import load_declaration
 from installer.answers.model import SECURITY_PROFILES, Answers
 from installer.answers.ssh_key import fingerprint, parse_ssh_key
 from installer.errors import Exit, HyperError
+from installer.migrate.findings import FILE as MIGRATED
 from installer.render.host import APPLIED, DECLARATION, declared_files, host_declaration
 from installer.render.templates import Templates
 from installer.render.users import password_file
@@ -49,6 +50,13 @@ class Proposal:
 def read_applied(files: Mapping[str, str]) -> Answers:
     """What the modules were written from. Raises HyperError on a host that has no declaration."""
     text = files.get(APPLIED) or files.get(DECLARATION)
+    if text is None and any(path.rpartition("/")[2] == MIGRATED for path in files):
+        raise HyperError(
+            "This host was migrated: its own configuration says what it is, and hv setup changes none of that.",
+            why=f"there is {MIGRATED}, and no {DECLARATION}: who wrote the rest of /etc/nixos goes on writing it",
+            remedy=f"Tier and features are options, hypervisor.tier and hypervisor.features, in {MIGRATED}; then "
+            "`nixos-rebuild switch`.",
+        )
     if text is None:
         raise HyperError(
             "This host has no declaration that hv setup could change.",
