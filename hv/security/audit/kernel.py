@@ -119,7 +119,7 @@ CHECKS: tuple[Check, ...] = (
             ("net.ipv4.conf.all.accept_source_route", "0"),
             ("net.ipv4.conf.all.send_redirects", "0"),
         ),
-        cis=("3.3.5",),
+        cis=("3.3.2", "3.3.5", "3.3.8"),
     ),
     Check(
         "kernel-declared",
