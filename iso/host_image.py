@@ -23,7 +23,7 @@ from installer.execute.context import Context
 from installer.execute.evidence import Wrong
 from installer.execute.journal import Journal
 from installer.execute.live import LiveSystem
-from installer.execute.log import Log, Redactor
+from installer.execute.log import Log, NoLog, Redactor
 from installer.execute.partition_table import read_table, write_partitions
 from installer.execute.progress import make_progress
 from installer.execute.runner import Runner
@@ -33,12 +33,12 @@ from installer.plan.actions import CopyClosure
 from installer.plan.model import Plan
 from installer.plan.planner import make_plan
 from installer.render import RenderedHost, load_templates, render
-from iso import nix_database
-from iso.host_filesystems import make, place, require_tools, settle_times
+from iso import host_filesystems, host_grub, nix_database
+from iso.host_filesystems import make, place, require_tools, search_path, settle_times
 from iso.host_machine import facts, on_it, require_size
 from iso.host_tree import Tree, for_any_disk, refusals
 
-TOOLS = {"unshare", "sfdisk", "mkfs.ext4", "debugfs", "mkfs.fat", "mcopy", "nix", "nix-env"}
+TOOLS = {"unshare", "sfdisk", "mkswap", "nix", "nix-env"}
 _SPACE = "disk-image"
 
 
@@ -58,6 +58,8 @@ class Request(BaseModel):
     output: Path
     """The image."""
     kind: Literal["raw", "qcow2"]
+    bios: bool = False
+    """It starts by BIOS, not UEFI."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,14 @@ class Made:
     plan: Plan
 
 
-def planned(answers: Answers, medium: Medium, size: int) -> tuple[Plan, RenderedHost]:
+def planned(answers: Answers, medium: Medium, size: int, *, bios: bool = False) -> tuple[Plan, RenderedHost]:
     """The plan and the configuration of the host. Raises HyperError (Exit.unsuitable) for what an image cannot be."""
     require_size(size)
-    machine, given = facts(size, medium.system), on_it(answers)
+    machine, given = facts(size, medium.system, bios=bios), on_it(answers)
     plan = make_plan(machine, given, medium)
+    if bios:
+        # Nobody knows what the disk will be called: the host renews GRUB's menu, not its code.
+        plan = plan.model_copy(update={"host": plan.host.model_copy(update={"grub_device": None})})
     if found := refusals(plan):
         raise HyperError(
             "no disk image can be made from these answers",
@@ -144,8 +149,8 @@ def build(request: Request, tell: Callable[[str], None]) -> Made:
         HyperError: it cannot be made; nothing is left behind.
     """
     require_ready(request.answers, request.medium)
-    planned(request.answers, request.medium, request.size)
-    require_tools(TOOLS | ({"qemu-img"} if request.kind == "qcow2" else set()))
+    plan, _ = planned(request.answers, request.medium, request.size, bios=request.bios)
+    require_programs(plan, request.kind)
     if request.output.exists():
         raise HyperError(
             f"{request.output} is there already",
@@ -170,6 +175,19 @@ def build(request: Request, tell: Callable[[str], None]) -> Made:
     finally:
         # Much of it is read-only, as stores are: its owner may remove it, as root of a namespace.
         subprocess.run([*NAMESPACE, "rm", "-rf", "--", str(work)], check=False, capture_output=True)
+
+
+def require_programs(plan: Plan, kind: str) -> None:
+    """HyperError (Exit.unsuitable) where something is missing that the image is made with."""
+    kinds = {each.kind for each in plan.host.filesystems}
+    needed = TOOLS.union(*(host_filesystems.TOOLS[each] for each in kinds))
+    if plan.host.loader == "grub":
+        needed |= host_grub.TOOLS
+    require_tools(needed | ({"qemu-img"} if kind == "qcow2" else set()))
+    if plan.host.loader == "grub":
+        host_grub.modules_folder()
+    if "btrfs" in kinds:
+        host_filesystems.require_subvolumes(Runner(NoLog(), search_path()))
 
 
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "--")
@@ -232,16 +250,15 @@ def main(work: Path) -> int:
 
 def _make(request: Request, work: Path) -> None:
     _hide_firmware()
-    plan, rendered = planned(request.answers, request.medium, request.size)
+    plan, rendered = planned(request.answers, request.medium, request.size, bios=request.bios)
     plan = _from(for_any_disk(plan), request.store)
     live = LiveSystem(runtime=work / "live")
     live.runtime.mkdir()
     redact = Redactor()
     progress = make_progress("plain", redact, sys.stdout)
     log = Log(live.log, redact)
-    folders = [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"]
     nix = {name: value for name, value in os.environ.items() if name.startswith("NIX_")}
-    runner = Runner(log, os.pathsep.join(folders), tick=progress.tick, environment=nix)
+    runner = Runner(log, search_path(), tick=progress.tick, environment=nix)
     context = Context(
         plan=plan,
         answers=on_it(request.answers),
@@ -259,7 +276,7 @@ def _make(request: Request, work: Path) -> None:
     many = nix_database.write_anew(tree.root / "nix/var/nix/db/db.sqlite")
     progress.say(f"Nix's database: {many} store paths")
     tree.unmount()
-    settle_times(tree.root)
+    core = _grub(runner, plan, tree, work)
     image = work / "disk"
     image.touch(0o600)
     os.truncate(image, request.size)
@@ -268,13 +285,15 @@ def _make(request: Request, work: Path) -> None:
     _name_partitions(runner, image, plan)
     for number, formatted in sorted(collected.formatted(tree.folders).items()):
         progress.say(f"Make partition {number}: {formatted.program}")
-        if formatted.folder is not None and formatted.folder != tree.root:
-            settle_times(formatted.folder)
+        if formatted.folder is not None:
+            settle_times(formatted.folder, tree.store)
         part = work / f"partition{number}"
         make(runner, formatted, part)
         spec = next(each for each in collected.partitions if each.number == number)
         place(part, image, spec.start)
         part.unlink()
+    if core:
+        host_grub.put(runner, core, image)
     if sorted(read_table(runner, str(image)), key=lambda each: each.number) != [*collected.partitions]:
         raise HyperError(
             "the image's partition table is not the planned one",
@@ -292,6 +311,22 @@ def _make(request: Request, work: Path) -> None:
     # It has the hashes of its people's passwords.
     final.chmod(0o600)
     (work / "plan.json").write_text(plan.model_dump_json())
+
+
+def _grub(runner: Runner, plan: Plan, tree: Tree, work: Path) -> host_grub.Core | None:
+    """GRUB's code for the image, where a BIOS starts it."""
+    if plan.host.loader != "grub":
+        return None
+    by_place = {each.mountpoint: each.device for each in plan.host.filesystems}
+    device = by_place.get("/boot", by_place["/"])
+    place_ = next(each for each in tree.collected.partitions if each.type_uuid == host_grub.BIOS_BOOT)
+    return host_grub.make_core(
+        runner,
+        work,
+        device.removeprefix("/dev/disk/by-uuid/"),
+        "/grub" if "/boot" in by_place else "/boot/grub",
+        (place_.start, place_.size),
+    )
 
 
 def _hide_firmware() -> None:

@@ -1,5 +1,5 @@
 """The machine that a disk image of an installed host is planned for: nobody knows yet where it will start, so it has one
-disk of the wanted size, UEFI, and the controllers of hypervisors and clouds, each of which stage 1 must be able to drive.
+disk of the wanted size, UEFI or BIOS as was asked for, and the controllers of hypervisors and clouds, each of which stage 1 must be able to drive.
 """
 
 from installer.answers.model import Answers
@@ -19,12 +19,13 @@ CONTROLLERS = {"010601": "ahci", "010802": "nvme", "010000": "virtio_scsi", "0c0
 _BECAUSE = "the machine is made up: the image is for any"
 
 
-def facts(size: int, system: str) -> Facts:
+def facts(size: int, system: str, *, bios: bool = False) -> Facts:
     """What is said of it.
 
     Args:
         size: Bytes of the disk.
         system: Nix system double of the host.
+        bios: It starts by BIOS.
     """
     no = Judgement(verdict=Verdict.no, because=_BECAUSE)
     unknown = Unknown(unknown_because=_BECAUSE)
@@ -49,7 +50,7 @@ def facts(size: int, system: str) -> Facts:
         ),
         memory=Memory(total=0, available=unknown, ecc=no, hugepage_sizes=()),
         firmware=Firmware(
-            kind=FirmwareKind.uefi64,
+            kind=FirmwareKind.bios if bios else FirmwareKind.uefi64,
             secure_boot=no,
             setup_mode=no,
             tpm=None,
@@ -124,9 +125,8 @@ def on_it(answers: Answers) -> Answers:
     storage = answers.storage
     wrong = {
         "storage.disks: an image is one disk": len(storage.selectors) > 1 or storage.pool_selectors,
-        "storage.encryption: LUKS needs device-mapper and so root, and all copies of an image would share one key": (
-            storage.encryption.enable
-        ),
+        "storage.encryption: all copies of an image would share the key that their data is encrypted with, whatever "
+        "their passphrases, so whoever has one opens the others": storage.encryption.enable,
         "hooks: their programs are for the machine": answers.hooks,
         f"storage.existing = {storage.existing.value!r}: there is nothing on it": storage.existing
         != "erase",

@@ -41,7 +41,8 @@ from installer.plan.checks import Check, ConfigurationIs, FileIs, HandoffIs, Pro
 from installer.plan.describe import describe
 from installer.plan.installation import LOGS
 from installer.plan.model import TARGET, DiskIdentity, Plan
-from iso.host_filesystems import MAKERS, Formatted
+from iso import host_grub
+from iso.host_filesystems import MAKERS, TOOLS, Formatted
 
 _ACTION: TypeAdapter[Action] = TypeAdapter(Action)
 _CHECK: TypeAdapter[Check] = TypeAdapter(Check)
@@ -70,22 +71,16 @@ def refusals(plan: Plan) -> tuple[str, ...]:
     plan (iso/host_machine.py).
     """
     host = plan.host
-    kinds = sorted({each.kind for each in host.filesystems} - {"ext4", "vfat"})
-    why = {
-        "xfs": "mkfs.xfs gives every file the time at which it runs, and takes no names with spaces",
-        "btrfs": "mkfs.btrfs makes subvolumes only from release 6.12 on, and keeps the times of the folder that it read",
-    }
+    kinds = sorted({each.kind for each in host.filesystems} - TOOLS.keys())
     found = {
         "storage.redundancy, storage.volumes, ZFS: the kernel makes arrays, volumes and pools on block devices, as root": (
             host.arrays or host.lvm or host.zfs or host.mirrors or host.degraded
         ),
-        "boot.loader: GRUB is put on a disk through the kernel's view of it, as root; systemd-boot is files alone": (
-            host.loader != "systemd-boot"
+        "boot.loader: under UEFI grub-install asks the kernel about the disk; systemd-boot is files alone": (
+            host.firmware == "uefi" and host.loader != "systemd-boot"
         ),
-        **{
-            f"storage.filesystem = {kind!r}: {why.get(kind, 'no tool is known that fills one in place')}": True
-            for kind in kinds
-        },
+        **{f"{kind}: no tool is known that fills one in place": True for kind in kinds},
+        "storage: files that are written in place get their attribute from a mounted btrfs": host.in_place,
         "boot.unlock: all copies would have one host key": host.unlock,
         "first_run: a key that opens the disk would be in the image": plan.handoff.enrolment,
     }
@@ -113,7 +108,8 @@ def is_of_disk(action: Action) -> bool:
     """Whether it is about the disk and its mounts, and not about what lies in them."""
     match action:
         case Run(argv=(program, *_)):
-            return program in MAKERS or program in LATER or action.argv[:2] == ("mount", "-t")
+            known = (("mount", "-t"), ("btrfs", "subvolume"))
+            return program in MAKERS or program in LATER or action.argv[:2] in known
         case WritePartitionTable() | SaveHeaders() | ClearTarget() | SaveLog():
             return True
         case _:
@@ -128,16 +124,23 @@ class Collected:
     partitions: tuple[PartitionSpec, ...] = ()
     made: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Device: the command that makes what is on it."""
-    mounted: dict[str, str] = field(default_factory=dict)
-    """Device: where it is mounted, on the host."""
+    mounted: list[str] = field(default_factory=list)
+    """Where something is mounted on the host, in this order."""
     kinds: dict[str, str] = field(default_factory=dict)
     """Device: file system."""
+    subvolumes: dict[str, list[str]] = field(default_factory=dict)
+    """Device with a btrfs: its subvolumes."""
 
     def formatted(self, folders: dict[str, Path]) -> dict[int, Formatted]:
         """By number of the partition."""
         by_device = {self.disk.partition(each.number): each for each in self.partitions}
         return {
-            by_device[device].number: Formatted(argv, by_device[device].size, folders.get(device))
+            by_device[device].number: Formatted(
+                argv,
+                by_device[device].size,
+                folders.get(device),
+                tuple(self.subvolumes.get(device, ())),
+            )
             for device, argv in self.made.items()
         }
 
@@ -151,6 +154,8 @@ class Tree:
         self.collected = Collected(context.plan.disks[0])
         self.folders: dict[str, Path] = {}
         """Device: the folder with what goes into its file system."""
+        self.store = self.root
+        """The folder that becomes /nix/store."""
 
     def build(self) -> None:
         """Carry out the plan's steps, verify what can be, and leave only what is the host's.
@@ -188,26 +193,38 @@ class Tree:
                 self.collected.partitions = partitions
             case Run(argv=(program, *_)) if program in MAKERS:
                 self.collected.made[action.argv[-1]] = action.argv
-            case Run(argv=("mount", "-t", kind, "-o", _, device, target)):
-                self._mount(kind, device, target)
+            case Run(argv=("mount", "-t", "btrfs", "-o", "subvolid=5", device, _)):
+                self.collected.subvolumes[device] = []
+            case Run(argv=("btrfs", "subvolume", "create", path)):
+                [*_, names] = self.collected.subvolumes.values()
+                names.append(path.removeprefix(f"{TARGET}/"))
+            case Run(argv=("mount", "-t", kind, "-o", given, device, target)):
+                self._mount(kind, given, device, target)
             case _:
                 pass  # nothing to do in an image
 
-    def _mount(self, kind: str, device: str, target: str) -> None:
-        """A place of its own, so that programs of the host see something mounted; FAT's is small."""
+    def _mount(self, kind: str, given: str, device: str, target: str) -> None:
+        """A place of its own, so that programs of the host see something mounted. File systems of the boot loader are in
+        memory: they are small, and it asks whether they are others than the root's.
+        """
         place = Path(retarget(target, self.root))
-        self.collected.mounted[device] = target.removeprefix(TARGET) or "/"
+        where = target.removeprefix(TARGET) or "/"
+        self.collected.mounted.append(where)
         self.collected.kinds[device] = kind
-        if place == self.root:
-            self.folders[device] = self.root
-            return
-        folder = self.work / f"part{len(self.folders)}"
-        make_directory(folder, 0o755)
         make_directory(place, 0o755)
-        if kind == "vfat":
-            self.context.runner.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "hv-image", str(folder)])
+        whole = self.folders.get(device)
+        if whole is None:
+            whole = self.folders[device] = self.work / f"part{len(self.folders)}"
+            make_directory(whole, 0o755)
+            if where.startswith("/boot") or kind == "vfat":
+                self.context.runner.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "hv-image", str(whole)])
+        folder = whole
+        if kind == "btrfs":
+            folder = whole / _subvolume(given)
+            make_directory(folder, 0o755)
+        if where in ("/", "/nix"):
+            self.store = folder / ("nix/store" if where == "/" else "store")
         self.context.runner.run(["mount", "--bind", str(folder), str(place)])
-        self.folders[device] = folder
 
     def _carry_out(self, action: Action) -> None:
         there = at(action, self.root)
@@ -217,6 +234,8 @@ class Tree:
                 # here there is nobody but root.
                 switch_to_boot(self.context.runner, self.root)
                 self._forget_way_in()
+                if self.context.plan.host.loader == "grub":
+                    host_grub.install_files(self.root / "boot")
             case CopyClosure():
                 # Whoever is root is expected to have a group of builders; nothing is built.
                 options = (*there.options, "--option", "build-users-group", "")
@@ -289,13 +308,15 @@ class Tree:
         make_directory(root / "tmp", 0o1777)
 
     def unmount(self) -> None:
-        """So that each file system's folder is seen alone; FAT's is copied to where it stays."""
-        for device in reversed(self.folders):
-            folder = self.folders[device]
-            if folder == self.root:
-                continue
-            place = Path(f"{self.root}{self.collected.mounted[device]}")
-            self.context.runner.run(["umount", str(place)])
+        """So that each file system's folder is seen alone."""
+        for where in reversed(self.collected.mounted):
+            self.context.runner.run(["umount", str(Path(f"{self.root}{where}"))])
+
+
+def _subvolume(options: str) -> str:
+    """The subvolume that is mounted (btrfs(5), subvol=)."""
+    found = next(word for word in options.split(",") if word.startswith("subvol="))
+    return found.removeprefix("subvol=").lstrip("/")
 
 
 def require_same_mounts(plan: Plan, root: Path) -> None:

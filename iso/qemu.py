@@ -57,7 +57,7 @@ class Machine:
     memory: int = 2048
     """MiB."""
     disks: tuple[str, ...] = ()
-    """Sizes of blank disks, as qemu-img takes them."""
+    """Sizes of blank disks, as qemu-img takes them; or files, which keep what is written to them."""
     tpm: bool = False
     answers: Path | None = None
     """Handed in by fw_cfg, where the installer looks for them (installer/fetch)."""
@@ -198,8 +198,11 @@ def arguments(machine: Machine, tools: Tools, folder: Path) -> list[str]:
     else:
         words += ["-drive", f"{shared},snapshot=on"]
         words += ["-device", "usb-storage,drive=medium,removable=on,bootindex=1,serial=HV-TRY"]
-    for number in range(len(machine.disks)):
-        words += ["-drive", f"if=none,id=disk{number},file={folder}/disk{number},discard=unmap"]
+    for number, disk in enumerate(machine.disks):
+        file, kind = (
+            (Path(disk), _format(Path(disk))) if _is_file(disk) else (folder / f"disk{number}", "qcow2")
+        )
+        words += ["-drive", f"if=none,id=disk{number},format={kind},file={_escaped(file)},discard=unmap"]
         words += [
             "-device",
             f"virtio-blk-pci,drive=disk{number},serial=TRY-{number + 1},bootindex={number + 2}",
@@ -215,6 +218,25 @@ def arguments(machine: Machine, tools: Tools, folder: Path) -> list[str]:
     elif machine.network:
         words += ["-netdev", "user,id=lan", "-device", "virtio-net-pci,netdev=lan,romfile="]
     return words
+
+
+def _is_file(disk: str) -> bool:
+    """Whether a disk is a file, and no size."""
+    return re.fullmatch(r"[0-9.]+[A-Za-z]{0,3}", disk) is None
+
+
+def _format(path: Path) -> str:
+    """What is in a disk's file. Raises HyperError (Exit.usage) when there is none."""
+    try:
+        with path.open("r+b") as file:
+            return "qcow2" if file.read(4) == b"QFI\xfb" else "raw"
+    except OSError as error:
+        raise HyperError(
+            f"the disk {path} cannot be used",
+            why=error.strerror or str(error),
+            remedy=f"make it (`qemu-img create -f qcow2 {path} 40G`), or write a size for one that is forgotten: 20G",
+            code=Exit.usage,
+        ) from error
 
 
 def _escaped(path: Path) -> str:
@@ -262,7 +284,7 @@ def run(
     with TemporaryDirectory(prefix="hv-try-") as made:
         folder = Path(made)
         prepare(machine, tools, folder)
-        tpm = _start_tpm(tools, folder) if machine.tpm else None
+        tpm = start_tpm(tools, folder) if machine.tpm else None
         log = folder / "qemu"
         words = [*arguments(machine, tools, folder), "-display", "none", "-serial", "stdio"]
         # Switched off, there would be no screen any more.
@@ -303,6 +325,9 @@ def prepare(machine: Machine, tools: Tools, folder: Path) -> None:
         shutil.copyfile(tools.variables, folder / "variables")
         (folder / "variables").chmod(0o600)
     for number, size in enumerate(machine.disks):
+        if _is_file(size):
+            _format(Path(size))
+            continue
         argv = ["qemu-img", "create", "-q", "-f", "qcow2", str(folder / f"disk{number}"), size]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -357,7 +382,7 @@ def _listen(
             return
 
 
-def _start_tpm(tools: Tools, folder: Path) -> subprocess.Popen[bytes]:
+def start_tpm(tools: Tools, folder: Path) -> subprocess.Popen[bytes]:
     assert tools.swtpm
     (folder / "tpm-state").mkdir()
     argv = [tools.swtpm, "socket", "--tpm2", "--tpmstate", f"dir={folder}/tpm-state"]

@@ -239,9 +239,12 @@ def _doubling(size: int) -> Iterator[int]:
 
 @dataclass
 class _Ahead:
-    """Reads what belongs on the disk in a thread of its own, so that reading and writing go on together."""
+    """Reads in a thread of its own, so that neither the image nor the disk waits for the other, or for what is done with
+    what was read.
+    """
 
-    source: Source
+    fill: Callable[[int, memoryview], None]
+    """Reads what is at a place, in bytes: of `Source`, or of a disk."""
     places: Sequence[tuple[int, int]]
 
     def __iter__(self) -> Iterator[tuple[int, memoryview]]:
@@ -256,7 +259,7 @@ class _Ahead:
                     view = free.get()
                     if view is None:
                         return
-                    self.source.fill(place, view[:length])
+                    self.fill(place, view[:length])
                     full.put((place, view[:length]))
                 full.put(None)
             except BaseException as error:  # handed to the one who waits
@@ -314,7 +317,7 @@ def write(
         # Nothing boots from a disk that is half written.
         [memory] = buffers(1)
         target.write(0, memoryview(memory)[: min(MIB, first[1])])
-        for place, data in _Ahead(source, rest):
+        for place, data in _Ahead(source.fill, rest):
             target.write(place, data)
             done += len(data)
             watch(Course("writing", done, total, time.monotonic() - started))
@@ -337,7 +340,7 @@ def _kept(target: Target, source: Source, places: Sequence[tuple[int, int]], wat
     view, started = memoryview(memory), time.monotonic()
     total = sum(length for _, length in places)
     done = 0
-    for number, (place, data) in enumerate(_Ahead(source, places)):
+    for number, (place, data) in enumerate(_Ahead(source.fill, places)):
         try:
             target.read(place, view[: len(data)])
         except OSError:
@@ -358,9 +361,8 @@ def read_back(target: Target, source: Source, watch: Watch, put: Mapping[int, by
     view, done, started = memoryview(memory), 0, time.monotonic()
     try:
         target.sync()
-        for place, data in _Ahead(source, places):
-            here = view[: len(data)]
-            target.read(place, here)
+        both = zip(_Ahead(source.fill, places), _Ahead(target.read, places), strict=True)
+        for (place, data), (_, here) in both:
             if not same(here, data):
                 at = next(n for n in range(len(data)) if here[n] != data[n])
                 start = at // _MARK * _MARK

@@ -75,6 +75,12 @@ def has_browser() -> bool:
     return shutil.which("chromium") is not None and importlib.util.find_spec("playwright") is not None
 
 
+def has_subvolumes() -> bool:
+    """Whether mkfs.btrfs makes subvolumes of folders: release 6.12 and later."""
+    done = subprocess.run(["mkfs.btrfs", "--help"], capture_output=True, text=True, check=False)
+    return "--subvol" in done.stdout + done.stderr
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
     "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
@@ -90,6 +96,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "sys_resource": (lambda: has_capability(24), "as root, with CAP_SYS_RESOURCE: make test"),
     "nspawn": (has_nspawn, "as root, where systemd-nspawn boots: make test"),
     "root": (has_root, "as root: make test"),
+    "subvolumes": (has_subvolumes, "with btrfs-progs 6.12 or later first on PATH: make test"),
     "browser": (has_browser, "with the package chromium: make test"),
 }
 """Marker: whether this machine has what it needs, and how to run its tests."""

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,9 +26,12 @@ from installer.execute.partition_table import read_table
 from installer.execute.runner import Runner
 from installer.handoff import HANDOFF_PATH, Handoff
 from installer.medium import Medium
+from installer.plan.model import Plan
 from installer.plan.planner import make_plan
-from iso import host_machine, host_tree
+from iso import host_filesystems, host_machine, host_tree
 from tests.execute.rig import Rig, add_nix, run, tiny_system, with_closure
+from tests.media.kernel import kernel
+from tests.nixeval.host import evaluate_flake_host
 from tests.plan_cases import HASH, medium
 
 REPOSITORY = Path(__file__).parents[1]
@@ -55,10 +60,12 @@ class Given:
     """A folder with answers, a medium and a cache with a system."""
 
     folder: Path
+    bios: bool = False
 
     def command(self, output: str, *more: str) -> list[str]:
         """Make an image of them."""
         folder = self.folder
+        more = (*more, "--bios") if self.bios else more
         words = ["media", "host", str(folder / "answers.toml"), "--medium", str(folder / "medium.json")]
         words += ["--size", f"{SIZE}B", "--from", f"file://{folder}/cache", "--output", str(folder / output)]
         return [*words, *more]
@@ -86,26 +93,28 @@ class Given:
         )
 
 
-@pytest.fixture(scope="module")
-def given() -> Iterator[Given]:
+@contextmanager
+def prepared(answers: str, *, bios: bool = False) -> Iterator[Given]:
+    """A folder with these answers, and a system that was built for them."""
     folder = Path(tempfile.mkdtemp(prefix="hv-host-"))
     try:
-        (folder / "answers.toml").write_text(ANSWERS)
+        (folder / "answers.toml").write_text(answers)
         made = Rig(folder, "virtio-HVTEST")
         (folder / "bin").mkdir()
         add_nix(made)
-        answers = host_machine.on_it(load(ANSWERS.encode(), "answers.toml"))
-        plan = make_plan(host_machine.facts(SIZE, "x86_64-linux"), answers, with_closure("/nix/store/x"))
+        plan = plan_of(answers, bios=bios)
         fstab = "".join(
             f"{each.device} {each.mountpoint} {each.kind} noatime 0 1\n" for each in plan.host.filesystems
         )
+        more: dict[str, Any] = {"nodev": _kernels(plan), "kernel": kernel()} if bios else {}
         toplevel = tiny_system(
             made,
             SimpleNamespace(link=Path("/dev/null")),
             "",
-            uefi=True,
+            uefi=not bios,
             fstab=fstab,
             modules=plan.host.initrd_modules,
+            **more,
         )
         run(
             folder / "bin/nix",
@@ -116,10 +125,28 @@ def given() -> Iterator[Given]:
             toplevel,
         )
         (folder / "medium.json").write_text(with_closure(toplevel).model_dump_json())
-        yield Given(folder)
+        yield Given(folder, bios)
     finally:
         subprocess.run(["chmod", "-R", "u+w", str(folder)], check=False)
         shutil.rmtree(folder)
+
+
+def _kernels(plan: Plan) -> str:
+    """Where GRUB finds them, from the top of the file system that it was started from."""
+    return "/kernels" if len(plan.host.filesystems) > 1 else "/boot/kernels"
+
+
+def plan_of(answers: str, *, bios: bool = False) -> Plan:
+    """What is planned for an image."""
+    on_it = host_machine.on_it(load(answers.encode(), "answers.toml"))
+    machine = host_machine.facts(SIZE, "x86_64-linux", bios=bios)
+    return make_plan(machine, on_it, with_closure("/nix/store/x"))
+
+
+@pytest.fixture(scope="module")
+def given() -> Iterator[Given]:
+    with prepared(ANSWERS) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +204,7 @@ def test_what_is_in_the_image(image: Path, tmp_path: Path) -> None:
     boot, swap, root = (part(image, each.number, tmp_path) for each in table)
     run("fsck.fat", "-n", boot)
     run("e2fsck", "-fn", root)
-    answers = host_machine.on_it(load(ANSWERS.encode(), "answers.toml"))
-    plan = make_plan(host_machine.facts(SIZE, "x86_64-linux"), answers, with_closure("/nix/store/x"))
+    plan = plan_of(ANSWERS)
     devices = {each.mountpoint: each.device for each in plan.host.filesystems}
     for file, place in ((boot, "/boot"), (root, "/")):
         assert devices[place].endswith(run("blkid", "-p", "-o", "value", "-s", "UUID", file))
@@ -253,11 +279,9 @@ def changed(tmp_path: Path, old: str, new: str) -> list[str]:
         (
             "[system]",
             "[storage.encryption]\nenable = true\npassphrase = { file = '/x' }\n\n[system]",
-            "share one key",
+            "share the key",
         ),
-        ("swap =", 'filesystem = "btrfs"\nswap =', "storage.filesystem = 'btrfs'"),
-        ("swap =", 'filesystem = "xfs"\nswap =', "storage.filesystem = 'xfs'"),
-        ("[system]", '[boot]\nloader = "grub"\n\n[system]', "GRUB is put on a disk"),
+        ("[system]", '[boot]\nloader = "grub"\n\n[system]', "grub-install asks the kernel"),
         ("swap =", 'existing = "keep"\nswap =', "nothing on it"),
         (
             'disk = { serial = "whatever it will be" }',
@@ -330,3 +354,161 @@ def test_paths_of_the_target_and_nothing_else() -> None:
         "/var/mnt/boot": "/var/mnt/boot",
     }.items():
         assert host_tree.retarget([text], root) == [there]
+
+
+def on(filesystem: str) -> str:
+    """The answers with another file system."""
+    return ANSWERS.replace("swap =", f'filesystem = "{filesystem}"\nswap =')
+
+
+@contextmanager
+def mounted(image: Path, number: int, into: Path, *options: str) -> Iterator[Path]:
+    """A partition of an image, by the kernel's own reading."""
+    spec = next(each for each in read_table(RUNNER, str(image)) if each.number == number)
+    into.mkdir(exist_ok=True)
+    given = ",".join(("ro", "loop", f"offset={spec.start}", f"sizelimit={spec.size}", *options))
+    run("mount", "-o", given, image, into)
+    try:
+        yield into
+    finally:
+        run("umount", into)
+
+
+def store_is_whole(given: Given, root: Path) -> None:
+    """Nix finds one path, as it should be, with the time that it gives all files."""
+    nix = given.folder / "bin/nix"
+    copy = given.folder / "store-copy"
+    shutil.copytree(root / "nix", copy / "nix", symlinks=True)
+    words = ("--store", copy, "--all", "--no-trust", "--extra-experimental-features", "nix-command")
+    assert run(nix, "store", "verify", *words) == ""
+    (path,) = (each for each in (root / "nix/store").iterdir() if each.name != ".links")
+    assert {each.lstat().st_mtime for each in (path, *path.rglob("*"))} == {1.0}
+    assert len(run(nix, "path-info", "--store", copy, "--all").splitlines()) == 1
+
+
+@pytest.mark.nix
+@pytest.mark.root
+def test_a_host_on_xfs(tmp_path: Path) -> None:
+    with prepared(on("xfs")) as given:
+        digests = set()
+        for name in ("host.raw", "again.raw"):
+            done = given.make(name)
+            assert done.returncode == Exit.ok, done.stdout + done.stderr
+            digests.add(digest(given.folder / name))
+        assert len(digests) == 1, "two images of one request"
+        image = given.folder / "host.raw"
+        run("xfs_repair", "-n", part(image, 3, tmp_path))
+        with mounted(image, 3, tmp_path / "root") as root:
+            assert (root / "tmp").stat().st_mode & 0o7777 == 0o1777
+            secret = root / "var/lib/hyper-nixos/secrets/passwords/alice"
+            assert (secret.read_text().strip(), secret.stat().st_mode & 0o7777) == (HASH, 0o600)
+            assert not any((root / "boot").iterdir())
+            store_is_whole(given, root)
+
+
+@pytest.mark.nix
+@pytest.mark.root
+@pytest.mark.subvolumes
+def test_a_host_on_btrfs(tmp_path: Path) -> None:
+    with prepared(on("btrfs")) as given:
+        done = given.make("host.raw")
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        plan = plan_of(on("btrfs"))
+        for each in (each for each in plan.host.filesystems if each.kind == "btrfs"):
+            subvolume = next(word for word in each.options if word.startswith("subvol="))
+            with mounted(given.folder / "host.raw", 3, tmp_path / "root", subvolume) as root:
+                if each.mountpoint == "/":
+                    assert (root / "tmp").stat().st_mode & 0o7777 == 0o1777
+                    assert not any((root / "nix").iterdir())
+                    assert (root / HANDOFF_PATH.lstrip("/")).is_file()
+                if each.mountpoint == "/nix":
+                    (tmp_path / "whole").mkdir()
+                    (tmp_path / "whole/nix").symlink_to(root)
+                    store_is_whole(given, tmp_path / "whole")
+
+
+@pytest.mark.vm
+@pytest.mark.nix
+@pytest.mark.root
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
+def test_a_bios_starts_it(filesystem: str) -> None:
+    """By GRUB's code, which nobody with a view of a disk put there; the system's kernel is the fixture's, which tells."""
+    with prepared(on(filesystem), bios=True) as given:
+        done = given.make("host.raw")
+        assert done.returncode == Exit.ok, done.stdout + done.stderr
+        image = given.folder / "host.raw"
+        assert "No errors detected" in run("sfdisk", "--verify", image)
+        expected = ("--expect", "HV-FIXTURE firmware=bios", "--expect", "HV-FIXTURE end")
+        words = ("media", "try", str(image), "--bios", "--usb", "--memory", "512", "--no-network")
+        assert dispatch([*words, *expected, "--serial", str(given.folder / "serial")]) == Exit.ok
+        said = (given.folder / "serial").read_text(errors="replace")
+        assert "init=/nix/var/nix/profiles/system/init quiet" in said
+        initrd = re.search(r"HV-FIXTURE initrd=(\d+)", said)
+        assert initrd
+        assert int(initrd[1]) > 0
+
+
+def test_what_a_prototype_says(tmp_path: Path) -> None:
+    folder, stage = tmp_path / "folder", tmp_path / "stage"
+    stage.mkdir()
+    (folder / "a b").mkdir(parents=True)
+    (folder / "a b").chmod(0o750)
+    (folder / "a b/file").write_text("x")
+    (folder / "a b/file").chmod(0o4711)
+    (folder / "link").symlink_to("a/b")
+    text, spaces = host_filesystems.prototype(folder, stage)
+    owner = f"{os.getuid()} {os.getgid()}"
+    assert spaces
+    assert text.splitlines()[3:] == [
+        f"a/b d--750 {owner}",
+        f"file -u-711 {owner} {stage}/4",
+        "$",
+        f"link l--777 {owner} a/b",
+        "$",
+    ]
+    assert (stage / "4").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["a\tb", "$", ":x", "a\nb"])
+def test_names_that_a_prototype_cannot_say(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("")
+    with pytest.raises(HyperError, match="xfs cannot be made"):
+        host_filesystems.prototype(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"), [("v6.2", False), ("v6.11.1", False), ("v6.12", True), ("v7.0", True)]
+)
+def test_subvolumes_need_a_newer_program(version: str, enough: bool, tmp_path: Path) -> None:
+    (tmp_path / "mkfs.btrfs").write_text(f"#!/bin/sh\necho 'mkfs.btrfs, part of btrfs-progs {version}'\n")
+    (tmp_path / "mkfs.btrfs").chmod(0o755)
+    runner = Runner(NoLog(), f"{tmp_path}:/usr/bin:/bin")
+    if enough:
+        host_filesystems.require_subvolumes(runner)
+    else:
+        with pytest.raises(HyperError, match="no btrfs") as error:
+            host_filesystems.require_subvolumes(runner)
+        assert "6.12" in error.value.remedy
+
+
+def test_the_configuration_of_a_host_that_a_bios_starts(tmp_path: Path) -> None:
+    words = changed(tmp_path, 'source = "closure"\nclosure = "tiny"', 'source = "flake"')
+    assert dispatch([*words, "--bios", "--render", str(tmp_path / "etc")]) == Exit.ok
+    disks = (tmp_path / "etc/disks.nix").read_text()
+    assert 'device = "nodev";' in disks
+    assert 'fsIdentifier = "provided";' in disks
+    assert host_machine.SERIAL not in disks
+
+
+@pytest.mark.nixpkgs
+def test_a_bios_host_evaluates(tmp_path: Path) -> None:
+    """NixOS's own program writes GRUB's menu, and is told of no disk."""
+    words = changed(tmp_path, 'source = "closure"\nclosure = "tiny"', 'source = "flake"')
+    assert dispatch([*words, "--bios", "--render", str(tmp_path / "etc")]) == Exit.ok
+    select = (
+        "{ config, ... }: let g = config.boot.loader.grub; in "
+        "{ inherit (g) enable devices fsIdentifier; top = builtins.isString config.system.build.toplevel.drvPath; }"
+    )
+    found = evaluate_flake_host(tmp_path / "etc", "cloud1", select)
+    assert found.failed_assertions == ()
+    assert found.value == {"enable": True, "devices": ["nodev"], "fsIdentifier": "provided", "top": True}

@@ -171,6 +171,21 @@ def test_command_lines(tmp_path: Path) -> None:
     assert "scsi-cd,drive=medium" in words
 
 
+def test_disks_that_stay(tmp_path: Path) -> None:
+    tools = qemu.Tools("qemu", "tcg")
+    for name, head, kind in (("a,b.qcow2", b"QFI\xfb", "qcow2"), ("disk", bytes(512), "raw")):
+        disk = tmp_path / name
+        disk.write_bytes(head)
+        made = Machine(tmp_path / "x.iso", Firmware.bios, Attached.cd, disks=("1.5G", str(disk)))
+        words = " ".join(qemu.arguments(made, tools, tmp_path))
+        assert f"id=disk0,format=qcow2,file={tmp_path}/disk0," in words
+        assert f"id=disk1,format={kind},file={str(disk).replace(',', ',,')}," in words
+    absent = Machine(tmp_path / "x.iso", Firmware.bios, Attached.cd, disks=("absent.qcow2",))
+    with pytest.raises(HyperError, match=r"disk absent\.qcow2 cannot be used") as error:
+        qemu.prepare(absent, tools, tmp_path)
+    assert "qemu-img create" in error.value.remedy
+
+
 def test_the_image_has_what_it_should(tmp_path: Path) -> None:
     path, argument = medium("ours", tmp_path)
     with opened(path) as image:

@@ -125,16 +125,23 @@ def prove_boot(
 
 
 def prove_files(runner: Runner, root: Path, host: HostStorage, modules: tuple[str, ...]) -> Evidence:
-    """The part of it that is files, for systemd-boot on one disk that is not there yet: entries, loader, initrd's modules.
+    """The part of it that is files, on one disk that is not there yet: entries, loader, initrd's modules.
 
     Raises:
         Wrong: the first thing that would keep it from booting.
     """
     specs = boot_specs(root)
     boot = within(root, host.esp_mountpoint or "/boot")
-    entries = tuple(_boot_loader_entries(within(root, host.xbootldr_mountpoint or str(host.esp_mountpoint))))
+    if host.loader == "grub":
+        entries = tuple(_grub_entries(root, boot))
+        loader = _check_grub_files(boot)
+    else:
+        entries = tuple(
+            _boot_loader_entries(within(root, host.xbootldr_mountpoint or str(host.esp_mountpoint)))
+        )
+        loader = _check_systemd_boot(boot, entries, specs)
     return (
-        *_check_systemd_boot(boot, entries, specs),
+        *loader,
         *(_check_entry(root, spec, entries) for spec in specs),
         *_check_modules(runner, root, specs, modules),
     )
@@ -284,9 +291,14 @@ def _check_grub(runner: Runner, boot: Path, disk: DiskIdentity, firmware: str) -
         core = device.read(512)
     ensure(b"GRUB" in code, f"GRUB's boot code on {disk.name}", "other boot code, or none")
     ensure(any(core), "GRUB's core image in the BIOS boot partition", "an empty partition")
+    return (f"GRUB's boot code and core image are on {disk.name}", *_check_grub_files(boot))
+
+
+def _check_grub_files(boot: Path) -> Evidence:
+    _grub_configuration(boot)
     modules = boot / "grub/i386-pc/normal.mod"
     ensure(modules.is_file(), str(modules), "no such file")
-    return (f"GRUB's boot code and core image are on {disk.name}, its modules and menu in {boot.name}/grub",)
+    return (f"GRUB's modules and menu are in {boot.name}/grub",)
 
 
 def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: HostStorage) -> Iterator[str]:

@@ -118,7 +118,13 @@ def _loader(host: HostStorage) -> dict[str, Nix]:
     # Under UEFI, GRUB lives on the ESP alone: "nodev" keeps it off the disk's first sectors.
     grub: dict[str, Nix] = {"enable": True, "configurationLimit": host.generations}
     if not host.mirrors:
-        grub |= {"device": "nodev", "efiSupport": True} if efi else {"device": host.grub_device}
+        if efi:
+            grub |= {"device": "nodev", "efiSupport": True}
+        elif host.grub_device is None:
+            # A disk image: nobody knows what its disk is called. GRUB looks for nothing else than where it was started from.
+            grub |= {"device": "nodev", "fsIdentifier": "provided"}
+        else:
+            grub |= {"device": host.grub_device}
     else:
         grub |= {"efiSupport": True} if efi else {}
         grub["mirroredBoots"] = [

@@ -259,6 +259,7 @@ def _host(verb: argparse.ArgumentParser) -> None:
         help="the medium's description (default: the live system's own)",
     )
     verb.add_argument("--size", default="8GiB", help="of the disk, until it grows (default: %(default)s)")
+    verb.add_argument("--bios", action="store_true", help="it starts by BIOS, with GRUB, instead of UEFI")
     verb.add_argument(
         "--from",
         dest="store",
@@ -388,7 +389,7 @@ def _try(verb: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         action="append",
         default=[],
-        help="give it a blank disk, e.g. 20G; repeatable",
+        help="give it a blank disk, e.g. 20G, or a file that keeps what is written to it; repeatable",
     )
     verb.add_argument("--tpm", action="store_true", help="give it a TPM 2")
     verb.add_argument("--no-network", action="store_true", help="give it no network card")

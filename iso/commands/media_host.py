@@ -29,7 +29,7 @@ def host(options: argparse.Namespace) -> int:
     if options.render:
         from installer.execute.configuration import require_empty_place, write_configuration
 
-        _, rendered = host_image.planned(answers, medium, size)
+        _, rendered = host_image.planned(answers, medium, size, bios=options.bios)
         folder = options.render.absolute()
         require_empty_place(folder, rendered)
         write_configuration(folder, rendered)
@@ -49,6 +49,7 @@ def host(options: argparse.Namespace) -> int:
             size=size,
             store=options.store,
             output=Path(options.output),
+            bios=options.bios,
             kind="qcow2" if options.output.suffix == ".qcow2" else "raw",
         ),
         lambda line: print(line, file=sys.stderr, flush=True),

@@ -116,14 +116,13 @@ def _watched(machine: Machine, tools: qemu.Tools) -> int:
         argv = [*qemu.arguments(machine, tools, folder), "-serial", "mon:stdio"]
         if not _has_display():
             argv += ["-display", "none"]
-        if machine.tpm:
-            raise HyperError(
-                "a TPM needs a text to expect",
-                why="its program is started beside QEMU and ended with it",
-                remedy="add --expect TEXT",
-                code=Exit.usage,
-            )
-        return subprocess.run(argv, check=False).returncode
+        tpm = qemu.start_tpm(tools, folder) if machine.tpm else None
+        try:
+            return subprocess.run(argv, check=False).returncode
+        finally:
+            if tpm:
+                tpm.kill()
+                tpm.wait()
 
 
 def _has_display() -> bool:

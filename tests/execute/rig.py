@@ -260,13 +260,15 @@ def tiny_system(made: Rig, disk: Named, root_uuid: str, *, size: int = 4 * MIB, 
         spoil: `modules`: what the initrd has instead; `fstab`: another one; `mirrors`: further disks that boot;
             `prebuilt`: it is for many hosts, and finds its fstab and people where the installer writes them; `core`:
             number of the partition for GRUB's code; `uefi`: its loader is systemd-boot, on a FAT at
-            `esp`, else /boot, and its kernels on a FAT at /boot; `esps`: the same for several, by their places.
+            `esp`, else /boot, and its kernels on a FAT at /boot; `esps`: the same for several, by their places;
+            `nodev`: GRUB's code is put on no disk, and its menu finds kernels in this folder of where it was started
+            from; `kernel`: its content.
     """
     build = made.folder / f"system-{secrets.token_hex(2)}"
     (build / "bin").mkdir(parents=True)
     (build / "sw/bin").mkdir(parents=True)
     (build / "etc").mkdir()
-    (build / "kernel").write_bytes(b"\x7fkernel" * 1000)
+    (build / "kernel").write_bytes(spoil.get("kernel", b"\x7fkernel" * 1000))
     modules = spoil.get("modules", ("virtio_blk", "virtio_pci", "ext4", "nvme", "ahci"))
     archive = newc({f"lib/modules/6/{name}.ko.xz": b"module" for name in modules} | {"init": b"#!"})
     (build / "initrd").write_bytes(archive)
@@ -276,6 +278,7 @@ def tiny_system(made: Rig, disk: Named, root_uuid: str, *, size: int = 4 * MIB, 
     more: list[str] = ["-DPREBUILT"] if spoil.get("prebuilt") else []
     more.append("-DUEFI" if spoil.get("uefi") else f'-DCORE="{spoil.get("core", 1)}"')
     more.append(f'-DESP="{spoil.get("esp", "/boot")}"')
+    more += ["-DNODEV"] if "nodev" in spoil else []
     if "esps" in spoil:
         more.append("-DESPS=" + ", ".join(f'"{place}"' for place in spoil["esps"]))
     run("cc", "-static", "-O1", f"-DDISKS={disks}", *more, "-o", program, HERE / "tiny_system.c")
@@ -293,9 +296,10 @@ def tiny_system(made: Rig, disk: Named, root_uuid: str, *, size: int = 4 * MIB, 
         )
     # The toplevel names itself by its profile: a path that is added, not built, cannot know its own hash.
     profile = "/nix/var/nix/profiles/system"
+    kernels = spoil.get("nodev", "($drive1)//kernels")
     (build / "grub.cfg").write_text(
-        f"menuentry tiny {{\n  linux ($drive1)//kernels/kernel init={profile}/init quiet\n"
-        "  initrd ($drive1)//kernels/initrd\n}\n"
+        f"set timeout=0\nmenuentry tiny {{\n  linux {kernels}/kernel init={profile}/init quiet\n"
+        f"  initrd {kernels}/initrd\n}}\n"
     )
     spec = {
         "system": "x86_64-linux",
