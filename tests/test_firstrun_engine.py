@@ -24,7 +24,7 @@ from hv.firstrun.backup import ARCHIVE, DECLARATION, BackupJob
 from hv.firstrun.engine import PAUSES, Engine
 from hv.firstrun.state import Failure, JobState, StateFolder, Status
 from hv.firstrun.status import WIDTH, document, exit_code, table
-from hv.firstrun.world import Clock, Journal, TransientError, World
+from hv.firstrun.world import Clock, Journal, LaterError, TransientError, World
 from installer.errors import Exit, HyperError
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Finished, Runner
@@ -102,6 +102,26 @@ def world(tmp_path: Path) -> World:
 def engine_of(world: World, *jobs: Straw) -> Engine:
     states = StateFolder(world.path("/var/lib/hyper-nixos/firstrun"))
     return Engine(jobs, HANDOFF, world, states, console.announce(world))
+
+
+def test_what_comes_with_the_next_start_waits_for_it(world: World) -> None:
+    """No failure, nothing that needs it is begun, and the next run takes it up again."""
+    waits: list[bool] = [True]
+
+    def work(_: World) -> None:
+        if waits:
+            waits.clear()
+            raise LaterError("The rest comes with the next start.", why="It is so.", remedy="Start anew.")
+
+    first, needs = Straw("first", work=work), Straw("needs", requires=("first",))
+    states = engine_of(world, first, needs).run()
+    assert [state.status for state in states] == ["waiting", "waiting"]
+    assert states[0].error is None
+    assert states[0].reason == "The rest comes with the next start. It is so."
+    assert states[0].attempts == 1
+    states = engine_of(world, first, needs).run()
+    assert [state.status for state in states] == ["done", "done"]
+    assert states[0].reason is None
 
 
 def test_failure_holds_up_what_needs_it_and_nothing_else(world: World) -> None:

@@ -19,7 +19,7 @@ from installer.handoff import Handoff
 def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
     """Room first, the phase last; then others are told."""
     jobs: tuple[Job, ...] = (
-        GrowRootJob(handoff.grow),
+        GrowRootJob(handoff.grow, (handoff.enrolment.key_file,) if handoff.enrolment else ()),
         EnrolJob(handoff.enrolment),
         HardwareJob(handoff.expectations),
         LibvirtJob(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hv.firstrun.jobs import Job
 from hv.firstrun.state import SETTLED, Failure, JobState, StateFolder, Status
-from hv.firstrun.world import LOG_LINES, DeadlineError, Journal, TransientError, World
+from hv.firstrun.world import LOG_LINES, DeadlineError, Journal, LaterError, TransientError, World
 from installer.errors import HyperError
 from installer.handoff import Handoff
 
@@ -74,17 +74,21 @@ class Engine:
         world = replace(self.world, journal=journal, deadline=clock.monotonic() + job.timeout)
         self._say(f"{job.name}: started")
         error = _within(job, world)
+        later = isinstance(error, LaterError)
         result = running.model_copy(
             update={
                 "finished": clock.now(),
-                "status": Status.failed if error else Status.done,
-                "error": _failure(job, error) if error else None,
+                "status": Status.waiting if later else Status.failed if error else Status.done,
+                "reason": f"{error.what} {error.why}" if isinstance(error, LaterError) else None,
+                "error": _failure(job, error) if error and not later else None,
                 "warnings": tuple(journal.warnings),
                 "log": tuple(journal.lines[-LOG_LINES:]),
             }
         )
         self._keep(result)
-        if result.error:
+        if later:
+            self._say(f"{job.name}: waiting, {result.reason}")
+        elif result.error:
             self._say(f"{job.name}: FAILED: {result.error.what} Why: {result.error.why}")
             self._say(f"{job.name}: what to do: {result.error.remedy}")
         else:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hv.firstrun.world import World
+from hv.firstrun.world import LaterError, World
 from installer.errors import HyperError
 from installer.handoff import GrowRoot, Handoff
 
@@ -72,6 +72,8 @@ class GrowRootJob:
 
     target: GrowRoot | None
     """None: nothing was planned to grow."""
+    keys: tuple[str, ...] = ()
+    """Files of the host, each of which may hold a key of the LUKS volume: the one that the installer leaves for `enrol`."""
     name: str = "grow-root"
     requires: tuple[str, ...] = ()
     timeout: float = 600
@@ -84,7 +86,7 @@ class GrowRootJob:
         """Partition, then LUKS, then file system; each only when there is something to gain."""
         stack = Stack.of(world, self._target())
         _grow_partition(world, stack)
-        _grow_luks(world, stack)
+        _grow_luks(world, stack, self.keys)
         _grow_filesystem(world, stack)
 
     def verify(self, world: World) -> None:
@@ -205,7 +207,10 @@ def _grow_partition(world: World, stack: Stack) -> None:
     )
 
 
-def _grow_luks(world: World, stack: Stack) -> None:
+def _grow_luks(world: World, stack: Stack, keys: tuple[str, ...]) -> None:
+    """Enlarge the opened volume, if that takes no passphrase: LUKS2 wants the volume's key once more, and what opened the
+    volume gave it to the kernel alone (cryptsetup-resize(8)). Opened anew, the volume is as large as its partition.
+    """
     name = stack.target.luks
     if name is None:
         return
@@ -214,11 +219,16 @@ def _grow_luks(world: World, stack: Stack) -> None:
     if now.partition_size - now.volume_size < 16 * MIB + MIB:
         world.say(f"LUKS {name}: {now.volume_size} bytes, fills its partition")
         return
-    world.run(
-        ("cryptsetup", "resize", "--batch-mode", name),
-        purpose=f"enlarge the opened LUKS volume {name}",
-        remedy=f"It may need the passphrase, which is not kept: run `cryptsetup resize {name}` at the console, "
-        "then `hv firstrun retry grow-root`.",
+    ways = [("--key-file", str(path)) for path in map(world.path, keys) if path.is_file()]
+    for way in (*ways, ("--token-only",)):
+        world.attempt(("cryptsetup", "resize", "--batch-mode", *way, name))
+        if Stack.of(world, stack.target).volume_size > now.volume_size:
+            world.say(f"LUKS {name}: {now.volume_size} to {Stack.of(world, stack.target).volume_size} bytes")
+            return
+    raise LaterError(
+        f"The LUKS volume {name} takes its new size when the host is started next.",
+        why="Enlarging it while it is open takes its passphrase, which nothing on the host knows.",
+        remedy=f"Start the host anew, or `cryptsetup resize {name}` and `hv firstrun retry grow-root`.",
     )
 
 

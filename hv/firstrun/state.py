@@ -24,7 +24,7 @@ class Status(StrEnum):
     pending = "pending"
     """Not tried yet."""
     waiting = "waiting"
-    """A job that it needs has failed."""
+    """A job that it needs has failed, or the rest of it comes with the host's next start."""
     running = "running"
     """Being tried; found at start-up it means that the power went: the job is tried again."""
     done = "done"

@@ -32,6 +32,10 @@ class TransientError(HyperError):
     """A failure that may pass by itself: the engine tries the job again after a pause."""
 
 
+class LaterError(HyperError):
+    """No failure: what is left to do comes by itself at the next start, and the job is tried again then."""
+
+
 class DeadlineError(HyperError):
     """A job went past its deadline."""
 

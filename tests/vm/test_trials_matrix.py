@@ -77,6 +77,66 @@ def test_what_an_older_table_left_is_not_brought_up(session: Session) -> None:
     assert "active" not in found, found
 
 
+GROW_DISK = f"disk=/dev/disk/by-id/virtio-{LUKS_BTRFS.disks[0]}; key=/run/secrets/passphrase"
+SMALL_LUKS = f"""set -eu
+{GROW_DISK}
+printf 'size=600MiB\\n' | sfdisk --quiet --label gpt "$disk"
+udevadm settle
+cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "$disk-part1" "$key"
+head -c 64 /dev/urandom >/run/trial/left.key
+cryptsetup luksAddKey -q --key-file "$key" --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "$disk-part1" /run/trial/left.key
+cryptsetup open --key-file "$key" "$disk-part1" cryptgrow
+mkfs.ext4 -q /dev/mapper/cryptgrow
+mount /dev/mapper/cryptgrow /mnt"""
+"""Shell: an opened LUKS2 volume with a mounted ext4 in a partition of 600 MiB, on a disk that has more."""
+OPENED_ANEW = f"""set -eu
+{GROW_DISK}
+umount /mnt
+cryptsetup close cryptgrow
+cryptsetup open --key-file "$key" "$disk-part1" cryptgrow
+mount /dev/mapper/cryptgrow /mnt"""
+"""Shell: what a start does."""
+GROW = """
+import os, sys
+from pathlib import Path
+from hv.firstrun.grow_root import GrowRootJob
+from hv.firstrun.world import LaterError, World
+from installer.execute.log import Log, Redactor
+from installer.execute.runner import Runner
+from installer.handoff import GrowRoot
+disk, *keys = sys.argv[1:]
+job = GrowRootJob(GrowRoot(disk_by_id=disk, partition=1, luks="cryptgrow", filesystem="ext4"), tuple(keys))
+world = World(programs=Runner(Log(Path("/run/trial/grow.log"), Redactor()), os.environ["PATH"]), root=Path("/"))
+try:
+    job.run(world)
+    job.verify(world)
+    print("grown")
+except LaterError as later:
+    print(f"later: {later.what}")
+"""
+
+
+@pytest.mark.parametrize("key", [False, True], ids=["nobody has a key", "the installer's key is left"])
+def test_an_encrypted_root_grows_without_a_passphrase(session: Session, key: bool) -> None:
+    """The partition at once; the volume by the key that is left for enrolling, else when it is opened anew."""
+    session.shell(CLEAR, measured=20)
+    session.shell(SMALL_LUKS, measured=20)
+    session.agent.write("/run/trial/grow.py", GROW)
+    run = (
+        "hv=$(readlink -f /live/bin/hv); PYTHONPATH=${hv%/bin/hv} python3 /run/trial/grow.py "
+        f"virtio-{LUKS_BTRFS.disks[0]} {'/run/trial/left.key' if key else ''}"
+    )
+    said = session.shell(run, measured=20)
+    if not key:
+        assert "later: The LUKS volume cryptgrow takes its new size" in said, said
+        session.shell(OPENED_ANEW, measured=10)
+        said = session.shell(run, measured=20)
+    assert said.rstrip().endswith("grown"), said
+    size = int(session.shell("df --output=size --block-size=1M /mnt | tail -n 1").split()[-1])
+    assert size > 5000
+    session.shell(CLEAR, measured=20)
+
+
 @pytest.mark.parametrize("layout", OTHERS, ids=lambda layout: layout.name)
 def test_killed_at_every_moment_of_new_kinds_of_steps(
     session: Session, site: Site, layout: Layout, record_property: Callable[[str, object], None]
