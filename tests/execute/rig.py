@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +57,15 @@ class LoopDisk:
     def link(self) -> Path:
         """The link that leads to it."""
         return Path("/dev/disk", "by-id" if self.serial else "by-path", self.by_id)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the loop device still has the file."""
+        backing = Path("/sys/block", Path(self.device).name, "loop/backing_file")
+        try:
+            return backing.read_text().startswith(str(self.file))
+        except OSError:
+            return False
 
     def digest(self) -> str:
         """SHA-256 of the whole disk: of every block that is not zero, with its place, whether others are holes or not."""
@@ -151,7 +161,7 @@ class Rig:
         )
 
     def close(self) -> None:
-        """Detach everything."""
+        """Detach everything, and see it gone: what a test leaves in use would stay for ever."""
         for disk in self.disks:
             subprocess.run(["partx", "--delete", disk.device], capture_output=True, check=False)
             run("losetup", "--detach", disk.device)
@@ -163,6 +173,10 @@ class Rig:
                 str(link.readlink()).startswith(disk.device + "p") for disk in self.disks
             ):
                 link.unlink()
+        deadline = time.monotonic() + 30
+        while left := [disk.device for disk in self.disks if disk.attached]:
+            assert time.monotonic() < deadline, f"{', '.join(left)} of {self.folder} is still in use"
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -372,6 +386,9 @@ def namespace() -> Iterator[Namespace]:
             space.run("umount", "--lazy", target)
         yield space
     finally:
+        # A FAT that fusefat serves is unmounted, not only left: else the server stays, and the disk with it.
+        inside = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
+        subprocess.run([*inside, "umount", "--recursive", "/mnt"], capture_output=True, check=False)
         holder.kill()
         holder.wait()
 
