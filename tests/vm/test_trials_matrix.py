@@ -9,7 +9,7 @@ from tests.trial.cuts import CLEAR, FREE, cut_at_random
 from tests.trial.disks import PULLED, SECTORS, Sector, bad_sector, pulled
 from tests.trial.faults import FAULTS, SMALL, Fault
 from tests.trial.kills import kill_at_every_step, new_kinds
-from tests.trial.layouts import BYSTANDER, LAYOUTS, LUKS_BTRFS, MD_LVM, OTHERS, Layout
+from tests.trial.layouts import BYSTANDER, FIRST, LAYOUTS, LUKS_BTRFS, MD_LVM, OTHERS, SECOND, Layout
 from tests.trial.old import LET_GO, OLD, OPENS
 from tests.trial.site import Session, Site
 from tests.vm.test_trials import face
@@ -75,6 +75,58 @@ def test_what_an_older_table_left_is_not_brought_up(session: Session) -> None:
     found = session.shell("cat /proc/mdstat; dmsetup ls", measured=10)
     assert "older" not in found, found
     assert "active" not in found, found
+
+
+PAIR = f"""set -eu
+a=$(readlink -f /dev/disk/by-id/*{FIRST} | sort -u | head -n 1); b=$(readlink -f /dev/disk/by-id/*{SECOND} | sort -u | head -n 1)
+"""
+GROUP = "vgcreate --yes both {0} $b && lvcreate --yes --extents 100%VG --name data both"
+ENCRYPTED = (
+    "cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 $a /run/secrets/passphrase && "
+    "cryptsetup open --key-file /run/secrets/passphrase $a cryptboth"
+)
+STACKS = {
+    "lvm": (f"pvcreate --yes $a $b && {GROUP.format('$a')}", "vgchange --activate n both"),
+    "md": (
+        "mdadm --create /dev/md/both --run --level 1 --raid-devices 2 --assume-clean --metadata 1.2 $a $b",
+        "mdadm --stop /dev/md/both",
+    ),
+    "btrfs": (
+        "mkfs.btrfs -q -f -m raid1 -d raid1 $a $b && mkdir -p /run/trial/both && mount $a /run/trial/both",
+        "umount /run/trial/both",
+    ),
+    "luks": (
+        f"{ENCRYPTED} && pvcreate --yes /dev/mapper/cryptboth $b && {GROUP.format('/dev/mapper/cryptboth')}",
+        "",
+    ),
+}
+"""Shell that makes a stack over both disks, and that lets go of it; nothing: a closed LUKS shows nothing of it."""
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_what_reaches_another_disk_is_refused(site: Site, session: Session, kind: str) -> None:
+    """In use, and at rest: only one of its disks was chosen. Not one byte of either changes."""
+    session.shell(CLEAR, measured=20)
+    make, let_go = STACKS[kind]
+    session.shell(f"{PAIR}{make}; udevadm settle; sync", measured=20)
+    try:
+        for state in ("used", "rests") if let_go else ("used",):
+            if state == "rests":
+                session.shell(f"{let_go}; udevadm settle; sync", measured=10)
+            before = {
+                serial: session.running.copy(serial, f"{kind}-{state}-before") for serial in (FIRST, SECOND)
+            }
+            refused = session.install(LAYOUTS["plain-ext4"], "--fresh")
+            assert refused.status == Exit.busy, refused.text
+            assert not refused.events, "a refusal writes nothing"
+            words = " ".join(refused.text.split())
+            assert "reaches beyond what was chosen" in words, words
+            assert f"serial {SECOND}" in words, words
+            for serial in (FIRST, SECOND):
+                after = session.running.copy(serial, f"{kind}-{state}-after")
+                assert site.same(before[serial], after), (serial, state)
+    finally:
+        session.shell(f"umount /run/trial/both || true\n{CLEAR}", measured=20)
 
 
 GROW_DISK = f"disk=/dev/disk/by-id/virtio-{LUKS_BTRFS.disks[0]}; key=/run/secrets/passphrase"
