@@ -142,10 +142,12 @@ class Migration:
             self.recorder.detail(line)
         return code, text
 
-    def started(self, running: Running) -> None:
-        """Wait for the login prompt."""
+    def started(self, running: Running, *, reached: bool = True) -> None:
+        """Wait for the login prompt, and until the host can be reached."""
         ended = running.serial.expect(r"workshop login:|emergency mode|rescue mode|Kernel panic", 120)[0]
         assert "login:" in ended, running.serial.text()[-1500:]
+        if reached and self.ssh.first("true")[0]:
+            self._look_around(running)
 
     def logins(self, running: Running, when: str) -> None:
         """Everybody from before gets in, by every way from before."""
@@ -161,6 +163,15 @@ class Migration:
             )
             seen = serial_login(running.serial, ADMINISTRATOR, PASSWORD)
             self.recorder.prove(f"{when} {ADMINISTRATOR} logs in at the console", "wheel" in seen, seen)
+
+    def _look_around(self, running: Running) -> None:
+        """What the console tells of a host that cannot be reached."""
+        serial_login(running.serial, ADMINISTRATOR, PASSWORD, leave=False)
+        running.serial.type("ip address; systemctl --failed; lsmod | grep virtio; echo looked:$?\n")
+        self.recorder.excerpt(
+            "the host cannot be reached", running.serial.expect(r"[\s\S]*looked:\d", 20)[0]
+        )
+        running.serial.type("exit\n")
 
     def system(self) -> str:
         """Toplevel that runs."""
@@ -368,7 +379,7 @@ def _goes_back(it: Migration) -> None:
             machine.start(f"try-{number}") as running,
             recorder.phase(f"try {number} of the migrated system", "host"),
         ):
-            it.started(running)
+            it.started(running, reached=False)
             running.serial.expect(r"not well: the machine goes back", 60 + PATIENCE)
             running.wait_off(60)
     with machine.start("back") as running:

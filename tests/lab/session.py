@@ -1,6 +1,9 @@
 """People at an installed host: over SSH with a key, and at the serial console with a password."""
 
+import re
 import subprocess
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,10 @@ def make_key(folder: Path) -> str:
     argv = ["ssh-keygen", "-q", "-t", "ed25519", *comment, "-f", str(key)]
     run(entered(userland.build() / "root", argv, keep_user=True))
     return key.with_suffix(".pub").read_text().strip()
+
+
+NOT_YET = re.compile("kex_exchange_identification|banner exchange|Connection refused")
+"""What OpenSSH's client says when nobody answered, so that nothing was run."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,15 @@ class Ssh:
                 remedy="read the host's serial log in the run's folder",
             ) from error
         return done.returncode, done.stdout + done.stderr
+
+    def first(self, command: str, measured: float = 30) -> tuple[int, str]:
+        """Run a command on a host that has just started: asked again while its network or SSH server is not there yet."""
+        deadline = time.monotonic() + patience(measured)
+        while True:
+            code, text = self.run(command, measured=measured)
+            if not (code == 255 and NOT_YET.search(text)) or time.monotonic() > deadline:
+                return code, text
+            threading.Event().wait(1)
 
     def sudo(self, command: str, password: str, measured: float = 10) -> tuple[int, str]:
         """Run a command on the host as root, giving the password to sudo."""
