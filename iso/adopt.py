@@ -16,9 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID, uuid5
 
+from installer import embed
 from installer.answers.sizes import MIB
 from installer.errors import Exit, HyperError
-from iso import embed, fat
+from iso import fat
 from iso.carrier import CONFIGURATIONS, Carrier, Kind, examine, file_systems
 from iso.el_torito import Platform
 from iso.image import Image, opened

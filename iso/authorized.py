@@ -1,7 +1,7 @@
 """The keys of an authorized_keys(5) file."""
 
+from installer import embed
 from installer.answers.ssh_key import fingerprint, parse_ssh_key
-from iso import embed
 
 
 def public_keys(text: bytes) -> tuple[str, ...]:

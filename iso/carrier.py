@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed, fat, iso9660
+from iso import fat, iso9660
 from iso.el_torito import Catalog, Platform, read_catalog
 from iso.image import Image, damaged
 from iso.iso9660 import Extent, Volume

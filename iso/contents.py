@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from installer import embed
 from installer.answers.load import load
 from installer.errors import Exit, HyperError
-from iso import embed
 from iso.authorized import public_keys
 
 _ARGUMENT = re.compile(r"(?!#)[A-Za-z0-9_.,:=/@+%~#\[\]-]+")
@@ -22,7 +22,7 @@ class Content:
     """Everything that is put into a medium."""
 
     files: Mapping[str, bytes]
-    """As iso/embed.py names them."""
+    """As installer/embed.py names them."""
     arguments: tuple[str, ...] = ()
     """For the kernel."""
 

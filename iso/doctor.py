@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from installer import embed
 from installer.errors import HyperError
-from iso import embed, fat, iso9660
+from iso import fat, iso9660
 from iso.carrier import CONFIGURATIONS, Carrier, Kind, examine, file_systems
 from iso.el_torito import Platform
 from iso.embedding import area_of

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed
+from installer.initrd import appended
 from iso.carrier import Carrier, Kind
 from iso.contents import Content, filled
 from iso.image import Image, damaged
-from iso.initrd import appended, size_without
+from iso.initrd import size_without
 from iso.patches import Patch, needed, spread
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from getpass import getpass
 from pathlib import Path
 
+from installer import embed
 from installer.answers.ssh_key import fingerprint, parse_ssh_key
 from installer.errors import Exit, HyperError
 from installer.execute.files import make_directory, write_file
-from iso import embed, signature
+from iso import signature
 from iso.authorized import public_keys
 from iso.contents import Content
 
@@ -111,11 +112,24 @@ def install(root: Path, files: Mapping[str, bytes]) -> list[str]:
             if name == embed.KEYS
             else f"{CONNECTIONS}/{own}"
             if folder == embed.NETWORK
+            else f"{HOST_KEYS}/{own}"
+            if folder == embed.HOST_KEYS
             else f"{FOLDER}/{name}"
         )
-        make_directory(path.parent, 0o700)
+        make_directory(path.parent, 0o755 if folder == embed.HOST_KEYS else 0o700)
         write_file(path, content, 0o700 if folder == embed.HOOKS else 0o600)
+        if folder == embed.HOST_KEYS:
+            _publish(path)
     return [f"taken from the medium: {name}" for name in files]
+
+
+def _publish(key: Path) -> None:
+    """The public half beside a host key, which the page shows. Raises HyperError."""
+    done = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, check=False)
+    if done.returncode:
+        key.unlink()  # sshd would not start with it; it makes one of its own then
+        raise embed.refusal(f"{key.name} in it is no key: {done.stderr.decode(errors='replace').strip()}")
+    write_file(key.with_suffix(".pub"), done.stdout, 0o644)
 
 
 def unlock(root: Path, identity: Path | None, ask: Callable[[str], str] = getpass) -> list[str]:

@@ -1,7 +1,7 @@
 """What a machine needs to boot over the network: iPXE script, kernel, initial RAM disk, and answers as a second one.
 
 Everything comes over HTTP, by which large files travel far faster than by TFTP. The answers are an archive of their own
-(iso/initrd.py), so that one kernel and one RAM disk serve a whole fleet.
+(installer/initrd.py), so that one kernel and one RAM disk serve a whole fleet.
 """
 
 import re
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import contents, embed
+from installer.initrd import archive
+from iso import contents
 from iso.contents import Content
-from iso.initrd import archive
 
 SCRIPT = "netboot.ipxe"
 """What nixpkgs calls its script."""

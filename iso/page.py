@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from textwrap import wrap
 
 from installer.answers.sizes import format_size
+from installer.embed import ANSWERS
 from installer.facts import Facts
 from installer.facts.common import Unknown
-from iso.embed import ANSWERS
 from iso.login import ACCOUNT, FOLDER
 
 COLUMNS = 80

@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed
 from iso.contents import Content
 
 NAMESPACE = "hyper-nixos-payload"

@@ -175,8 +175,8 @@ def _with_config(gpt: Gpt, first: int, last: int) -> Gpt:
 
 def config_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Files for the partition: answers, and a tar archive instead where they have secrets."""
+    from installer import embed
     from installer.fetch.package import pack
-    from iso import embed
 
     answers = files.get(embed.ANSWERS)
     if answers is None or any(

@@ -17,13 +17,13 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
-from installer import VERSION
+from installer import VERSION, embed
 from installer.answers.load import load
 from installer.answers.problems import AnswersError, shown_path
 from installer.answers.sizes import format_size
 from installer.commands.answers import machine as read_machine
 from installer.errors import Exit, HyperError
-from iso import contents, embed, form
+from iso import contents, form
 from iso.carrier import examine
 from iso.embedding import change, digest
 from iso.image import opened

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from installer import embed
 from installer.errors import Exit, HyperError
 from installer.fetch import chain, world
-from iso import embed, login
+from iso import login
 from tests.nixeval.nix import REPOSITORY
 
 FILES = {"answers.toml": b"version = 1\n", "authorized_keys": b"ssh-ed25519 AAAA", "secrets/disk": b"\0\xff"}
@@ -42,7 +43,7 @@ def test_the_layout_is_the_documented_one() -> None:
 
 def test_the_medium_is_built_with_an_empty_area() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "iso.embed"], cwd=REPOSITORY, capture_output=True, check=True
+        [sys.executable, "-m", "installer.embed"], cwd=REPOSITORY, capture_output=True, check=True
     )
     assert done.stdout == embed.pack({})
     assert embed.unpack(done.stdout) == {}

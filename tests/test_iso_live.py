@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed, login, signature
+from iso import login, signature
 from iso.commands import live
 from iso.commands.live import WAY_OUT
 from iso.contents import Content, filled

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from installer import embed
 from installer.answers.model import Tier
 from installer.medium import Medium
-from iso import embed
 from tests.nixeval.host import flakes, nixpkgs
 from tests.nixeval.nix import REPOSITORY, require
 from tests.nixeval.units import name_store_paths

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hv.cli import dispatch
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import adopt, embed, iso9660
+from iso import adopt, iso9660
 from iso.carrier import examine
 from iso.doctor import diagnose
 from iso.embedding import embedded

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from hv.cli import dispatch
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed, login
+from iso import login
 from iso.carrier import examine
 from iso.embedding import embedded
 from iso.image import opened

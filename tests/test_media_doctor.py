@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hv.cli import dispatch
+from installer import embed
 from installer.errors import Exit
-from iso import embed, iso9660
+from iso import iso9660
 from iso.carrier import examine, file_systems
 from iso.doctor import Diagnosis, Firmware, Medium, diagnose
 from iso.image import Image, opened

@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed, fat, iso9660
+from installer.initrd import appended
+from iso import fat, iso9660
 from iso.carrier import examine, file_systems
 from iso.doctor import diagnose
 from iso.el_torito import read_catalog
 from iso.embedding import embedded
 from iso.image import Image, opened
-from iso.initrd import LENGTH, appended, area_in, size_without
+from iso.initrd import LENGTH, area_in, size_without
 from iso.partition_tables import read_gpt, read_mbr
 from tests.media import fixture
 from tests.media.fixture import STYLES, run

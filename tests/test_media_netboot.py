@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hv.cli import dispatch
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed, login, netboot
+from iso import login, netboot
 from iso.qemu import Attached, Firmware, Machine, find_tools, run
 from tests.media import fixture
 from tests.media.kernel import kernel

@@ -12,8 +12,9 @@ import pytest
 import segno
 
 from hv.cli import dispatch
+from installer import embed
 from installer.errors import Exit
-from iso import adopt, embed, login
+from iso import adopt, login
 from iso.carrier import examine
 from iso.embedding import embedded
 from iso.image import opened

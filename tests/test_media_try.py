@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hv.cli import dispatch
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed, qemu
+from iso import qemu
 from iso.carrier import examine
 from iso.embedding import embedded
 from iso.image import opened

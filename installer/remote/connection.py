@@ -76,6 +76,16 @@ class Connection:
             )
         return done.stdout.decode(errors="replace")
 
+    def try_output(self, command: str) -> tuple[int, str]:
+        """Exit status and output of a command that may fail, or whose machine may be away (LOST). Asks for nothing."""
+        done = subprocess.run(
+            [*self.argv("-o", "BatchMode=yes"), command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode(errors="replace")
+
     def show(self, command: str, *, terminal: bool = False) -> int:
         """Run a command with its output here; its exit status, or LOST."""
         more = ("-t",) if terminal else ()

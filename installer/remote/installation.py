@@ -80,8 +80,11 @@ def install_there(request: Remote) -> int:
                 return _watch(request, connection)
             seen = parse_look(connection.output(LOOK))
             if not seen.medium:
-                return _no_medium(request, connection, seen)
-            assert request.answers is not None
+                _take_over(request, connection, seen)
+                connection.open()
+            if request.answers is None:
+                print("Nothing is installed yet: run it again with --answers FILE.")
+                return Exit.ok
             return _install(request, connection, request.answers)
 
 
@@ -140,9 +143,10 @@ def _send(connection: Connection, answers: Path) -> None:
     connection.output(f"umask 077 && cat > {ANSWERS}", sent_answers(raw, places))
 
 
-def _no_medium(request: Remote, connection: Connection, seen: Seen) -> int:
+def _take_over(request: Remote, connection: Connection, seen: Seen) -> None:
     if request.kexec is not None:
-        return start_kexec(connection, seen, request.kexec)
+        start_kexec(connection, seen, request.kexec)
+        return
     raise HyperError(
         f"our live system does not run on {connection.target.host}",
         why=f"it runs {seen.system} on {seen.processor}",

@@ -1,25 +1,42 @@
-"""Our live system takes the place of whatever runs on a machine (kexec(8)). Written; no machine here has proved it."""
+"""Our live system takes the place of whatever runs on a machine (kexec(8)), and is reached as that was: by the same host
+key and the same people's keys.
+
+They come to it in an embed area behind its initial RAM disk. So nobody has to stand before the machine's screen, and the
+key that was pinned before is still what tells it from any other.
+"""
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from installer.remote.connection import Connection
-from installer.remote.target import Seen
+from installer.initrd import appended
+from installer.remote.connection import LOST, Connection
+from installer.remote.target import LOOK, Seen, parse_look
 
-FILES = ("bzImage", "initrd.gz", "kexec-boot")
+KERNEL, RAM_DISK, SCRIPT = "bzImage", "initrd.gz", "kexec-boot"
 """What nixpkgs' `kexecTree` has."""
 THERE = "/root/hyper-nixos-kexec"
+"""On the disk of the system that ends: memory for it, too, is more than small machines have."""
+KINDS = ("ed25519", "ecdsa", "rsa")
+AUTHORIZED = (
+    'cat "$HOME/.ssh/authorized_keys" "$HOME/.ssh/authorized_keys2" "/etc/ssh/authorized_keys.d/$(id -un)" 2>/dev/null; '
+    "true"
+)
+STARTED = 600.0
+"""Seconds in which the live system has to answer. Firmware has no part in it; a slow network card may take a minute."""
 
 
-def start_kexec(connection: Connection, seen: Seen, tree: Path) -> int:
-    """Send the tree and start it. The connection ends with the system that it leads to.
+def start_kexec(connection: Connection, seen: Seen, tree: Path, started: float = STARTED) -> None:
+    """Send the tree, start it, and wait until the live system answers in the other one's place.
 
     Raises:
-        HyperError: the tree is none, or nobody confirmed that what runs there ends (Exit.consent).
+        HyperError: the tree is none, the machine cannot start it, nobody confirmed that what runs there ends
+            (Exit.consent), or the live system did not answer.
     """
-    missing = [name for name in FILES if not (tree / name).exists()]
+    missing = [name for name in (KERNEL, RAM_DISK, SCRIPT) if not (tree / name).exists()]
     if missing:
         raise HyperError(
             f"{tree} is no kexec tree",
@@ -28,10 +45,18 @@ def start_kexec(connection: Connection, seen: Seen, tree: Path) -> int:
             code=Exit.usage,
         )
     host = connection.target.host
+    _require_able(connection, seen)
+    files = _ways_in(connection)
     print(
-        f"{host} runs {seen.system}. It ends at once, with everything that runs on it; its disks are not touched yet.\n"
-        "The live system in its place needs about 4 GB of memory, and shows a NEW host key on the machine's screen."
+        f"{host} runs {seen.system}. It ends at once, with everything that runs on it; nothing is installed yet.\n"
+        "The live system in its place needs about 4 GB of memory, and gets its address by DHCP."
     )
+    print(
+        "It has the same host key, and whoever logs in by key now does so then."
+        if embed.KEYS in files
+        else "It has the same host key. Nobody logs in by key now: its password will be on the machine's own screen."
+    )
+    sys.stdout.flush()
     if not sys.stdin.isatty() or input(f"Type its name, {host}, to go on: ").strip() != host:
         raise HyperError(
             "not started; everything there runs on",
@@ -39,22 +64,88 @@ def start_kexec(connection: Connection, seen: Seen, tree: Path) -> int:
             remedy="run it at a terminal, and type the name",
             code=Exit.consent,
         )
-    connection.output(f"umask 077 && mkdir -p {THERE}")
-    for name in FILES:
+    _send(connection, tree, files)
+    connection.output(
+        f"chmod +x {THERE}/{SCRIPT} && (setsid sh -c 'sleep 1; {THERE}/{SCRIPT}' >{THERE}/said 2>&1 &)"
+    )
+    print("It starts. This may take some minutes …", flush=True)
+    _wait(connection, started)
+
+
+def _require_able(connection: Connection, seen: Seen) -> None:
+    if not seen.kexec:
+        raise HyperError(
+            f"{connection.target.host} cannot start another kernel",
+            why="it has no program kexec",
+            remedy="install kexec-tools there (Debian: `apt install kexec-tools`), and run it again",
+            code=Exit.unsuitable,
+        )
+    if connection.output("id -u").strip() != "0":
+        raise HyperError(
+            f"{connection.target.user} may not start another kernel on {connection.target.host}",
+            why="that is root's alone",
+            remedy="name root in the target: `--target ssh://root@HOST`",
+            code=Exit.privilege,
+        )
+    locked = connection.output(
+        "cat /sys/kernel/security/lockdown /proc/sys/kernel/kexec_load_disabled 2>/dev/null; true"
+    )
+    if "[integrity]" in locked or "[confidentiality]" in locked or locked.split()[-1:] == ["1"]:
+        raise HyperError(
+            f"{connection.target.host} starts no other kernel",
+            why="its kernel is locked down, by Secure Boot or by kernel.kexec_load_disabled",
+            remedy="switch Secure Boot off or restart it without that setting; or start it from our medium",
+            code=Exit.unsuitable,
+        )
+
+
+def _ways_in(connection: Connection) -> dict[str, bytes]:
+    """How the machine is reached now, for the live system: who may log in, and the host keys. Kept in memory only."""
+    files = {}
+    if keys := connection.output(AUTHORIZED).strip():
+        files[embed.KEYS] = f"{keys}\n".encode()
+    for kind in KINDS:
+        path = f"/etc/ssh/ssh_host_{kind}_key"
+        if key := connection.output(f"cat {path} 2>/dev/null; true"):
+            files[f"{embed.HOST_KEYS}/ssh_host_{kind}_key"] = key.encode()
+    return files
+
+
+def _send(connection: Connection, tree: Path, files: dict[str, bytes]) -> None:
+    connection.output(f"umask 077 && rm -rf {THERE} && mkdir -p {THERE}")
+    for name in (KERNEL, RAM_DISK, SCRIPT):
         with (tree / name).open("rb") as content:
             done = subprocess.run([*connection.argv(), f"cat > {THERE}/{name}"], stdin=content, check=False)
         if done.returncode:
             raise HyperError(
-                f"{name} could not be sent to {host}",
+                f"{name} could not be sent to {connection.target.host}",
                 why=f"ssh ended with {done.returncode}",
                 remedy=f"is there room in {THERE}? Run it again",
                 code=Exit.step,
             )
     connection.output(
-        f"chmod +x {THERE}/kexec-boot && (setsid sh -c 'sleep 1; {THERE}/kexec-boot' >/dev/null 2>&1 &)"
+        f"cat >> {THERE}/{RAM_DISK}", appended((tree / RAM_DISK).stat().st_size, embed.pack(files))
     )
-    print(
-        "It starts. When the machine's screen shows its fingerprint and password, run the same command again, with\n"
-        "--host-key and without --kexec."
+
+
+def _wait(connection: Connection, started: float) -> None:
+    """Until our live system answers there."""
+    deadline = time.monotonic() + started
+    said = ""
+    while time.monotonic() < deadline:
+        connection.close()
+        status, answer = connection.try_output(LOOK)
+        if status == 0 and parse_look(answer).medium:
+            print("The live system runs there now.", flush=True)
+            return
+        if status == 0:
+            # The old system is still there: what kexec said tells why.
+            said = connection.try_output(f"cat {THERE}/said 2>/dev/null; true")[1].strip()
+        time.sleep(2.0 if status != LOST else 5.0)
+    raise HyperError(
+        f"our live system does not answer on {connection.target.host}",
+        why=said
+        or f"{started:.0f} seconds passed; nothing else runs there any more, or it has another address now",
+        remedy="look at the machine's own screen; a restart brings back what ran there",
+        code=Exit.failed,
     )
-    return Exit.ok

@@ -13,11 +13,11 @@ from typing import Literal
 
 from installer import VERSION
 from installer.command_line import Parser
+from installer.embed import ANSWERS, WRAPPED
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from iso import login, pack_mounts
 from iso.authorized import public_keys
-from iso.embed import ANSWERS, WRAPPED
 from iso.page import Address, Situation, page
 
 LISTEN = 0x1 | 0x10 | 0x100

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from installer import embed
 from installer.answers.sizes import format_size
 from installer.errors import Exit, HyperError
-from iso import contents, embed
+from iso import contents
 from iso.carrier import Carrier, Kind, examine
 from iso.contents import Content
 from iso.embedding import Change, change, embedded
@@ -235,7 +236,7 @@ def diff(options: argparse.Namespace) -> int:
         different = True
         if one is None or two is None:
             print(f"{name}: only in {options.other if one is None else options.image}")
-        elif name.startswith((*HIDDEN, embed.NETWORK, embed.HOOKS)):
+        elif name.startswith((*HIDDEN, embed.NETWORK, embed.HOOKS, embed.HOST_KEYS)):
             print(f"{name}: differs")
         else:
             before, after = (

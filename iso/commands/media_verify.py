@@ -6,9 +6,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from installer import embed
 from installer.errors import Exit, HyperError
-from iso import embed, packs
 from iso import manifest as manifests
+from iso import packs
 from iso import sbom as lists
 from iso import signature as signatures
 from iso.carrier import examine

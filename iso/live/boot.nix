@@ -3,7 +3,7 @@
 let
   inherit (pkgs.stdenv) hostPlatform;
   serial = [ "ttyS0" ] ++ lib.optional hostPlatform.isAarch64 "ttyAMA0";
-  # Arguments are put in its place on a finished medium; iso/embed.py has the same, and a test compares.
+  # Arguments are put in its place on a finished medium; installer/embed.py has the same, and a test compares.
   embedded = "hyper-nixos.pad=" + lib.strings.replicate 496 "#";
 in
 {

@@ -30,6 +30,7 @@ in
       documentation = [ "man:hv-live(1)" ];
       wantedBy = [ "multi-user.target" ];
       before = [
+        "sshd-keygen.service"
         "sshd.service"
         "sshd.socket"
         # The medium may have connections for it.

@@ -1,4 +1,4 @@
-# The area in which answers and keys are put later; iso/embed.py says what it looks like.
+# The area in which answers and keys are put later; installer/embed.py says what it looks like.
 { lib, pkgs }:
 pkgs.runCommand "embed.bin"
   {
@@ -8,11 +8,10 @@ pkgs.runCommand "embed.bin"
       fileset = lib.fileset.unions [
         ../../installer/__init__.py
         ../../installer/errors.py
-        ../__init__.py
-        ../embed.py
+        ../../installer/embed.py
       ];
     };
   }
   ''
-    env --chdir="$sources" python3 -m iso.embed >"$out"
+    env --chdir="$sources" python3 -m installer.embed >"$out"
   ''

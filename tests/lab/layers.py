@@ -12,9 +12,8 @@ from functools import cache as once
 from pathlib import Path
 from typing import Any
 
-from installer import VERSION
+from installer import VERSION, embed
 from installer.medium import FlakeSource, Medium, ReadyClosure
-from iso import embed
 from tests.lab import cache, guest, kernel, userland
 from tests.lab.command import run
 from tests.lab.nixpkgs.builder.initrd import Modules, write

@@ -311,6 +311,11 @@ class Running:
             pause.wait(0.02)
         raise HyperError("swtpm did not start", why="its socket never appeared", remedy="run swtpm by hand")
 
+    def taken_over(self) -> Agent:
+        """The agent of a live system that another one started in its own place."""
+        self.agent = Agent(self._connect("agent"))
+        return self.live(90)
+
     def live(self, measured: float = 25) -> Agent:
         """Wait for the live system and return its agent."""
         assert self.agent is not None, "only a machine with a medium has an agent"

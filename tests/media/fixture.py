@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from iso import embed
+from installer import embed
 from tests.media.kernel import kernel
 
 EPOCH = "315532800"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.lab import answered
+from tests.lab import answered, takeover
 
 pytestmark = pytest.mark.matrix
 
@@ -22,6 +22,13 @@ def test_over_ssh_from_another_computer() -> None:
     claims = _claims(answered.remote())
     assert "another key than the one on the screen is refused" in claims
     assert "it is installed, seen from here" in claims
+
+
+def test_taken_over() -> None:
+    """A machine that runs something else, without a medium in it."""
+    claims = _claims(takeover.taken_over())
+    assert "the same command goes on to the plan, by the same host key" in claims
+    assert "our host runs on its disk, and its administrator logs in" in claims
 
 
 def _claims(recorder: answered.Recorder) -> list[str]:

@@ -7,6 +7,8 @@ mount -t devtmpfs dev /dev
 modprobe -a $(cat /etc/modules) 2>/dev/null
 mkdir -p /medium /base /code /memory
 tries=0
+# Started by kexec, the layers came with the initial RAM disk.
+[ -f /medium/live/base.squashfs ] && tries=300
 while [ $tries -lt 300 ]; do
     for device in /dev/sr0 /dev/sd? /dev/vd? /dev/nvme?n1; do
         [ -b $device ] || continue
@@ -26,6 +28,12 @@ mount -t tmpfs -o size=80% memory /memory
 mkdir -p /memory/upper /memory/work
 mount -t overlay -o lowerdir=/code:/base,upperdir=/memory/upper,workdir=/memory/work overlay /newroot
 mkdir -p /newroot/run /newroot/iso
-mount --move /medium /newroot/iso
+if grep -q ' /medium ' /proc/mounts; then
+    mount --move /medium /newroot/iso
+elif [ -f /hyper-nixos/embed.bin ]; then
+    # What the real one's stage 1 does with it (iso/media/netboot.nix).
+    mkdir -p /newroot/iso/hyper-nixos
+    cp /hyper-nixos/embed.bin /newroot/iso/hyper-nixos/
+fi
 for each in dev proc sys; do mount --move /$each /newroot/$each; done
 exec switch_root /newroot /live/init

@@ -13,7 +13,7 @@ little-endian:
 | 64 | length | payload: a POSIX tar archive, or nothing |
 | 64 + length | the rest | zeros |
 
-An area without payload is as good as none. `python -m iso.embed` writes one to its standard output; the medium is
+An area without payload is as good as none. `python -m installer.embed` writes one to its standard output; the medium is
 built with it, so taking a payload out again gives the medium that was built, byte for byte.
 """
 
@@ -57,13 +57,15 @@ SIGNATURE = "payload.sig"
 """An SSH signature over the other files and the kernel's arguments (iso/signature.py)."""
 LOOSE = (ANSWERS, SIGNERS, KEYS, CA, WRAPPED, SIGNATURE)
 """Files in the root of the archive: answers, who must have signed them (installer/fetch), keys, certificates."""
-SECRETS, NETWORK, HOOKS = "secrets", "network", "hooks"
+SECRETS, NETWORK, HOOKS, HOST_KEYS = "secrets", "network", "hooks", "host-keys"
 """Folders: secrets that answers refer to; connections of NetworkManager, for the live system; programs that answers
-name as hooks.
+name as hooks; keys by which the live system's SSH server proves itself.
 """
+HOST_KEY = r"ssh_host_(ed25519|ecdsa|rsa)_key"
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _NAME = re.compile(
-    rf"{'|'.join(map(re.escape, LOOSE))}|{SECRETS}/{_PLAIN}|{HOOKS}/{_PLAIN}|{NETWORK}/{_PLAIN}\.nmconnection"
+    rf"{'|'.join(map(re.escape, LOOSE))}|{SECRETS}/{_PLAIN}|{HOOKS}/{_PLAIN}|{NETWORK}/{_PLAIN}\.nmconnection|"
+    rf"{HOST_KEYS}/{HOST_KEY}"
 )
 
 
@@ -153,7 +155,7 @@ def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise refusal(
             f"it has a file {name[:80]!r}; there is a place for {', '.join(LOOSE)}, "
-            f"{SECRETS}/NAME, {HOOKS}/NAME and {NETWORK}/NAME.nmconnection"
+            f"{SECRETS}/NAME, {HOOKS}/NAME, {NETWORK}/NAME.nmconnection and {HOST_KEYS}/ssh_host_KIND_key"
         )
 
 
