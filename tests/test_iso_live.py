@@ -72,6 +72,24 @@ def test_without_anything_embedded_a_password_is_made(root: Path, capfd: pytest.
     assert (root / login.FOLDER).stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.root
+def test_host_keys_that_came_along_prove_the_machine(root: Path, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "host"], check=True)
+    name = "ssh_host_ed25519_key"
+    put(root, embed.pack({f"host-keys/{name}": (tmp_path / "host").read_bytes()}))
+    assert live.main(["--root", str(root), "prepare"]) == 0
+    assert (root / "etc/ssh" / name).stat().st_mode & 0o777 == 0o600
+    said = subprocess.run(
+        ["ssh-keygen", "-l", "-f", tmp_path / "host.pub"], check=True, capture_output=True, text=True
+    )
+    assert login.host_keys(root) == (("ED25519", said.stdout.split()[1]),)
+    # One that is none does not keep sshd from starting with a key of its own.
+    put(root, embed.pack({f"host-keys/{name}": b"nonsense"}))
+    with pytest.raises(HyperError, match="is not taken"):
+        live.main(["--root", str(root), "prepare"])
+    assert not (root / "etc/ssh" / name).exists()
+
+
 def test_passwords_differ_and_use_every_letter() -> None:
     made = {login.make_password() for _ in range(500)}
     assert len(made) == 500

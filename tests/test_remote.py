@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from installer import embed
 from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
@@ -133,11 +134,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {tmp_path}/authorized_keys\nPermitRootLogin yes\n"
-        f"SetEnv PATH={programs}:{os.environ['PATH']}\n"
+        f"SetEnv PATH={programs}:{os.environ['PATH']} HOME={tmp_path}/home\n"
     )
     script = (
         f"set -e; mkdir -p /run/sshd /run/hyper-nixos /etc/hyper-nixos {tmp_path}/run {tmp_path}/etc\n"
         f"mount --bind {tmp_path}/run /run/hyper-nixos; mount --bind {tmp_path}/etc /etc/hyper-nixos\n"
+        f"mkdir -p {tmp_path}/ssh; cp {tmp_path}/host {tmp_path}/ssh/ssh_host_ed25519_key\n"
+        f"cp {tmp_path}/host.pub {tmp_path}/ssh/ssh_host_ed25519_key.pub; mount --bind {tmp_path}/ssh /etc/ssh\n"
         f"exec /usr/sbin/sshd -D -e -f {tmp_path}/sshd_config"
     )
     with (tmp_path / "sshd.log").open("wb") as log:
@@ -295,3 +298,86 @@ def test_a_refusal_there_is_one_here(
     say(server, {"refuse": int(Exit.consent)})
     assert install_there(server.remote(answers, confirm="0000")) == Exit.consent
     assert "does not run apart" not in capfd.readouterr().out
+
+
+# Another system, in whose place ours is started
+
+
+class AtTheKeyboard:
+    """A terminal with somebody at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def kexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree whose script is a stand-in: it makes the machine ours, as kexec(8) would after a while."""
+    for folder in ("tree", "home/.ssh"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "home/.ssh/authorized_keys").write_text((tmp_path / "key.pub").read_text())
+    (tmp_path / "tree/bzImage").write_bytes(b"kernel")
+    (tmp_path / "tree/initrd.gz").write_bytes(b"initial RAM disk")
+    (tmp_path / "tree/kexec-boot").write_text("#!/bin/sh\necho {} > /etc/hyper-nixos/medium.json\n")
+    program = tmp_path / "programs/kexec"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "stdin", AtTheKeyboard())
+    monkeypatch.setattr("builtins.input", lambda _prompt: "127.0.0.1")
+    return tmp_path / "tree"
+
+
+@pytest.mark.root
+def test_another_system_ends_and_is_reached_by_the_same_keys(
+    server: Server, answers: Path, kexec: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    say(server, {"plan": "the plan\ntoken 1234\n"})
+    (server.folder / "etc/medium.json").unlink()
+    assert install_there(server.remote(answers, kexec=kexec)) == Exit.consent
+    told = capfd.readouterr().out
+    assert "It has the same host key, and whoever logs in by key now does so then." in told
+    assert told.index("The live system runs there now.") < told.index("token 1234")
+    sent = server.folder / "home/hyper-nixos-kexec"
+    assert sent.stat().st_mode & 0o777 == 0o700
+    assert (sent / "bzImage").read_bytes() == b"kernel"
+    ram_disk = (sent / "initrd.gz").read_bytes()
+    assert ram_disk.startswith(b"initial RAM disk070701")
+    at = ram_disk.index(embed.MAGIC)
+    files = embed.unpack(ram_disk[at : at + embed.AREA])
+    assert files == {
+        "authorized_keys": (server.folder / "key.pub").read_bytes(),
+        "host-keys/ssh_host_ed25519_key": (server.folder / "host").read_bytes(),
+    }
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("programs/kexec", "kexec-tools"),
+        ("ssh/ssh_host_ed25519_key.pub", "nobody could tell"),
+        ("name", "nobody typed the machine's name"),
+    ],
+)
+def test_another_system_runs_on_where_ours_cannot_take_its_place(
+    server: Server, answers: Path, kexec: Path, monkeypatch: pytest.MonkeyPatch, *, change: str, words: str
+) -> None:
+    if change == "name":
+        monkeypatch.setattr("builtins.input", lambda _prompt: "yes")
+    else:
+        (server.folder / change).unlink()
+    with pytest.raises(HyperError) as raised:
+        install_there(server.remote(answers, kexec=kexec))
+    assert words in f"{raised.value.what} {raised.value.why} {raised.value.remedy}"
+    assert not (server.folder / "home/hyper-nixos-kexec").exists()
+
+
+@pytest.mark.root
+def test_a_kernel_that_does_not_start_is_told_with_what_it_said(
+    server: Server, answers: Path, kexec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("installer.remote.kexec.STARTED", 6.0)
+    (kexec / "kexec-boot").write_text("#!/bin/sh\necho no room for the kernel >&2\nexit 1\n")
+    with pytest.raises(HyperError, match="does not answer") as raised:
+        install_there(server.remote(answers, kexec=kexec))
+    assert "no room for the kernel" in raised.value.why

@@ -18,7 +18,7 @@ from installer.remote.target import LOOK, Seen, parse_look
 
 KERNEL, RAM_DISK, SCRIPT = "bzImage", "initrd.gz", "kexec-boot"
 """What nixpkgs' `kexecTree` has."""
-THERE = "/root/hyper-nixos-kexec"
+THERE = '"$HOME/hyper-nixos-kexec"'
 """On the disk of the system that ends: memory for it, too, is more than small machines have."""
 KINDS = ("ed25519", "ecdsa", "rsa")
 AUTHORIZED = (
@@ -29,7 +29,7 @@ STARTED = 600.0
 """Seconds in which the live system has to answer. Firmware has no part in it; a slow network card may take a minute."""
 
 
-def start_kexec(connection: Connection, seen: Seen, tree: Path, started: float = STARTED) -> None:
+def start_kexec(connection: Connection, seen: Seen, tree: Path) -> None:
     """Send the tree, start it, and wait until the live system answers in the other one's place.
 
     Raises:
@@ -69,7 +69,7 @@ def start_kexec(connection: Connection, seen: Seen, tree: Path, started: float =
         f"chmod +x {THERE}/{SCRIPT} && (setsid sh -c 'sleep 1; {THERE}/{SCRIPT}' >{THERE}/said 2>&1 &)"
     )
     print("It starts. This may take some minutes …", flush=True)
-    _wait(connection, started)
+    _wait(connection)
 
 
 def _require_able(connection: Connection, seen: Seen) -> None:
@@ -101,6 +101,15 @@ def _require_able(connection: Connection, seen: Seen) -> None:
 
 def _ways_in(connection: Connection) -> dict[str, bytes]:
     """How the machine is reached now, for the live system: who may log in, and the host keys. Kept in memory only."""
+    known = connection.known_hosts.read_text()
+    public = connection.output("cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null; true")
+    if not any(line.split()[1] in known for line in public.splitlines() if len(line.split()) > 1):
+        raise HyperError(
+            f"nobody could tell {connection.target.host} from another machine afterwards",
+            why="the key by which it proves itself is not among /etc/ssh/ssh_host_*_key, so it cannot be taken along",
+            remedy="copy it there, with its .pub file; or start the machine from our medium",
+            code=Exit.unsuitable,
+        )
     files = {}
     if keys := connection.output(AUTHORIZED).strip():
         files[embed.KEYS] = f"{keys}\n".encode()
@@ -120,7 +129,7 @@ def _send(connection: Connection, tree: Path, files: dict[str, bytes]) -> None:
             raise HyperError(
                 f"{name} could not be sent to {connection.target.host}",
                 why=f"ssh ended with {done.returncode}",
-                remedy=f"is there room in {THERE}? Run it again",
+                remedy="is there room in its home folder? Run it again",
                 code=Exit.step,
             )
     connection.output(
@@ -128,9 +137,9 @@ def _send(connection: Connection, tree: Path, files: dict[str, bytes]) -> None:
     )
 
 
-def _wait(connection: Connection, started: float) -> None:
+def _wait(connection: Connection) -> None:
     """Until our live system answers there."""
-    deadline = time.monotonic() + started
+    deadline = time.monotonic() + STARTED
     said = ""
     while time.monotonic() < deadline:
         connection.close()
@@ -145,7 +154,7 @@ def _wait(connection: Connection, started: float) -> None:
     raise HyperError(
         f"our live system does not answer on {connection.target.host}",
         why=said
-        or f"{started:.0f} seconds passed; nothing else runs there any more, or it has another address now",
+        or f"{STARTED:.0f} seconds passed; nothing else runs there any more, or it has another address now",
         remedy="look at the machine's own screen; a restart brings back what ran there",
         code=Exit.failed,
     )
