@@ -109,7 +109,8 @@ def apply(path: Path, patches: Sequence[Patch], size: int | None = None, *, sync
         if sync:
             os.fsync(descriptor)
         for patch in patches:
-            os.posix_fadvise(descriptor, patch.offset, len(patch.content), os.POSIX_FADV_DONTNEED)
+            if hasattr(os, "posix_fadvise"):  # not on macOS, where it is read from memory then
+                os.posix_fadvise(descriptor, patch.offset, len(patch.content), os.POSIX_FADV_DONTNEED)
             if os.pread(descriptor, len(patch.content), patch.offset) != patch.content:
                 raise HyperError(
                     f"{path} does not hold what was written to it",
@@ -164,6 +165,9 @@ def _copy_content(old: BinaryIO, new: BinaryIO) -> None:
             return
     size = os.lseek(old.fileno(), 0, os.SEEK_END)
     os.ftruncate(new.fileno(), size)
+    if not hasattr(os, "SEEK_DATA"):  # not every Python on macOS has it
+        _copy_part(old.fileno(), new.fileno(), 0, size)
+        return
     place = 0
     while place < size:
         try:

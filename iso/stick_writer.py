@@ -47,6 +47,22 @@ class Target(Protocol):
         """Wait until everything has reached the disk, and forget what was read or written; OSError."""
 
 
+def write_all(descriptor: int, offset: int, data: memoryview) -> None:
+    """Write all of it there; OSError."""
+    while data:
+        done = os.pwrite(descriptor, data, offset)
+        offset, data = offset + done, data[done:]
+
+
+def read_all(descriptor: int, offset: int, data: memoryview) -> None:
+    """Fill it from there; OSError."""
+    while data:
+        done = os.preadv(descriptor, [data], offset)
+        if done == 0:
+            raise OSError(errno.EIO, f"the disk ends at byte {offset}")
+        offset, data = offset + done, data[done:]
+
+
 class DirectDevice:
     """A block device or file past the page cache (open(2), O_DIRECT), claimed for us alone."""
 
@@ -69,17 +85,11 @@ class DirectDevice:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write all of it."""
-        while data:
-            done = os.pwrite(self.descriptor, data, offset)
-            offset, data = offset + done, data[done:]
+        write_all(self.descriptor, offset, data)
 
     def read(self, offset: int, data: memoryview) -> None:
         """Fill it."""
-        while data:
-            done = os.preadv(self.descriptor, [data], offset)
-            if done == 0:
-                raise OSError(errno.EIO, f"the disk ends at byte {offset}")
-            offset, data = offset + done, data[done:]
+        read_all(self.descriptor, offset, data)
 
     def sync(self) -> None:
         """Wait, and forget."""

@@ -51,7 +51,7 @@ def choose(name: str, everyone: Sequence[Disk]) -> Disk:
     raise HyperError(
         f"{name} is no disk",
         why=f"removable disks here: {found}",
-        remedy="plug the stick in, and name its device (`lsblk -o NAME,SIZE,MODEL,SERIAL,RM`)",
+        remedy="plug the stick in, and name its device (`lsblk -o NAME,SIZE,MODEL,SERIAL,RM`; on macOS `diskutil list`)",
         code=Exit.selection,
     )
 
@@ -77,7 +77,15 @@ def require_stick(disk: Disk, everyone: Sequence[Disk], size: int) -> None:
             remedy="move the switch on the card or stick",
             code=Exit.busy,
         )
-    require_contained((disk,), everyone)
+    try:
+        require_contained((disk,), everyone)
+    except HyperError as error:
+        raise HyperError(
+            f"{title(disk)} is not touched",
+            why=error.why,
+            remedy="name another one, or free this one first (unmount it, or stop what uses it)",
+            code=error.code,
+        ) from error
     whole = ((disk.name, disk.filesystem), *((part.name, part.filesystem) for part in disk.partitions))
     for name, filesystem in whole:
         if filesystem and (filesystem.kind in MEMBERS or filesystem.kind.endswith("_raid_member")):

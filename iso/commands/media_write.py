@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 from installer.answers.select import title
 from installer.answers.sizes import MIB, format_size
@@ -16,29 +18,112 @@ from installer.execute.devices import claim_problem, identity_problem, kernel_na
 from installer.execute.live import LiveSystem
 from installer.facts import Facts
 from installer.facts.disks import Disk
+from installer.facts.systems import InstalledSystem
 from installer.plan.losses import losses
 from installer.plan.model import DiskIdentity
 from iso import sticks
 from iso.commands.media_content import wanted
 from iso.doctor import diagnose
 from iso.image import opened
-from iso.stick_writer import Course, DirectDevice, Source, check_size, marks, read_back, write
+from iso.stick_writer import Course, DirectDevice, Source, Target, check_size, marks, read_back, write
+
+
+class Opened(Target, Protocol):
+    """A disk that is written to, until it is closed."""
+
+    def close(self) -> None:
+        """Let others have it."""
+
+
+class Computer(Protocol):
+    """Whose disks they are."""
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """All of them."""
+
+    @property
+    def systems(self) -> tuple[InstalledSystem, ...]:
+        """Operating systems on them."""
+
+    def name(self, device: Path) -> str:
+        """Name of the disk that somebody named."""
+
+    def problem(self, disk: Disk) -> str | None:
+        """Why it is not touched, right before the first write: the kernel may have given its name to another since."""
+
+    def open(self, disk: Disk) -> Opened:
+        """For us alone; OSError."""
+
+    def release(self, disk: Disk) -> str | None:
+        """Once it is written and closed: a line for people, if there is something to be said."""
+
+
+@dataclass(frozen=True)
+class Linux:
+    """A computer with Linux, by what the probe found."""
+
+    facts: Facts
+    live: LiveSystem
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """All of them."""
+        return self.facts.disks
+
+    @property
+    def systems(self) -> tuple[InstalledSystem, ...]:
+        """Operating systems on them."""
+        return self.facts.systems
+
+    def name(self, device: Path) -> str:
+        """By any of its names."""
+        return kernel_name(str(device)) or device.name
+
+    def problem(self, disk: Disk) -> str | None:
+        """Its identity is read again, and it is claimed once."""
+        identity = DiskIdentity(
+            key=disk.name,
+            wwn=disk.wwn,
+            serial=disk.serial,
+            by_id=disk.by_id[0] if disk.by_id else disk.name,
+            model=disk.model,
+            size=disk.size,
+            logical_sector=disk.logical_sector,
+        )
+        try:
+            problem = identity_problem(identity, read_device(self.live, disk.name))
+        except OSError as error:
+            problem = f"it is gone: {error.strerror}"
+        return problem or claim_problem(f"/dev/{disk.name}")
+
+    def open(self, disk: Disk) -> Opened:
+        """Past the page cache."""
+        return DirectDevice(Path("/dev", disk.name))
+
+    def release(self, disk: Disk) -> str | None:
+        """Nothing is to be done."""
+        del disk
+        return None
 
 
 def write_stick(options: argparse.Namespace) -> int:
     """Write it."""
+    if sys.platform == "darwin":
+        from iso.macos import this_computer
+
+        return write_to(options, this_computer(), _typed)
+    if sys.platform != "linux":
+        raise HyperError(
+            "sticks are written on Linux and macOS alone",
+            why="disks are recognised by what these tell of them",
+            remedy="write the image with another program, and read it back: `hv media verify` takes sticks",
+            code=Exit.unsuitable,
+        )
     from installer.probe import probe
     from installer.probe.root import LiveRoot
 
-    if sys.platform != "linux":
-        raise HyperError(
-            "sticks are written on Linux alone",
-            why="disks are recognised by what Linux tells of them, and nobody proved it elsewhere",
-            remedy="on macOS: `diskutil unmountDisk diskN`, then `sudo dd if=FILE of=/dev/rdiskN bs=4m`",
-            code=Exit.unsuitable,
-        )
-    facts = probe(LiveRoot())
-    return onto(options, facts, LiveSystem(), _typed)
+    return onto(options, probe(LiveRoot()), LiveSystem(), _typed)
 
 
 def _typed(question: str) -> str:
@@ -48,12 +133,14 @@ def _typed(question: str) -> str:
 
 
 def onto(options: argparse.Namespace, facts: Facts, live: LiveSystem, ask: Callable[[str], str]) -> int:
-    """The same on the machine that is handed in."""
-    everyone = facts.disks
-    name = kernel_name(str(options.device))
-    if name is None:
-        name = options.device.name
-    disk = sticks.choose(name, everyone)
+    """The same on the machine with Linux that is handed in."""
+    return write_to(options, Linux(facts, live), ask)
+
+
+def write_to(options: argparse.Namespace, computer: Computer, ask: Callable[[str], str]) -> int:
+    """The same on this computer."""
+    everyone = computer.disks
+    disk = sticks.choose(computer.name(options.device), everyone)
     with opened(options.image) as image:
         found = diagnose(image)
         size = image.size
@@ -71,7 +158,7 @@ def onto(options: argparse.Namespace, facts: Facts, live: LiveSystem, ask: Calla
     proof = disk.serial or disk.wwn or disk.name
     print(f"{options.image} ({format_size(size)}) goes to\n\n  {title(disk)}, {disk.transport}\n")
     print("Everything on it is lost:")
-    for each in losses(disk, disk.name, facts.systems).losses:
+    for each in losses(disk, disk.name, computer.systems).losses:
         print(f"  {each}")
     given = options.confirm or ask(f"\nType {proof} to go on: ").strip()
     if given != proof:
@@ -83,8 +170,14 @@ def onto(options: argparse.Namespace, facts: Facts, live: LiveSystem, ask: Calla
             remedy=f"run it on a terminal and type {proof}, or add `--confirm '{proof}'`",
             code=Exit.consent,
         )
-    _require_same(disk, live)
-    _write(options, disk, Path("/dev", disk.name), size, writing)
+    if problem := computer.problem(disk):
+        raise HyperError(
+            f"{title(disk)} is not touched",
+            why=f"right before the first write: {problem}",
+            remedy="leave it plugged in, unmount it, and run the same command again",
+            code=Exit.busy,
+        )
+    _write(options, disk, computer, size, writing)
     return Exit.ok
 
 
@@ -115,37 +208,14 @@ def _config(options: argparse.Namespace) -> bytes | None:
         return image.read_bytes()
 
 
-def _require_same(disk: Disk, live: LiveSystem) -> None:
-    """Read its identity again: the kernel may have given its name to another since."""
-    identity = DiskIdentity(
-        key=disk.name,
-        wwn=disk.wwn,
-        serial=disk.serial,
-        by_id=disk.by_id[0] if disk.by_id else disk.name,
-        model=disk.model,
-        size=disk.size,
-        logical_sector=disk.logical_sector,
-    )
+def _write(
+    options: argparse.Namespace, disk: Disk, computer: Computer, size: int, writing: sticks.Writing
+) -> None:
     try:
-        problem = identity_problem(identity, read_device(live, disk.name))
-    except OSError as error:
-        problem = f"it is gone: {error.strerror}"
-    problem = problem or claim_problem(f"/dev/{disk.name}")
-    if problem:
-        raise HyperError(
-            f"{title(disk)} is not touched",
-            why=f"right before the first write: {problem}",
-            remedy="leave it plugged in, unmount it, and run the same command again",
-            code=Exit.busy,
-        )
-
-
-def _write(options: argparse.Namespace, disk: Disk, path: Path, size: int, writing: sticks.Writing) -> None:
-    try:
-        target = DirectDevice(path)
+        target = computer.open(disk)
     except OSError as error:
         raise HyperError(
-            f"{path} cannot be opened for writing",
+            f"/dev/{disk.name} cannot be opened for writing",
             why=error.strerror or str(error),
             remedy="run it as root, or as a user who may write to the device",
             code=Exit.privilege,
@@ -174,6 +244,8 @@ def _write(options: argparse.Namespace, disk: Disk, path: Path, size: int, writi
         print(f"  {format_size(kept)} were there already")
     for note in writing.notes:
         print(f"  {note}")
+    if said := computer.release(disk):
+        print(f"  {said}")
 
 
 class Watcher:

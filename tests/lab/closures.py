@@ -14,8 +14,17 @@ MOUNT = "/payload"
 """Where the live system mounts the image."""
 
 
-def ready(hostname: str, answers: Path, facts: Path, scratch: Path) -> tuple[Path, Medium]:
+def ready(
+    hostname: str, answers: Path, facts: Path, scratch: Path, *, image: tuple[str, ...] | None = None
+) -> tuple[Path, Medium]:
     """Build the system that the answers make of a machine.
+
+    Args:
+        hostname: Of the host.
+        answers: What is wanted.
+        facts: The machine.
+        scratch: A folder for what is in between.
+        image: For a disk image: options of `hv media host`, which renders it instead.
 
     Returns:
         A squashfs image with the cache in it, and the medium's description with the closure added.
@@ -25,8 +34,12 @@ def ready(hostname: str, answers: Path, facts: Path, scratch: Path) -> tuple[Pat
     stand_in = scratch / "flake-answers.toml"
     # What is rendered does not depend on where the system comes from; a plan for a closure wants to know it already.
     stand_in.write_text(re.sub(r"(?m)^(source|closure) = .*$", "", answers.read_text()))
-    given: list[str | Path] = ["--answers", stand_in, "--facts", facts, "--medium", code / "medium.json"]
-    run(["env", "-C", REPOSITORY, sys.executable, "-m", "hv", "install", *given, "--render", rendered])
+    given: list[str | Path] = ["--medium", code / "medium.json", "--render", rendered]
+    if image is None:
+        words: list[str | Path] = ["install", "--answers", stand_in, "--facts", facts, *given]
+    else:
+        words = ["media", "host", stand_in, *image, *given]
+    run(["env", "-C", REPOSITORY, sys.executable, "-m", "hv", *words])
     content = cache.key(code.name, rendered)
     folder = cache.built("closure", content, lambda into: _build(into, rendered, hostname))
     remove_tree(rendered)

@@ -1,12 +1,14 @@
-"""A disk image of an installed host, made without a machine, starts by itself under UEFI, grows to its disk, and is set up."""
+"""Disk images of an installed host, made without a machine, start by themselves, grow to their disks, and are set up."""
 
 import json
 import os
 import shlex
 import shutil
 import sys
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -36,6 +38,7 @@ tier = "minimal"
 
 [storage]
 disk = { serial = "nobody knows" }
+filesystem = "@filesystem@"
 swap = { kind = "partition", size = "256MiB" }
 
 [boot]
@@ -52,44 +55,80 @@ source = "closure"
 closure = "kvm9"
 """
 SIZE, LATER = 7 * GIB, 12 * GIB
-_WHAT = Scenario(
-    name="image",
-    summary="UEFI; the disk is a copy of an image that was made without a machine, on a bus and of a size nobody planned.",
-    hostname="kvm9",
-    hardware=Hardware(firmware="uefi", disks=(Disk("SOMEDISK", size=str(LATER), bus="nvme"),)),
-    encrypted=False,
-    hardened=False,
-    source="closure",
-    given=ANSWERS,
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is tried."""
+
+    firmware: Literal["uefi", "bios"]
+    filesystem: str
+    bus: Literal["nvme", "virtio"]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of `hv media host`."""
+        return ("--size", f"{SIZE}B", *(("--bios",) if self.firmware == "bios" else ()))
+
+    @property
+    def answers(self) -> str:
+        """Without the administrator's key and password."""
+        return ANSWERS.replace("@filesystem@", self.filesystem)
+
+    @property
+    def scenario(self) -> Scenario:
+        """As the lab names it."""
+        return Scenario(
+            name=f"image-{self.firmware}-{self.filesystem}",
+            summary=f"{self.firmware.upper()}; the disk is a copy of an image with {self.filesystem} that was made without a "
+            "machine, on a bus and of a size nobody planned.",
+            hostname="kvm9",
+            hardware=Hardware(
+                firmware=self.firmware, disks=(Disk("SOMEDISK", size=str(LATER), bus=self.bus),)
+            ),
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            given=self.answers,
+        )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind("uefi", "ext4", "nvme"),
+        Kind("bios", "xfs", "virtio"),
+        pytest.param(Kind("uefi", "btrfs", "nvme"), marks=pytest.mark.subvolumes),
+    ],
+    ids=lambda kind: f"{kind.firmware}-{kind.filesystem}",
 )
-
-
-def test_an_image_starts_and_grows() -> None:
-    folder = RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{_WHAT.name}"
-    recorder = Recorder(_WHAT.name, _WHAT.summary, folder)
+def test_an_image_starts_and_grows(kind: Kind) -> None:
+    what = kind.scenario
+    folder = RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{what.name}"
+    recorder = Recorder(what.name, what.summary, folder)
     try:
-        _play(recorder)
+        _play(recorder, kind, what)
     finally:
         recorder.write()
         for image in folder.glob("*.qcow2"):
             image.unlink()
 
 
-def _play(recorder: Recorder) -> None:
+def _play(recorder: Recorder, kind: Kind, what: Scenario) -> None:
     folder = recorder.folder
-    machine = Machine(_WHAT.hardware, folder)
+    machine = Machine(what.hardware, folder)
     machine.create()
-    answers = ANSWERS.replace("@ssh-key@", make_key(folder)).replace("@hash@", PASSWORD_HASH)
+    answers = kind.answers.replace("@ssh-key@", make_key(folder)).replace("@hash@", PASSWORD_HASH)
     (folder / "answers.toml").write_text(answers)
-    image = _image(recorder, folder / "SOMEDISK.qcow2")
+    image = _image(recorder, folder / "SOMEDISK.qcow2", kind)
     before = json.loads(run(_tool("qemu-img", "info", "--output=json", image)))["virtual-size"]
     recorder.prove("the image has the size that was asked for", before == SIZE, str(before))
     run(_tool("qemu-img", "resize", image, str(LATER)))
     with machine.start("host") as running:
-        play.boot(_WHAT, recorder, running)
+        play.boot(what, recorder, running)
         ssh = Ssh(ADMINISTRATOR, machine.port, folder)
         _grown(recorder, ssh)
-        play.first_run(_WHAT, recorder, running, ssh)
+        play.first_run(what, recorder, running, ssh)
     assert "every job of the first run is done" in [each.claim for each in recorder.proofs if each.holds]
 
 
@@ -97,15 +136,16 @@ def _tool(*argv: str | Path) -> list[str]:
     return entered(userland.build() / "root", argv)
 
 
-def _image(recorder: Recorder, image: Path) -> Path:
+def _image(recorder: Recorder, image: Path, kind: Kind) -> Path:
     """By the command, with a real system that a real Nix built."""
     folder = recorder.folder
     with recorder.phase("build the host's system"):
         on_it = (folder / "answers.toml").read_text().replace("nobody knows", host_machine.SERIAL)
         (folder / "for-it.toml").write_text(on_it)
         facts = folder / "facts.json"
-        facts.write_text(host_machine.facts(SIZE, "x86_64-linux").model_dump_json())
-        payload, medium = closures.ready("kvm9", folder / "for-it.toml", facts, folder)
+        machine = host_machine.facts(SIZE, "x86_64-linux", bios=kind.firmware == "bios")
+        facts.write_text(machine.model_dump_json())
+        payload, medium = closures.ready("kvm9", folder / "for-it.toml", facts, folder, image=kind.options)
         (folder / "medium.json").write_text(medium.model_copy(update={"images": {}}).model_dump_json())
         cache = folder / "payload"
         run(_tool("unsquashfs", "-q", "-n", "-d", cache, payload))
@@ -126,8 +166,7 @@ def _image(recorder: Recorder, image: Path) -> Path:
         words += [
             "--medium",
             folder / "medium.json",
-            "--size",
-            f"{SIZE}B",
+            *kind.options,
             "--from",
             f"file://{cache}/cache",
         ]
@@ -137,7 +176,7 @@ def _image(recorder: Recorder, image: Path) -> Path:
     shutil.rmtree(cache)
     answers = host_machine.on_it(load((folder / "answers.toml").read_bytes(), "answers.toml"))
     described = Medium.model_validate_json((folder / "medium.json").read_bytes())
-    plan = make_plan(host_machine.facts(SIZE, "x86_64-linux"), answers, described)
+    plan = make_plan(machine, answers, described)
     (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
     recorder.files["plan"] = "plan.json"
     return image

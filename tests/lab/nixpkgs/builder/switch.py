@@ -212,7 +212,7 @@ def grub(toplevel: Path, loader: dict[str, Any], boot: Path, devices: list[str])
         "serial --unit=0 --speed=115200",
         "terminal_input console serial",
         "terminal_output console serial",
-        f"search --no-floppy --fs-uuid --set=root {output('findmnt', '-no', 'UUID', '-T', str(boot)).strip()}",
+        *_search(boot, settings.get("fsIdentifier")),
         *ONCE.format(timeout=loader.get("timeout", 5)).splitlines(),
     ]
     separate = os.path.ismount(boot)
@@ -239,6 +239,15 @@ def grub(toplevel: Path, loader: dict[str, Any], boot: Path, devices: list[str])
     lines += [*default, 'submenu "NixOS - All configurations" {', *menu, "}"]
     text(boot / "grub/grub.cfg", "\n".join(lines) + "\n")
     print(f"GRUB on {', '.join(devices)} offers {len(menu) // 4} entries")
+
+
+def _search(boot: Path, identifier: str | None) -> list[str]:
+    """How GRUB finds the file system with the kernels; as provided by a mount without an identifier, it is where it is."""
+    if identifier == "provided":
+        return []
+    return [
+        f"search --no-floppy --fs-uuid --set=root {output('findmnt', '-no', 'UUID', '-T', str(boot)).strip()}"
+    ]
 
 
 def output(*argv: str) -> str:
