@@ -28,6 +28,7 @@ COMMANDS = {
     "setup": ("hv.commands.setup", "Change what this host is; unconfirmed, it goes back"),
     "security": ("hv.commands.security", "See and change the phase, and check the protection"),
     "esp": ("hv.commands.esp", "Keep the boot partitions of several disks alike"),
+    "secure-boot": ("hv.commands.secure_boot", "Sign what the host starts from, with keys of its own"),
     "devices": (
         "hv.commands.devices",
         "Make the virtual functions and shares that are declared",

@@ -96,7 +96,7 @@ def _unpacked(there: Path) -> Path:
     return there
 
 
-def _cpio(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+def cpio(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
     """An initramfs (Linux, Documentation/driver-api/early-userspace/buffer-format.rst)."""
     out = io.BytesIO()
     folders = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
@@ -136,7 +136,7 @@ def initramfs(
         data = there[name].read_bytes()
         files[f"modules/{name}.ko"] = lzma.decompress(data) if there[name].suffix == ".xz" else data
     files["modules/order"] = "\n".join(f"{name}.ko" for name in order).encode()
-    return gzip.compress(_cpio(files), 1)
+    return gzip.compress(cpio(files), 1)
 
 
 def disk(init: str = INIT, modules: Sequence[str] = MODULES, tree: Path | None = None) -> Path:

@@ -9,8 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from hv.esp.inventory import ENTRIES, EXTRA, FALLBACK, KERNELS, LOADER_CONF, PROGRAMS, Inventory
+from hv.esp.inventory import (
+    ENTRIES,
+    EXTRA,
+    FALLBACK,
+    KERNELS,
+    LOADER_CONF,
+    OWN,
+    PROGRAMS,
+    Inventory,
+)
+from hv.unified_image import FOLDER as IMAGES
 
+_FOLDERS = frozenset(map(PurePosixPath, (ENTRIES, IMAGES, OWN)))
 LONG_NAMES = 8
 """Files whose names fit into a cluster of 2 KiB of a folder, each with its long name (13 characters in 32 bytes)."""
 
@@ -79,7 +90,7 @@ def _drops(source: Inventory, mirror: Inventory, wanted: dict[str, str]) -> list
     ours = [
         path
         for path in mirror.sizes
-        if PurePosixPath(path).parent == PurePosixPath(ENTRIES) or path.startswith(f"{KERNELS}/")
+        if PurePosixPath(path).parent in _FOLDERS or path.startswith(f"{KERNELS}/")
     ]
     # What an earlier version's extraFiles put there is known by its mark.
     marks = [path for path in ours if path.startswith(f"{EXTRA}/")]
@@ -104,7 +115,7 @@ def _rank(path: str) -> int:
             return 4
         case ("EFI", "BOOT"):
             return 3
-        case ("EFI", "systemd"):
+        case ("EFI", "systemd" | "hyper-nixos"):
             return 2
     return 1
 

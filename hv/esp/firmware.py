@@ -89,6 +89,30 @@ def ensure_entry(place: Place, held: Inventory, programs: Programs) -> str | Non
     return did
 
 
+def put_first(place: Place, program: str, label: str, programs: Programs) -> str | None:
+    """Have a program of the partition first in the boot order; says what was done, if anything.
+
+    `program` is a path from the top of the ESP, with slashes.
+    """
+    loader = "\\" + program.replace("/", "\\")
+    did = None
+    if not _numbers(_menu(programs), place, loader):
+        words = ("--create-only", "--disk", place.disk, "--part", str(place.number))
+        _ask(programs, (*words, "--label", label, "--loader", loader))
+        did = f"{place.disk}: new entry {label} in the firmware's boot menu"
+    menu = _menu(programs)
+    numbers = _numbers(menu, place, loader)
+    if not numbers:
+        raise _refused("it took the entry and does not list it")
+    if _order(menu)[:1] != numbers[:1]:
+        order = (numbers[0], *(each for each in _order(menu) if each != numbers[0]))
+        _ask(programs, ("--bootorder", ",".join(order)))
+        did = did or f"{place.disk}: {label} is the first of the firmware's boot menu"
+        if _order(_menu(programs))[:1] != numbers[:1]:
+            raise _refused("it took the boot order and does not keep it")
+    return did
+
+
 def has_entry(place: Place, held: Inventory, programs: Programs) -> bool:
     """Whether the boot menu has the partition, in its order."""
     menu = _menu(programs)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from hv.unified_image import FOLDER as IMAGES
 from installer.errors import HyperError
 
 KERNELS = "EFI/nixos"
@@ -21,6 +22,8 @@ MANAGER = "EFI/systemd"
 FALLBACK = "EFI/BOOT"
 """What firmware starts when its own boot menu has no entry for the disk (UEFI specification 2.10, 3.5.1.1)."""
 ENTRIES = "loader/entries"
+OWN = "EFI/hyper-nixos"
+"""The boot manager, signed, where `bootctl` never writes."""
 LOADER_CONF = "loader/loader.conf"
 SORTED_LIKE = "loader/entries.srel"
 """Says by which rules entries are named (systemd's bootctl)."""
@@ -30,6 +33,7 @@ PROGRAMS = {"systemd-bootx64.efi": "BOOTX64.EFI", "systemd-bootaa64.efi": "BOOTA
 """The boot manager, and what it is called as fallback."""
 
 _ENTRY = re.compile(r"(?P<id>nixos.*?)(?P<tries>\+\d+(-\d+)?)?\.conf")
+_IMAGE = re.compile(r"nixos-.+\.efi")
 _FILE_KEYS = frozenset({"linux", "initrd", "efi", "devicetree", "devicetree-overlay"})
 _PARTIAL_NAME = re.compile(re.escape(PARTIAL) + "$")
 
@@ -41,9 +45,14 @@ class Entry:
     path: str
     """Its file, from the top of the ESP."""
     identifier: str
-    """By what `default` names it: the file's name without the count of tries."""
+    """The file's name without the count of tries, and without `.conf`."""
     files: tuple[str, ...]
-    """What it loads, from the top of the ESP."""
+    """What it loads, from the top of the ESP; a signed image loads itself."""
+
+    @property
+    def named(self) -> str:
+        """By what `default` names it."""
+        return self.identifier if self.identifier.endswith(".efi") else f"{self.identifier}.conf"
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,7 @@ class Inventory:
         """The entry that is started when nobody chooses; None when nothing, or something broken, would be."""
         for pattern in self.defaults or ("*",):
             for entry in self.entries:
-                if fnmatchcase(f"{entry.identifier}.conf".lower(), pattern.lower()) or pattern.startswith(
-                    "@"
-                ):
+                if fnmatchcase(entry.named.lower(), pattern.lower()) or pattern.startswith("@"):
                     return entry if entry in self.whole else None
         return None
 
@@ -116,15 +123,19 @@ def take(folder: Path) -> Inventory:
 
 
 def _take(folder: Path) -> Inventory:
-    found = dict(_files(folder, KERNELS)) | dict(_files(folder, MANAGER))
+    found = {path: size for below in (KERNELS, MANAGER, OWN) for path, size in _files(folder, below)}
     extra = [path.removeprefix(f"{EXTRA}/") for path in found if path.startswith(f"{EXTRA}/")]
     listed = dict(_files(folder, ENTRIES))
     found |= {path: size for path, size in listed.items() if _ENTRY.fullmatch(Path(path).name)}
+    images = dict(_files(folder, IMAGES))
+    found |= {path: size for path, size in images.items() if _IMAGE.fullmatch(Path(path).name)}
     found |= {
         path: size for path, size in _files(folder, FALLBACK) if Path(path).name.upper() in PROGRAMS.values()
     }
     partial = [
-        path for path in {**found, **listed, **dict(_files(folder, FALLBACK))} if _PARTIAL_NAME.search(path)
+        path
+        for path in {**found, **listed, **images, **dict(_files(folder, FALLBACK))}
+        if _PARTIAL_NAME.search(path)
     ]
     for path in (LOADER_CONF, SORTED_LIKE, *extra):
         if (folder / path).is_file():
@@ -135,6 +146,8 @@ def _take(folder: Path) -> Inventory:
     for path in sorted(found):
         if Path(path).parent == Path(ENTRIES) and not _PARTIAL_NAME.search(path):
             entries.append(_entry(path, (folder / path).read_text(errors="replace")))
+        elif Path(path).parent == Path(IMAGES) and not _PARTIAL_NAME.search(path):
+            entries.append(Entry(path, Path(path).name, (path,)))
     for path in {path for entry in entries for path in entry.files} - found.keys():
         if (folder / path).is_file():
             found[path] = (folder / path).stat().st_size

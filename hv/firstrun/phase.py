@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from hv.firstrun.logins import require_way_in
 from hv.firstrun.world import UNGUARDED, World, to_json, write_atomically
+from hv.unified_image import FOLDER as IMAGES
+from hv.unified_image import section
 from installer.errors import HyperError
 from installer.handoff import Handoff
 
@@ -220,6 +222,10 @@ def _boot_default(world: World) -> str | None:
             line.split(maxsplit=1) for line in loader.read_text(encoding="utf-8").splitlines() if " " in line
         )
         wanted = settings.get("preferred") or settings.get("default", "")
+        if wanted.endswith(".efi"):
+            image = world.path(f"/boot/{IMAGES}/{wanted}")
+            line = section(image, ".cmdline") if image.is_file() else None
+            return _init(f" {line.decode('utf-8', 'replace')}") if line else None
         for entry in sorted(world.path("/boot/loader/entries").glob("*.conf")):
             # Boot counting puts `+LEFT-DONE` before the ending (UAPI boot loader specification).
             plain = re.sub(r"\+[0-9]+(-[0-9]+)?(?=\.conf$)", "", entry.name)
