@@ -126,7 +126,7 @@ class HandoffWebhook(Sparse):
 class Handoff(Sparse):
     """The record."""
 
-    sparse: ClassVar[frozenset[str]] = frozenset(("enrolment", "webhooks"))
+    sparse: ClassVar[frozenset[str]] = frozenset(("enrolment", "webhooks", "secure_boot"))
 
     version: Literal[1] = 1
     """Format."""
@@ -148,3 +148,5 @@ class Handoff(Sparse):
     """What opens encrypted disks beside the passphrase."""
     webhooks: tuple[HandoffWebhook, ...] = ()
     """Who is told how the first run went."""
+    secure_boot: bool = False
+    """Whether the host makes keys for Secure Boot, and signs what it starts from."""

@@ -18,7 +18,8 @@ from hv.firstrun.world import Journal, World
 from hv.secure_boot import firmware, keys
 from hv.secure_boot.generations import systems
 from hv.secure_boot.host import sign, signer, standing
-from hv.secure_boot.signing import IMAGES, Signer
+from hv.secure_boot.signing import Signer
+from hv.unified_image import FOLDER as IMAGES
 from hv.unified_image import read, section, unify
 from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
@@ -358,14 +359,15 @@ def test_keys_are_given_in_setup_mode_alone(host: Host) -> None:
     world = signed(host)
     variables = Variables(world.path(firmware.VARIABLES))
     at = signer(world, SETTINGS)
+    enroller = firmware.Enroller(variables.folder, at.keys, SETTINGS, world.programs)
     variables.put("SetupMode", b"\0")
     with pytest.raises(HyperError, match="does not take") as refused:
-        list(firmware.enrol(variables.folder, at.keys, world.programs))
+        list(enroller.enrol())
     assert refused.value.code is Exit.unsuitable
     assert "setup mode" in refused.value.why
     variables.put("SetupMode", b"\1")
     with pytest.raises(HyperError, match="vendor") as refused:
-        list(firmware.enrol(variables.folder, at.keys, world.programs))
+        list(enroller.enrol())
     assert "--only-own-keys" in refused.value.remedy
 
 
@@ -373,18 +375,19 @@ def test_what_is_written_names_the_hosts_certificate_beside_the_vendors(host: Ho
     world = signed(host)
     variables = Variables(world.path(firmware.VARIABLES))
     at = signer(world, SETTINGS)
+    enroller = firmware.Enroller(variables.folder, at.keys, SETTINGS, world.programs)
     variables.put("SetupMode", b"\1")
     variables.put("dbDefault", b"VENDOR-DB")
     # Files take what is written as it is; firmware keeps the lists without the signature before them.
     with pytest.raises(HyperError, match="take db") as refused:
-        list(firmware.enrol(variables.folder, at.keys, world.programs))
+        list(enroller.enrol())
     assert "read back" in refused.value.why
     data = (variables.folder / f"db-{firmware.DATABASE}").read_bytes()
     assert struct.unpack("<I", data[:4]) == (firmware.ATTRIBUTES,)
     assert data.endswith(b"VENDOR-DB")
     assert at.keys.der("db") in data
     assert not (variables.folder / f"PK-{firmware.GLOBAL}").exists()
-    found = firmware.changes(variables.folder, at.keys, world.programs, only_own=False)
+    found = enroller.changes(only_own=False)
     assert [each.name for each in found] == ["db", "KEK", "PK"]
     for each in found:
         assert each.written.endswith(each.lists)

@@ -17,7 +17,7 @@ import pytest
 from hv.firstrun.world import Journal, World
 from hv.secure_boot import firmware, keys
 from hv.secure_boot.host import sign
-from hv.secure_boot.signing import IMAGES
+from hv.unified_image import FOLDER as IMAGES
 from hv.unified_image import read
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
@@ -118,7 +118,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Host, Machine]:
     taken = {
         f"enrol/{each.name}-{firmware.VENDORS[each.name]}": struct.pack("<I", firmware.ATTRIBUTES)
         + each.written
-        for each in firmware.changes(folder, own, world.programs, only_own=True)
+        for each in firmware.Enroller(folder, own, SETTINGS, world.programs).changes(only_own=True)
     }
     host.initrd = initramfs(INIT, ("efivarfs",)) + archive(taken)
     host.add(1)

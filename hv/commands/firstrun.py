@@ -143,7 +143,13 @@ def _run(root: Path, uri: str, handoff: Handoff, jobs: tuple[Job, ...], states: 
 
     runner = Runner(log, os.environ.get("PATH", PATH))
     world = World(
-        programs=runner, root=root, uri=uri, probe=_probe, image=_image, journal=Journal(emit=emit)
+        programs=runner,
+        root=root,
+        uri=uri,
+        probe=_probe,
+        image=_image,
+        sign=_sign,
+        journal=Journal(emit=emit),
     )
     engine = Engine(jobs, handoff, world, states, console.announce(world))
     if all(state.status in SETTLED for state in engine.all_states()):
@@ -159,6 +165,12 @@ def _run(root: Path, uri: str, handoff: Handoff, jobs: tuple[Job, ...], states: 
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _sign(world: World, hostname: str) -> tuple[str, ...]:
+    from hv.secure_boot.host import first_signed
+
+    return first_signed(world, hostname)
 
 
 def _image(world: World, vm: HandoffVm) -> tuple[Path, str]:

@@ -11,6 +11,7 @@ from hv.firstrun.libvirt import LibvirtJob
 from hv.firstrun.network import NetworkJob
 from hv.firstrun.phase import PhaseJob
 from hv.firstrun.pool import PoolJob
+from hv.firstrun.secure_boot import SecureBootJob
 from hv.firstrun.vm import VmJob
 from hv.firstrun.webhook import WebhookJob
 from installer.handoff import Handoff
@@ -28,6 +29,7 @@ def jobs_of(handoff: Handoff) -> tuple[Job, ...]:
         *image_jobs(handoff.vms),
         *(VmJob(handoff.hostname, vm) for vm in handoff.vms),
         CertificateJob(handoff.hostname),
+        SecureBootJob(handoff.hostname),
         BackupJob(),
         PhaseJob(handoff.administrators),
     )

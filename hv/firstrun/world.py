@@ -105,6 +105,14 @@ def _no_images(_: "World", vm: HandoffVm) -> tuple[Path, str]:
     )
 
 
+def _no_signatures(_: "World", hostname: str) -> tuple[str, ...]:
+    raise HyperError(
+        f"What {hostname} starts from cannot be signed.",
+        why="nothing that signs was given to this run",
+        remedy="Run `hv secure-boot sign --make-keys` by hand.",
+    )
+
+
 @dataclass(frozen=True)
 class World:
     """Everything a job may touch."""
@@ -122,6 +130,9 @@ class World:
     image: Callable[["World", HandoffVm], tuple[Path, str]] = _no_images
     """Fetches and verifies the image of a guest; where it is, and its SHA-256. Raises HyperError, and TransientError where
     trying again may help."""
+    sign: Callable[["World", str], tuple[str, ...]] = _no_signatures
+    """Makes a host's keys for Secure Boot, signs what it starts from, and says what firmware would not start then. Takes the
+    host's name. Raises HyperError."""
     journal: Journal = field(default_factory=Journal)
     """Takes what the running job says."""
     deadline: float | None = None

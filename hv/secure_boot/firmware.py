@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hv.firstrun.world import Programs
 from hv.secure_boot.keys import Keys
+from hv.secure_boot.settings import SecureBootSettings
 from installer.errors import Exit, HyperError
 
 VARIABLES = "/sys/firmware/efi/efivars"
@@ -57,43 +58,6 @@ def state(folder: Path, keys: Keys) -> State:
     )
 
 
-def vendors_keys(folder: Path) -> bool:
-    """Whether the firmware keeps its vendor's own certificates, which it started programs from before."""
-    return bool(_value(folder, "dbDefault", GLOBAL))
-
-
-def enrol(folder: Path, keys: Keys, programs: Programs, *, only_own: bool = False) -> Iterator[str]:
-    """Give the firmware the host's keys, beside its vendor's own: those that may be started first, the owner last, which
-    ends setup mode. Says each, once it reads back.
-
-    Raises:
-        HyperError: The firmware is not in setup mode, keeps no vendor's keys to go beside ours (and `only_own` was not
-            said), or does not take or keep one.
-    """
-    now = state(folder, keys)
-    if not now.setup_mode:
-        raise HyperError(
-            "The firmware does not take the host's keys.",
-            why="it is not in setup mode: it has an owner already (a platform key)",
-            remedy="In the firmware's set-up, delete the platform key, or choose `Reset to setup mode` or `Clear Secure "
-            "Boot keys`; leave Secure Boot off, start the host and run this again.",
-            code=Exit.unsuitable,
-        )
-    if not only_own and not vendors_keys(folder):
-        raise HyperError(
-            "The firmware does not tell which keys its vendor put into it.",
-            why="there is no variable dbDefault. Graphics and network cards may carry programs that Microsoft signed; "
-            "without that key such a machine may show nothing, or not start at all",
-            remedy="Where no card needs one (a virtual machine, a host without add-in cards), say --only-own-keys.",
-            code=Exit.unsuitable,
-        )
-    for each in changes(folder, keys, programs, only_own=only_own):
-        _put(folder, each.name, each.written)
-        if _value(folder, each.name, VENDORS[each.name]) != each.lists:
-            raise _refused(each.name, "it does not read back as it was written")
-        yield f"{each.name}: {'the owner is this host' if each.name == 'PK' else 'written'}, read back"
-
-
 @dataclass(frozen=True)
 class Change:
     """One variable, as it is to be."""
@@ -105,53 +69,76 @@ class Change:
     """The same behind who may change it, and when: an EFI_VARIABLE_AUTHENTICATION_2 (8.2.2)."""
 
 
-def changes(folder: Path, keys: Keys, programs: Programs, *, only_own: bool) -> tuple[Change, ...]:
-    """What `enrol` writes, in its order. Raises HyperError."""
-    with tempfile.TemporaryDirectory(prefix="hv-secure-boot-") as work:
-        found = []
-        for name in ("db", "dbx", "KEK", "PK"):
-            lists = _lists(folder, keys, programs, name, Path(work), only_own=only_own)
-            if lists:
-                found.append(Change(name, lists, _signed(keys, programs, name, lists, Path(work))))
-    return tuple(found)
+@dataclass(frozen=True)
+class Enroller:
+    """Gives a firmware the host's keys."""
 
+    folder: Path
+    """The firmware's variables."""
+    keys: Keys
+    settings: SecureBootSettings
+    programs: Programs
 
-def _lists(folder: Path, keys: Keys, programs: Programs, name: str, work: Path, *, only_own: bool) -> bytes:
-    """The signature lists that a variable is to hold; none where it stays as it is."""
-    vendor = b"" if only_own or name == "PK" else _value(folder, f"{name}Default", GLOBAL) or b""
-    if name == "dbx":
-        return vendor  # what is revoked; none of ours
-    (work / f"{name}.der").write_bytes(keys.der(name))
-    lists = work / f"{name}.esl"
-    programs.run(
-        (
-            "sbsiglist",
-            "--owner",
-            keys.owner,
-            "--type",
-            "x509",
-            "--output",
-            str(lists),
-            str(work / f"{name}.der"),
-        ),
-        timeout=60,
-    )
-    return lists.read_bytes() + vendor
+    def enrol(self, *, only_own: bool = False) -> Iterator[str]:
+        """The host's keys beside the vendor's own: those that may be started first, the owner last, which ends setup mode.
+        Says each, once it reads back.
 
+        Raises:
+            HyperError: The firmware is not in setup mode, keeps no vendor's keys to go beside ours (and `only_own` was not
+                said), or does not take or keep one.
+        """
+        if not state(self.folder, self.keys).setup_mode:
+            raise HyperError(
+                "The firmware does not take the host's keys.",
+                why="it is not in setup mode: it has an owner already (a platform key)",
+                remedy="In the firmware's set-up, delete the platform key, or choose `Reset to setup mode` or `Clear Secure "
+                "Boot keys`; leave Secure Boot off, start the host and run this again.",
+                code=Exit.unsuitable,
+            )
+        if not only_own and not _value(self.folder, "dbDefault", GLOBAL):
+            raise HyperError(
+                "The firmware does not tell which keys its vendor put into it.",
+                why="there is no variable dbDefault. Graphics and network cards may carry programs that Microsoft signed; "
+                "without that key such a machine may show nothing, or not start at all",
+                remedy="Where no card needs one (a virtual machine, a host without add-in cards), say --only-own-keys.",
+                code=Exit.unsuitable,
+            )
+        for each in self.changes(only_own=only_own):
+            _put(self.folder, each.name, each.written)
+            if _value(self.folder, each.name, VENDORS[each.name]) != each.lists:
+                raise _refused(each.name, "it does not read back as it was written")
+            yield f"{each.name}: {'the owner is this host' if each.name == 'PK' else 'written'}, read back"
 
-def _signed(keys: Keys, programs: Programs, name: str, lists: bytes, work: Path) -> bytes:
-    """The lists as they are written."""
-    content, out = work / f"{name}.content", work / f"{name}.auth"
-    content.write_bytes(lists)
-    signer = SIGNER[name]
-    programs.run(
-        (
-            *("sbvarsign", "--key", str(keys.key(signer)), "--cert", str(keys.certificate(signer))),
+    def changes(self, *, only_own: bool) -> tuple[Change, ...]:
+        """What is written, in its order. Raises HyperError."""
+        with tempfile.TemporaryDirectory(prefix="hv-secure-boot-") as work:
+            made = []
+            for name in ("db", "dbx", "KEK", "PK"):
+                vendors = b"" if only_own or name == "PK" else _value(self.folder, f"{name}Default", GLOBAL)
+                # dbx is what is revoked; none of ours.
+                own = b"" if name == "dbx" else self._list(name, Path(work))
+                if lists := own + (vendors or b""):
+                    made.append(Change(name, lists, self._signed(name, lists, Path(work))))
+        return tuple(made)
+
+    def _list(self, name: str, work: Path) -> bytes:
+        """A signature list with the host's certificate."""
+        certificate, out = work / f"{name}.der", work / f"{name}.esl"
+        certificate.write_bytes(self.keys.der(name))
+        words = ("--owner", self.keys.owner, "--type", "x509", "--output", str(out), str(certificate))
+        self.programs.run((self.settings.tool("sbsiglist"), *words), timeout=60)
+        return out.read_bytes()
+
+    def _signed(self, name: str, lists: bytes, work: Path) -> bytes:
+        """Lists as they are written."""
+        content, out, signer = work / f"{name}.content", work / f"{name}.auth", SIGNER[name]
+        content.write_bytes(lists)
+        words = (
+            *("--key", str(self.keys.key(signer)), "--cert", str(self.keys.certificate(signer))),
             *("--attr", WORDS, "--guid", VENDORS[name], "--output", str(out), name, str(content)),
-        ),
-        timeout=60,
-    )
-    return out.read_bytes()
+        )
+        self.programs.run((self.settings.tool("sbvarsign"), *words), timeout=60)
+        return out.read_bytes()
 
 
 def _value(folder: Path, name: str, vendor: str) -> bytes | None:

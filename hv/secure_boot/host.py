@@ -51,6 +51,18 @@ def sign(
     return done
 
 
+def first_signed(world: World, hostname: str) -> tuple[str, ...]:
+    """What the first run does: keys, signatures, the firmware's menu; says what firmware would not start. Raises HyperError."""
+    settings = settings_of(world)
+    sign(world, settings, default=None, hostname=hostname)
+    try:
+        if did := in_menu(settings, world.programs):
+            world.say(did)
+    except HyperError as error:
+        world.warn(f"the firmware's menu: {error.why}")
+    return standing(world, settings).wrong
+
+
 def in_menu(settings: SecureBootSettings, programs: Programs) -> str | None:
     """Have the firmware start the signed loader first; says what was done, if anything. Raises HyperError."""
     with opened(Path(settings.esp)) as partition:
@@ -174,7 +186,8 @@ def enrol(world: World, settings: SecureBootSettings, *, only_own: bool) -> None
             code=Exit.lockout,
         )
     at = signer(world, settings)
-    for line in firmware.enrol(world.path(firmware.VARIABLES), at.keys, world.programs, only_own=only_own):
+    folder = world.path(firmware.VARIABLES)
+    for line in firmware.Enroller(folder, at.keys, settings, world.programs).enrol(only_own=only_own):
         world.say(line)
 
 

@@ -27,8 +27,14 @@ class SecureBootSettings(BaseModel):
     """systemd-boot as its package has it, unsigned."""
     stub: Absolute
     """systemd-stub, likewise."""
+    tools: str = ""
+    """Folder of sbsigntool's programs; empty: they are in PATH."""
     limit: int = 0
     """How many generations the menu keeps; 0: all."""
+
+    def tool(self, name: str) -> str:
+        """How one of those programs is called."""
+        return f"{self.tools}/{name}" if self.tools else name
 
 
 def read_settings(path: Path) -> SecureBootSettings:

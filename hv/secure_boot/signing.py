@@ -113,7 +113,9 @@ class Signer:
         if not path.is_file():
             return "it is not there"
         done = self.programs.run(
-            ("sbverify", "--cert", str(self.keys.certificate("db")), str(path)), timeout=120, check=False
+            (self.settings.tool("sbverify"), "--cert", str(self.keys.certificate("db")), str(path)),
+            timeout=120,
+            check=False,
         )
         return None if done.status == 0 else (done.stderr.strip() or done.text.strip()).splitlines()[-1]
 
@@ -204,7 +206,8 @@ class Signer:
     def _sign_file(self, source: Path, target: Path) -> None:
         self.programs.run(
             (
-                *("sbsign", "--key", str(self.keys.key("db")), "--cert", str(self.keys.certificate("db"))),
+                *(self.settings.tool("sbsign"), "--key", str(self.keys.key("db"))),
+                *("--cert", str(self.keys.certificate("db"))),
                 *("--output", str(target), str(source)),
             ),
             timeout=300,

@@ -41,6 +41,9 @@ class BootAnswers(Frozen):
     and initrd go there. Without it what the kept generations and the one being written take, at least 2 GiB."""
     kernels: KernelsPlace = KernelsPlace.auto
     """Under UEFI: where kernels and initrds lie."""
+    secure_boot: bool = False
+    """Under UEFI with systemd-boot: prepare Secure Boot. The host makes keys of its own at its first boot and signs what it
+    starts from at every rebuild; `hv secure-boot enrol` then gives them to the firmware."""
     generations: int = Field(default=10, ge=2, le=50)
     """How many generations the boot menu keeps."""
     serial_console: (

@@ -328,11 +328,25 @@ def _boot(answers: Answers) -> Iterator[Problem]:
         )
     if boot.kernels is KernelsPlace.xbootldr:
         yield from _xbootldr(answers)
+    if boot.secure_boot:
+        yield from _secure_boot(answers)
     if boot.esp_size is not None and parse_size(boot.esp_size) < _ESP_LEAST:
         yield Problem(
             ("boot", "esp_size"),
             "is less than 1 GiB; kernel and initrd of every generation go there",
             "write `2GiB`",
+        )
+
+
+def _secure_boot(answers: Answers) -> Iterator[Problem]:
+    path: Path = ("boot", "secure_boot")
+    if answers.boot.firmware == "bios":
+        yield Problem(path, "is UEFI's, and firmware is `bios`", "remove it")
+    if answers.boot.loader is BootLoader.grub:
+        yield Problem(
+            path,
+            "signs what systemd-boot starts; GRUB reads a menu that nobody signs",
+            'remove it, or write `loader = "auto"`',
         )
 
 

@@ -7,7 +7,7 @@ from re import fullmatch
 from typing import Literal
 
 from installer.answers.catalogue import TIERS
-from installer.answers.model import Answers, ExistingKind, Redundancy, StorageAnswers
+from installer.answers.model import Answers, ExistingKind, Redundancy, StorageAnswers, TokenKind
 from installer.answers.presets import proposed
 from installer.answers.select import select_disks, title
 from installer.answers.sizes import GIB, format_size, parse_size
@@ -207,6 +207,7 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
         administrators=tuple(user.name for user in answers.users if user.admin),
         enrolment=enrolment(answers, layout),
         webhooks=handoff_webhooks(answers),
+        secure_boot=answers.boot.secure_boot,
     )
     storage_steps = (
         taken_over(layout, on_disks, answers, 2 * source.size) if again else tuple(layout.steps())
@@ -466,6 +467,16 @@ def _warnings(
         yield from _disk_warnings(each, others)
     if facts.firmware.secure_boot.verdict is Verdict.yes:
         yield "Secure Boot is on, and the boot loader is not signed: switch Secure Boot off before the first boot."
+    if answers.boot.secure_boot and not answers.storage.encryption.enable:
+        yield (
+            "The keys for Secure Boot lie on a disk that is not encrypted: whoever takes it out can sign what this machine "
+            "then starts."
+        )
+    if answers.boot.secure_boot and answers.storage.encryption.token in (TokenKind.tpm2, TokenKind.tpm2_pin):
+        yield (
+            "The TPM is bound to Secure Boot as it is at the first boot. Once it is switched on, the passphrase is asked for "
+            "until the TPM is enrolled again; `hv secure-boot enrol` says how."
+        )
     if not facts.memory.total:
         yield (
             f"How much memory this machine has cannot be read; the tier {answers.hypervisor.tier.value} is for "

@@ -74,6 +74,7 @@ def obstacles(answers: Answers, host: HostStorage, modules: Iterable[str] = ()) 
         "boot.serial_console, boot.kernel_params: the kernel's arguments": bool(
             answers.boot.serial_console or answers.boot.kernel_params
         ),
+        "boot.secure_boot: the boot loader's hook signs": answers.boot.secure_boot,
         "domain, network.dns, network.ntp: generated configuration": bool(
             answers.domain or answers.network.dns or answers.network.ntp
         ),

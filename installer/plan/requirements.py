@@ -149,6 +149,13 @@ def firmware_to_use(facts: Facts, answers: Answers) -> Literal["uefi", "bios"]:
             remedy=f'start the live system by {wanted.upper()}, or write boot.firmware = "{booted}" or "auto"',
             code=Exit.unsuitable,
         )
+    if booted == "bios" and answers.boot.secure_boot:
+        raise HyperError(
+            "boot.secure_boot = true does not fit this machine",
+            why="Secure Boot is a part of UEFI, and the live system was booted by BIOS",
+            remedy="leave it out, or start the live system by UEFI",
+            code=Exit.unsuitable,
+        )
     if booted == "bios" and answers.boot.loader is BootLoader.systemd_boot:
         raise HyperError(
             "boot.loader = 'systemd-boot' does not fit this machine",

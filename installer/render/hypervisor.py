@@ -40,7 +40,10 @@ def hypervisor(answers: Answers) -> dict[str, Nix]:
         "hugepages": {"1G": asked.hugepages_1g, "2M": asked.hugepages_2m},
         **folders,
     }
-    options["security"] = {"profile": answers.security.profile}
+    options["security"] = {
+        "profile": answers.security.profile,
+        **({"secureBoot": {"enable": True}} if answers.boot.secure_boot else {}),
+    }
     return {"hypervisor": options}
 
 

@@ -22,6 +22,7 @@ GROUPS: dict[str, tuple[Path, ...]] = {
         ("boot", "firmware"),
         ("boot", "esp_size"),
         ("boot", "kernels"),
+        ("boot", "secure_boot"),
         ("boot", "generations"),
         ("boot", "kernel_params"),
     ),

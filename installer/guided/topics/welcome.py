@@ -76,7 +76,7 @@ def _troubles(situation: Situation, now: datetime) -> Iterator[Notice]:
             _("The installed system's boot loader is not signed, so the firmware would refuse to start it."),
             _(
                 "Way on: install now, then switch Secure Boot off in the firmware's set-up before the first "
-                "boot. It can be set up again afterwards."
+                "boot. The host can set it up again with keys of its own: boot.secure_boot."
             ),
         )
     if virtualization.state not in (VirtualizationState.ready, VirtualizationState.nested_guest):

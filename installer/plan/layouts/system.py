@@ -65,6 +65,9 @@ ESP_USUAL = 2 * GIB
 """Smallest that nobody asked for."""
 GENERATION_SIZE = 150 * MIB
 """Bytes of one generation's kernel and initrd, with a GPU's firmware in it."""
+SIGNED_TIMES = 2
+"""How much more room a generation takes whose systems are signed images as well: measured kernels with their RAM disks are
+a third of the size above, and both phases have one."""
 SWAP_CEILING = 16 * GIB
 """Largest swap that nobody asked for."""
 RESERVE = 2 * GIB
@@ -263,7 +266,9 @@ class _System:
         boot = self.answers.boot
         if boot.esp_size is None:
             # The new entry is written before the oldest is deleted.
-            needed = (boot.generations + 1) * GENERATION_SIZE
+            # A signed image holds kernel and RAM disk once more, for each phase.
+            each = (SIGNED_TIMES if boot.secure_boot else 1) * GENERATION_SIZE
+            needed = (boot.generations + 1) * each
             return max(ESP_USUAL, -(-needed // GIB) * GIB)
         size = aligned(parse_size(boot.esp_size))
         if size < ESP_FLOOR:

@@ -34,6 +34,7 @@ in
     ./firewall.nix
     ./kernel.nix
     ./modules.nix
+    ./secure-boot.nix
     ./ssh.nix
     ./usb.nix
   ];
