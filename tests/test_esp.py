@@ -22,7 +22,7 @@ import pytest
 from hv.commands import esp
 from hv.esp import firmware, notice, partition, writing
 from hv.esp.difference import difference
-from hv.esp.firmware import Place, ensure_entry, has_entry, place_of
+from hv.esp.firmware import Place, ensure_entry, has_entry, place_of, put_first
 from hv.esp.inventory import PARTIAL, take
 from hv.esp.partition import Mount, Partition, mounts, opened
 from hv.esp.settings import read_settings
@@ -854,6 +854,24 @@ def test_each_disk_gets_one_entry_after_those_that_are_there(machine: Machine, h
     assert machine.menu() == menu
     assert ensure_entry(machine.place(2), found, machine.programs)
     assert machine.menu().count("NixOS on") == 2
+
+
+@pytest.mark.root
+def test_the_signed_loader_is_put_first_and_stays_there(machine: Machine, held: Path) -> None:
+    ensure_entry(machine.place(), take(held), machine.programs)
+    own = "EFI/hyper-nixos/systemd-bootx64.efi"
+    did = put_first(machine.place(), own, "Hyper-NixOS", machine.programs)
+    assert did is not None and "new entry Hyper-NixOS" in did
+    menu = machine.menu()
+    assert "BootOrder: 0001,0000" in menu
+    assert r"\EFI\hyper-nixos\systemd-bootx64.efi" in menu.split("Boot0001")[1]
+    assert put_first(machine.place(), own, "Hyper-NixOS", machine.programs) is None
+    assert machine.menu() == menu
+    # As `bootctl install` does it.
+    machine.programs.real.run(("efibootmgr", "--bootorder", "0000,0001"))
+    did = put_first(machine.place(), own, "Hyper-NixOS", machine.programs)
+    assert did is not None and "first" in did
+    assert machine.menu() == menu
 
 
 @pytest.mark.root

@@ -450,7 +450,7 @@ def hv(host: Path, *words: str) -> int:
 def test_status_before_anything_ran(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hv(host, "status") == Exit.step
     text = capsys.readouterr().out
-    assert [line.split()[0] for line in text.splitlines()[3:14]] == [
+    assert [line.split()[0] for line in text.splitlines()[3:15]] == [
         *(
             "grow-root",
             "enrol",

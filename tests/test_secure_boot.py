@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from hv.esp.difference import difference
 from hv.esp.inventory import take
 from hv.esp.writing import Disk
 from hv.firstrun.phase import boot_default
+from hv.firstrun.secure_boot import SecureBootJob
 from hv.firstrun.world import Journal, World
 from hv.secure_boot import firmware, keys
 from hv.secure_boot.generations import systems
-from hv.secure_boot.host import sign, signer, standing
+from hv.secure_boot.host import enrol, first_signed, sign, signer, standing
+from hv.secure_boot.settings import SETTINGS_FILE
 from hv.secure_boot.signing import Signer
 from hv.unified_image import FOLDER as IMAGES
 from hv.unified_image import read, section, unify
@@ -25,6 +28,7 @@ from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
 from tests.boot_files import SETTINGS, SYSTEMD, Host
+from tests.test_firstrun_engine import HANDOFF
 
 STUB = SYSTEMD / "linuxx64.efi.stub"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -163,6 +167,78 @@ def test_without_keys_nothing_happens(host: Host) -> None:
     now = standing(world, SETTINGS)
     assert (now.keys, now.ready) == (False, False)
     assert "--make-keys" in now.text()
+
+
+def test_the_first_runs_job_makes_keys_and_signs(host: Host) -> None:
+    file = host.root / SETTINGS_FILE.lstrip("/")
+    file.parent.mkdir(parents=True)
+    file.write_text(SETTINGS.model_dump_json())
+    job = SecureBootJob("kvm1")
+    assert job.applies(HANDOFF) == "Secure Boot was not asked for"
+    assert job.applies(HANDOFF.model_copy(update={"secure_boot": True})) is None
+    with pytest.raises(HyperError, match="cannot be signed"):
+        job.run(world_of(host))
+    world = replace(world_of(host), sign=first_signed)
+    job.run(world)
+    job.verify(world)
+    assert boot_default(world) == "/nix/store/system-2/init"
+    assert standing(world, SETTINGS).ready
+    assert any("made keys" in line for line in world.journal.lines)
+    assert world.journal.warnings == []
+
+
+def test_nothing_is_given_to_a_firmware_while_the_host_would_not_start(host: Host) -> None:
+    world = world_of(host)
+    folder = Variables(world.path(firmware.VARIABLES))
+    folder.put("SetupMode", b"\1")
+    folder.put("SecureBoot", b"\0")
+    folder.put("dbDefault", b"VENDOR")
+    with pytest.raises(HyperError) as refused:
+        enrol(world, SETTINGS, only_own=False)
+    assert refused.value.code is Exit.lockout
+    signed(host)
+    (host.boot / "EFI/systemd/systemd-bootx64.efi").write_bytes(
+        (SYSTEMD / "systemd-bootx64.efi").read_bytes()
+    )
+    with pytest.raises(HyperError) as refused:
+        enrol(world, SETTINGS, only_own=False)
+    assert "EFI/systemd/systemd-bootx64.efi" in refused.value.why
+    host.install(2)
+    with pytest.raises(HyperError) as refused:
+        enrol(world, SETTINGS, only_own=False)
+    assert "what is started by default is not signed" in refused.value.why
+    assert not (folder.folder / f"PK-{firmware.GLOBAL}").exists()
+    assert not (folder.folder / f"db-{firmware.DATABASE}").exists()
+
+
+def test_what_status_says(host: Host) -> None:
+    world = signed(host)
+    folder = Variables(world.path(firmware.VARIABLES))
+    folder.put("SetupMode", b"\0")
+    folder.put("SecureBoot", b"\0")
+    text = standing(world, SETTINGS).text()
+    assert all(len(line) <= 80 for line in text.splitlines()), text
+    assert "clear its keys in its set-up" in text
+    folder.put("SetupMode", b"\1")
+    assert "`hv secure-boot enrol`" in standing(world, SETTINGS).text()
+    folder.put("SetupMode", b"\0")
+    folder.put("db", b"lists" + signer(world, SETTINGS).keys.der("db"))
+    assert "switch Secure Boot on" in standing(world, SETTINGS).text()
+    folder.put("SecureBoot", b"\1")
+    now = standing(world, SETTINGS)
+    assert "nothing: every rebuild signs" in now.text()
+    assert now.document() == {
+        "version": 1,
+        "enforced": True,
+        "setup_mode": False,
+        "enrolled": True,
+        "keys": True,
+        "ready": True,
+        "default": "nixos-generation-2.efi",
+        "images": 3,
+        "systems": 3,
+        "wrong": [],
+    }
 
 
 def test_keys_are_for_root_alone_and_made_once(host: Host) -> None:

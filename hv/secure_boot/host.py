@@ -9,7 +9,7 @@ from hv.esp.firmware import place_of, put_first
 from hv.esp.inventory import OWN
 from hv.esp.partition import opened
 from hv.firstrun.phase import boot_default
-from hv.firstrun.world import Programs, World
+from hv.firstrun.world import World
 from hv.secure_boot import firmware, keys
 from hv.secure_boot.generations import systems
 from hv.secure_boot.settings import SETTINGS_FILE, SecureBootSettings, read_settings
@@ -55,19 +55,23 @@ def first_signed(world: World, hostname: str) -> tuple[str, ...]:
     """What the first run does: keys, signatures, the firmware's menu; says what firmware would not start. Raises HyperError."""
     settings = settings_of(world)
     sign(world, settings, default=None, hostname=hostname)
-    try:
-        if did := in_menu(settings, world.programs):
-            world.say(did)
-    except HyperError as error:
-        world.warn(f"the firmware's menu: {error.why}")
+    in_menu(world, settings)
     return standing(world, settings).wrong
 
 
-def in_menu(settings: SecureBootSettings, programs: Programs) -> str | None:
-    """Have the firmware start the signed loader first; says what was done, if anything. Raises HyperError."""
-    with opened(Path(settings.esp)) as partition:
-        program = f"{OWN}/{Path(settings.loader).name}"
-        return put_first(place_of(partition, programs), program, LABEL, programs)
+def in_menu(world: World, settings: SecureBootSettings) -> None:
+    """Have the firmware start the signed loader first. Nothing where UEFI did not start this system: one that is put
+    together elsewhere has no menu of its own yet, and the usual loader is signed as well. Says what it did, or could not."""
+    if not any(world.path(firmware.VARIABLES).glob("*")):
+        return
+    try:
+        with opened(world.path(settings.esp)) as partition:
+            place = place_of(partition, world.programs, world.path("/sys"))
+            program = f"{OWN}/{Path(settings.loader).name}"
+            if did := put_first(place, program, LABEL, world.programs):
+                world.say(did)
+    except HyperError as error:
+        world.warn(f"the firmware's menu has no entry for the signed loader first: {error.why}")
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Standing:
             return "switch Secure Boot on in the firmware's set-up"
         if self.firmware.setup_mode:
             return "`hv secure-boot enrol` gives the firmware this host's keys"
-        return "clear the keys in the firmware's set-up (setup mode), then `hv secure-boot enrol`"
+        return "clear its keys in its set-up, then `hv secure-boot enrol`"
 
 
 def standing(world: World, settings: SecureBootSettings) -> Standing:

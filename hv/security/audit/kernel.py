@@ -160,7 +160,7 @@ CHECKS: tuple[Check, ...] = (
         "The firmware starts only what is signed",
         Severity.low,
         "Whoever has the disk for a minute has the host.",
-        "enable Secure Boot in the firmware, with keys of your own",
+        "set hypervisor.security.secureBoot.enable and rebuild; `hv secure-boot status` says how to go on",
         _secure_boot,
     ),
 )
