@@ -17,6 +17,7 @@ from installer.errors import Exit
 from installer.execute.kept_table import read_copies
 from installer.facts.disks import Partition
 from installer.facts.firmware import FirmwareKind
+from installer.plan.actions import ChangePartitionTable
 from installer.plan.planner import make_plan
 from installer.plan.storage import filesystem
 from installer.plan.storage.gpt import PartitionType
@@ -24,6 +25,7 @@ from tests import gpt
 from tests.execute.ready import Ready, answers_for, ready_rig
 from tests.execute.rig import LoopDisk, add_fat, prepare, run, tiny_system, with_closure
 from tests.gpt import Entry, write_gpt
+from tests.test_execute_reinstall import on_disk
 
 pytestmark = [pytest.mark.root, pytest.mark.nix]
 
@@ -171,6 +173,33 @@ def test_windows_and_its_esp_stay(windows: Ready) -> None:
     assert len(ours) == 2
     log = windows.file("/var/log/hyper-nixos/install.log", 5)
     assert "all 3 files of other systems are what they were" in log
+
+
+def test_a_host_that_starts_from_windows_esp_is_reinstalled(windows: Ready) -> None:
+    """The table, Windows and its files on the ESP stay; people's data stays, the system is new."""
+    arrange(windows, {"esp": "share"}, uefi=True)
+    done = windows.space.install(windows.rig, "--fusefat")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    put(windows, {"home/alice/mine": b"dear", "srv/old": b"not named"}, "ext4", 5)
+    apart = WINDOWS[1:]
+    before, foreign = digests(windows.disk, apart), read(windows, [*FOREIGN], 1)
+    table, first = run("sfdisk", "--dump", windows.disk.device), windows.toplevel
+    windows.facts = windows.rig.facts(
+        windows.disk, partitions=on_disk(windows.disk.device), firmware=FirmwareKind.uefi64
+    )
+    arrange(windows, {"existing": "reinstall", "keep": ["/home"]}, uefi=True)
+    assert windows.toplevel != first
+    assert not any(isinstance(each, ChangePartitionTable) for s in windows.plan.steps for each in s.actions)
+    done = windows.space.install(windows.rig, "--fusefat")
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert run("sfdisk", "--dump", windows.disk.device) == table
+    assert digests(windows.disk, apart) == before
+    assert read(windows, [*FOREIGN], 1) == foreign
+    assert windows.file("/home/alice/mine", 5) == "dear"
+    assert windows.space.run("debugfs", "-R", "stat /srv/old", f"{windows.disk.device}p5") == ""
+    store = run("debugfs", "-R", "ls /nix/store", f"{windows.disk.device}p5")
+    assert windows.toplevel.rpartition("/")[2] in store
+    assert first.rpartition("/")[2] not in store
 
 
 def test_kernels_lie_apart_from_an_esp_that_is_windows(windows: Ready) -> None:

@@ -13,8 +13,15 @@ from installer.facts import Facts
 from installer.facts.disks import Disk, Holder, HolderKind
 from installer.facts.firmware import FirmwareKind
 from installer.facts.systems import InstalledSystem
-from installer.plan.actions import ClearTarget, LookAtEsp, PutBackForeign, Run, WritePartitionTable
-from installer.plan.checks import ArrayMembersAre, DevicesOf, SignatureIs, StoredPlanIs
+from installer.plan.actions import (
+    ChangePartitionTable,
+    ClearTarget,
+    LookAtEsp,
+    PutBackForeign,
+    Run,
+    WritePartitionTable,
+)
+from installer.plan.checks import ArrayMembersAre, DevicesOf, EntriesKept, SignatureIs, StoredPlanIs
 from installer.plan.describe import describe
 from installer.plan.model import Plan, is_destructive
 from installer.plan.planner import make_plan
@@ -275,6 +282,60 @@ def test_a_reinstallation_writes_to_no_disk_but_clears_the_target(name: str, fir
     made_anew = ("mkfs", "mkswap", "luksFormat", "wipefs", "vgcreate", "luksAddKey")
     text = again.model_dump_json()
     assert not any(f'"{word}' in text for word in made_anew)
+
+
+LARGE = Entry(1, MIB, 1200 * MIB, gpt.ESP, name="EFI system partition", kind="vfat", uuid="A1B2-C3D4")
+BESIDE = (LARGE, Entry(3, 1300 * MIB, 200 * GIB, gpt.DATA, kind="ntfs"))
+
+
+def beside_them(**storage: Any) -> tuple[Plan, Facts]:
+    """A plan beside Windows, and the machine after it."""
+    facts = machine(*BESIDE)
+    first = plan(facts, **storage)
+    known = {
+        check.device: (check.type, check.uuid)
+        for step in first.steps
+        for check in step.checks
+        if isinstance(check, SignatureIs)
+    }
+    added = next(
+        action.add
+        for step in first.steps
+        for action in step.actions
+        if isinstance(action, ChangePartitionTable)
+    )
+    ours = [
+        Entry(each.number, each.start, each.size, each.type_uuid, name=each.label, kind=kind, uuid=uuid)
+        for each in added
+        for kind, uuid in (known.get(first.disks[0].partition(each.number), (None, None)),)
+    ]
+    return first, machine(*BESIDE, *ours)
+
+
+@pytest.mark.parametrize("esp", ["auto", "share"])
+@pytest.mark.parametrize("name", ["ext4", "btrfs encrypted"])
+def test_a_host_that_shares_an_esp_is_reinstalled(name: str, esp: str) -> None:
+    """Nothing of the table changes, and the other system's files are looked at before and after."""
+    first, there = beside_them(esp="share", **LAYOUTS[name])
+    again = plan(there, "reinstall", esp=esp, **LAYOUTS[name])
+    assert again.host == first.host
+    actions = [action for step in again.steps for action in step.actions]
+    assert [type(each) for each in actions if is_destructive(each)] == [ClearTarget]
+    assert [each.partition for each in actions if isinstance(each, LookAtEsp)] == [1]
+    assert any(isinstance(each, PutBackForeign) for each in actions)
+    kept = [check for step in again.steps for check in step.checks if isinstance(check, EntriesKept)]
+    assert [each.numbers for each in kept] == [(1, 3)]
+    assert "mkfs" not in again.model_dump_json()
+    regions = {each.number: each.content for each in again.pictures[0].after}
+    assert regions[1].startswith("kept: ")
+    assert regions[3].startswith("kept: ")
+
+
+def test_a_host_with_an_esp_of_its_own_does_not_share_another_when_reinstalled() -> None:
+    first, there = beside_them(esp="own")
+    again = plan(there, "reinstall")
+    assert again.host == first.host
+    assert not any(isinstance(action, LookAtEsp) for step in again.steps for action in step.actions)
 
 
 @pytest.mark.parametrize(

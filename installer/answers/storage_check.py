@@ -97,7 +97,7 @@ def _existing(storage: StorageAnswers) -> Iterator[Problem]:
     if not keeps:
         for field, said in (
             ("partitions", bool(storage.partitions)),
-            ("esp", storage.esp is not EspKind.auto),
+            ("esp", storage.esp is not EspKind.auto and not again),
         ):
             if said:
                 yield Problem(

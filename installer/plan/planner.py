@@ -36,6 +36,7 @@ from installer.plan.layouts.found import adopted, kept_paths, taken_over
 from installer.plan.layouts.ground import Ground, usable
 from installer.plan.layouts.kept import (
     Kept,
+    beside_again,
     keep,
     kept_losses,
     names,
@@ -166,7 +167,10 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
     certificates = tuple(certificate_steps(answers))
     trusted = tuple(step.id for step in certificates)
     hooks = tuple(hook_steps(answers, "before-write", trusted))
+    again = answers.storage.existing is ExistingKind.reinstall
     kept = keep(facts, answers, chosen[0].disk, firmware) if _keeps(answers) else None
+    # Another system's EFI system partition, from which this host starts already.
+    shared = beside_again(answers, chosen[0].disk, firmware) if again and len(chosen) == 1 else None
     layout = system(
         answers,
         Ground(
@@ -178,10 +182,9 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
             system=source.size,
             root_type=ROOT_TYPES[medium.system] if source.prebuilt else PartitionType.linux,
             gate=tuple(step.id for step in hooks[-1:]),
-            kept=kept,
+            kept=kept or shared,
         ),
     )
-    again = answers.storage.existing is ExistingKind.reinstall
     on_disks = {each.identity.key: each.disk for each in every}
     if again:
         layout = adopted(layout, on_disks, answers.hostname)

@@ -19,7 +19,9 @@
 
 static const char *disks[] = {DISKS};
 
+/* A file that is there is replaced, not written over: the stand-in for FAT cannot shorten one. */
 static void put(const char *path, const char *text, mode_t mode) {
+    unlink(path);
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
     if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text)) {
         perror(path);
@@ -31,13 +33,17 @@ static void put(const char *path, const char *text, mode_t mode) {
 
 static void copy(const char *from, const char *to) {
     char buffer[65536];
+    unlink(to);
     int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (in < 0 || out < 0) {
         perror(in < 0 ? from : to);
         exit(1);
     }
     for (ssize_t got; (got = read(in, buffer, sizeof buffer)) > 0;)
-        if (write(out, buffer, got) != got) exit(1);
+        if (write(out, buffer, got) != got) {
+            perror(to);
+            exit(1);
+        }
     close(in);
     close(out);
 }

@@ -13,6 +13,7 @@ from installer.facts.systems import InstalledSystem
 from installer.plan.actions import FoundPartition
 from installer.plan.losses import partition_words
 from installer.plan.model import Destruction, DiskIdentity
+from installer.plan.naming import Names
 from installer.plan.storage import gpt
 from installer.plan.storage.element import Layout
 from installer.plan.storage.filesystem import Mount
@@ -39,6 +40,8 @@ MOUNTABLE = {
     "exfat": ("fmask=0077", "dmask=0077"),
 }
 """File systems that the host mounts as they are, with their options. Not NTFS: Windows may only be asleep."""
+ROLES = ("esp", "xbootldr", "grub", "boot", "swap", "root")
+"""Last parts of the names of a host's partitions on one disk."""
 SHARED_FLOOR = GIB
 """Bytes of an ESP that is shared without being asked for: a few generations beside the other system's files."""
 PATIENCE = ("nofail", "x-systemd.device-timeout=90s")
@@ -162,6 +165,35 @@ def keep(facts: Facts, answers: Answers, disk: Disk, firmware: str) -> Kept:
         mounted=tuple(mounted),
         free=max(free_regions(taken, limit), key=lambda each: (each[1] - each[0], -each[0]), default=(0, 0)),
         esp=esp,
+    )
+
+
+def beside_again(answers: Answers, disk: Disk, firmware: str) -> Kept | None:
+    """What stays of a disk on which this host is installed once more, where it starts from another system's EFI system
+    partition; none: it has one of its own, or none.
+
+    Its own partitions are those that have its name; where they are is found out later, so that all of the disk counts as
+    free here.
+    """
+    names = Names(answers.hostname, ())
+    own = {names.label(role, gpt.LABEL_LIMIT): role for role in ROLES}
+    ours = {own[each.label]: each for each in disk.partitions if each.label in own}
+    wanted = answers.storage.esp
+    if firmware != "uefi" or disk.table != "gpt" or wanted is EspKind.own or "esp" in ours:
+        return None
+    if wanted is EspKind.auto and "root" not in ours:
+        return None
+    stays = tuple(each for each in disk.partitions if each.label not in own)
+    shares = answers.storage.model_copy(update={"esp": EspKind.share})
+    return Kept(
+        disk=disk,
+        stays=stays,
+        deleted=(),
+        formatted=(),
+        ends=(),
+        mounted=(),
+        free=(gpt.ALIGNMENT, gpt.usable_end(disk.size)),
+        esp=_shared(answers.model_copy(update={"storage": shares}), disk, stays),
     )
 
 
