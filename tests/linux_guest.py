@@ -64,7 +64,7 @@ use() {{
 (last=$(see); while sleep 0.3; do use; now=$(see); [ "$now" = "$last" ] || echo "NOW $now"; last=$now; done) &
 while :; do read -r line && eval "$line"; done
 """
-ARGUMENTS = "console=ttyS0 quiet panic=5 tsc=unstable"
+ARGUMENTS = "console=ttyS0 quiet panic=5 tsc=unstable no_timer_check"
 GRUB_CONFIG = f"linux /linux.efi {ARGUMENTS}\ninitrd /initrd\nboot\n"
 SHELL_SCRIPT = f"fs0:\r\nlinux.efi initrd=\\initrd {ARGUMENTS}\r\n"
 """What the UEFI shell does after its five seconds."""

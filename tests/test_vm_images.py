@@ -132,6 +132,9 @@ def test_a_template_is_fetched_verified_and_made_a_vm(
     assert json.loads(host.hv("alma", "image", "list", "--json").out)["images"] == []
     web.files["/mine.qcow2"] = content
 
+    assert vm.main(["create", "t", "--template", "mine", "--network", "none", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "would be fetched and verified first" in said.err and "VM t: 2 virtual processors" in said.out
     assert vm.main(["create", "t", "--template", "mine", "--network", "none"]) == 0
     row = host.hv("alma", "vm", "show", "t", "--json").json
     assert (row["vcpus"], row["memory"], row["os"], row["firmware"]) == (2, 64 << 20, "debian13", "bios")

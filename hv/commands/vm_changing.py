@@ -85,6 +85,13 @@ def resize(client: Client, options: argparse.Namespace) -> int:
         "size": options.size,
     }
     given = {key: value for key, value in given.items() if value is not None}
+    if not given.keys() - {"disk"}:
+        raise HyperError(
+            "Nothing was changed.",
+            why="no size was named",
+            remedy="Name one: --cpus, --memory, --size, --max-cpus or --max-memory.",
+            code=Exit.usage,
+        )
     result = operate(client, options, where_of(options, "/resize"), given)
     if result is not None:
         waits = " and ".join(result["waits_for_restart"])
@@ -151,6 +158,7 @@ def attach(client: Client, options: argparse.Namespace) -> int:
     if options.network:
         given["nic"] = {"network": options.network}
     given |= {key: value for key, value in (("pci", options.pci), ("usb", options.usb)) if value}
+    _require_one(given, "plug in", "--size or --disk, --network, --pci, --usb")
     result = operate(client, options, where_of(options, "/attach"), given)
     if result is not None:
         print(
@@ -159,11 +167,25 @@ def attach(client: Client, options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_one(given: "dict[str, Any]", doing: str, options: str) -> None:
+    if len(given) != 1:
+        raise HyperError(
+            f"What to {doing}?",
+            why="nothing was named" if not given else "one thing at a time",
+            remedy=f"Name one of {options}.",
+            code=Exit.usage,
+        )
+
+
 def detach(client: Client, options: argparse.Namespace) -> int:
     given = {key: value for key in ("disk", "mac", "pci", "usb") if (value := getattr(options, key))}
+    _require_one(given, "unplug", "--disk, --mac, --pci, --usb")
     result = operate(client, options, where_of(options, "/detach"), given)
     if result is not None:
-        print(f"{result['name']}: unplugged" + (f"; kept: {result['kept']}" if result["kept"] else ""))
+        print(
+            f"{' '.join((result['name'] + ': unplugged', *result['unplugged']))}"
+            + (f"; kept: {result['kept']}" if result["kept"] else "")
+        )
     return 0
 
 

@@ -6,6 +6,8 @@ import re
 from installer.command_line import Parser
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+PCI = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])")
+USB = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 WORDS = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
@@ -35,6 +37,32 @@ def port(text: str) -> int:
     return int(text)
 
 
+def called(text: str) -> str:
+    """A name or UUID of a VM."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty, and no VM is called that: see `hv vm list`")
+    return text
+
+
+def pci(text: str) -> str:
+    """An address as `hv passthrough` takes it, with its domain."""
+    found = PCI.fullmatch(text.lower())
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no PCI address: write 0000:01:00.0 (`hv passthrough list`)"
+        )
+    return f"{found[1] or '0000'}:{found[2]}"
+
+
+def usb(text: str) -> str:
+    """Vendor and product."""
+    if not USB.fullmatch(text.lower()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no USB device: write vendor:product, 046d:c52b (lsusb)"
+        )
+    return text.lower()
+
+
 class _Verbs:
     """Adds the parsers of verbs, each with examples."""
 
@@ -51,7 +79,7 @@ class _Verbs:
             epilog="Examples: " + "; ".join(f"hv vm {each}" for each in examples) if examples else None,
         )
         if named:
-            made.add_argument("name", metavar="VM", help="its name or UUID")
+            made.add_argument("name", type=called, metavar="VM", help="its name or UUID")
         made.add_argument("--json", action="store_true", help="print JSON")
         if changes:
             made.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -115,7 +143,8 @@ def parser() -> argparse.ArgumentParser:
         prog="hv vm",
         description="Virtual machines: make them, run them, change them. No sudo: what you may do follows from your "
         "groups (`hv auth whoami`).",
-        epilog="Exit codes: 0 done; 4 no such VM; 5 a limit; 6 the VM is busy; 10 not allowed; see docs.",
+        epilog="Examples: hv vm create web --template ubuntu --key ~/.ssh/id_ed25519.pub --start; hv vm console web; "
+        "hv vm stop web. Exit codes: 0 done; 4 no such VM; 5 a limit; 6 the VM is busy; 10 not allowed; see docs.",
     )
     verbs = _Verbs(top)
     create = verbs.add(
@@ -250,7 +279,7 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("--qemu", action="store_true", help="what libvirt and QEMU say instead")
     verbs.add("stats", "measure a VM", "stats web")
     autostart = verbs.add("autostart", "start a VM with the host, or not", "autostart web on", changes=True)
-    autostart.add_argument("value", choices=["on", "off"], help="on or off")
+    autostart.add_argument("value", choices=["on", "off"], metavar="on|off", help="on or off")
     rename = verbs.add("rename", "give a stopped VM another name", "rename web www", changes=True)
     rename.add_argument("new", metavar="NAME", help="the new name")
     tag = verbs.add("tag", "give and take tags", "tag web +prod -test", changes=True)
@@ -287,7 +316,12 @@ def parser() -> argparse.ArgumentParser:
         "snapshot web revert before-update",
         changes=True,
     )
-    snapshot.add_argument("what", choices=["create", "list", "revert", "delete"], help="what to do")
+    snapshot.add_argument(
+        "what",
+        choices=["create", "list", "revert", "delete"],
+        metavar="ACTION",
+        help="create, list, revert or delete",
+    )
     snapshot.add_argument("snapshot", nargs="?", metavar="SNAPSHOT", help="its name")
     snapshot.add_argument("--description", default="", metavar="TEXT", help="what it is for")
     clone = verbs.add("clone", "copy a stopped VM, with all its disks", "clone web web2", changes=True)
@@ -307,17 +341,24 @@ def parser() -> argparse.ArgumentParser:
     attach.add_argument("--network", metavar="NETWORK", help="a network card in this network")
     attach.add_argument(
         "--pci",
+        type=pci,
         metavar="ADDR",
         help="a PCI device of the host, with all that goes along (`hv passthrough list`)",
     )
     attach.add_argument(
-        "--usb", metavar="ID", help="a USB device of the host by vendor:product, as lsusb shows it"
+        "--usb", type=usb, metavar="ID", help="a USB device of the host by vendor:product, as lsusb shows it"
     )
-    detach = verbs.add("detach", "unplug something; disks are kept", "detach web --disk vdb", changes=True)
+    detach = verbs.add(
+        "detach",
+        "unplug something; disks are kept",
+        "detach web --disk vdb",
+        "detach web --pci 01:00.0",
+        changes=True,
+    )
     detach.add_argument("--disk", metavar="TARGET", help="a disk, by its target such as vdb")
     detach.add_argument("--mac", metavar="MAC", help="a network card")
-    detach.add_argument("--pci", metavar="ADDR", help="a PCI device")
-    detach.add_argument("--usb", metavar="ID", help="a USB device")
+    detach.add_argument("--pci", type=pci, metavar="ADDR", help="a PCI device, with what came along")
+    detach.add_argument("--usb", type=usb, metavar="ID", help="a USB device")
     screen = verbs.add(
         "screen",
         "take a picture of a VM's screen, or open it for a viewer",

@@ -27,7 +27,7 @@ def list_(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         show_json({"version": found["version"], "vms": rows})
     elif options.names:
-        print("\n".join(row["name"] for row in rows))
+        print("".join(f"{row['name']}\n" for row in rows), end="")
     elif not rows:
         print("no VMs" if not found["vms"] else "no such VMs")
     else:

@@ -41,7 +41,14 @@ def _from_template(client: Client, options: argparse.Namespace) -> None:
     if options.image or options.iso:
         return
     images = known(client)
-    if wanted.name not in images and not options.dry_run:
+    if wanted.name not in images and options.dry_run:
+        print(
+            f"note: the image {wanted.name} is not there: it would be fetched and verified first ({wanted.title}); the "
+            "plan is without it",
+            file=sys.stderr,
+        )
+        return
+    if wanted.name not in images:
         from hv.commands.image import pull
 
         pull(
@@ -144,6 +151,11 @@ def create(client: Client, options: argparse.Namespace) -> int:
         given["ignition"] = {"config": _ignition(options.ignition)}
     elif keys or options.user or options.hostname:
         given["cloud_init"] = {"user": options.user, "keys": keys, "hostname": options.hostname}
+    if not disks and not options.iso:
+        print(
+            "note: it has no disk and no medium to start from (--template, --image, --iso, --size)",
+            file=sys.stderr,
+        )
     result = operate(client, options, "/1/vms", given)
     if result is not None:
         print(f"{result['name']}: made, {result['state']}")

@@ -19,7 +19,7 @@ from hv.daemon.volumes import fill, make, pool_of, remembered, remove, volume_of
 from hv.libvirt_python import libvirt_module
 from hv.vm.domain import DiskFile, Guest, Host, domain_xml, mac_of, parsed
 from hv.vm.seed import seed_iso
-from hv.vm.spec import Delete, Disk, VmSpec
+from hv.vm.spec import Delete, Disk, Nic, VmSpec
 from hv.vm.windows import answers_iso
 
 SECTOR = 512
@@ -159,7 +159,7 @@ def plan_create(work: Work) -> list[str]:
     rows = disk_rows(work.store, spec, work.uuid, work.caller)
     for row in rows:
         pool_of(work.connection, row["pool"])
-    _require_networks(work.connection, spec)
+    require_networks(work.connection, spec.nics)
     host = host_of(work.libvirt, work.settings, work.connection)
     _require_screen(work, host, spec)
     first = (
@@ -222,9 +222,10 @@ def _require_screen(work: Work, host: Host, spec: VmSpec) -> None:
         )
 
 
-def _require_networks(connection: Any, spec: VmSpec) -> None:
+def require_networks(connection: Any, nics: tuple[Nic, ...]) -> None:
+    """RefusedError unless libvirt has the network of each card."""
     libvirt = libvirt_module()
-    for nic in spec.nics:
+    for nic in nics:
         try:
             connection.networkLookupByName(nic.network)
         except libvirt.libvirtError as error:
@@ -278,7 +279,7 @@ def run_create(work: Work) -> dict[str, Any]:
     """Volumes, definition, start; each unless it is there."""
     spec: VmSpec = work.given
     libvirt = libvirt_module()
-    _require_networks(work.connection, spec)
+    require_networks(work.connection, spec.nics)
     rows = work.store.rows(sql.select(VOLUMES).where(VOLUMES.c.vm == work.uuid))
     by_name = {row["name"]: row for row in rows}
     files = []

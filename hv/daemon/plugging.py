@@ -1,5 +1,6 @@
 """Plugging things into guests and out again: disks, network cards, devices of the host."""
 
+import time
 from typing import Any
 
 import sqlalchemy as sql
@@ -7,7 +8,7 @@ import sqlalchemy as sql
 from hv.daemon.guests import definition, disks_in, domain_of
 from hv.daemon.hostd import ask
 from hv.daemon.limits import Use, size
-from hv.daemon.making import disk_file, disk_row
+from hv.daemon.making import disk_file, disk_row, require_networks
 from hv.daemon.operations import Action, Work
 from hv.daemon.owned import ours
 from hv.daemon.problems import RefusedError, Status
@@ -27,6 +28,9 @@ from hv.vm.domain import (
 )
 from hv.vm.spec import Attach, Detach
 
+COMES_BACK = 3.0
+"""Seconds that the host's drivers have to take a device; some have none."""
+
 
 def _affects(domain: Any) -> int:
     """The definition, and the running guest too if it runs."""
@@ -43,6 +47,7 @@ def plan_attach(work: Work) -> list[str]:
         row = disk_row(work.store, given.disk, work.uuid, work.caller, "new")
         return [f"disk of {size(row['size'])} is plugged into {work.target}"]
     if given.nic is not None:
+        require_networks(work.connection, (given.nic,))
         return [f"network card in {given.nic.network} is plugged into {work.target}"]
     decision = decide(work.caller, Permission.devices, None, "the host's devices")
     if not decision.allowed:
@@ -107,11 +112,17 @@ def run_attach(work: Work) -> dict[str, Any]:
         elements, what = [pci_element(each) for each in going], {"pci": ", ".join(going)}
     else:
         elements, what = [usb_element(given.usb or "")], {"usb": given.usb or ""}
+    new = [element for element in elements if not _has(root, element)]
+    taken: list[str] = []
     try:
-        for element in elements:
-            if not _has(root, element):
-                domain.attachDeviceFlags(text_of(element), _affects(domain))
+        if given.pci is not None and domain.isActive() and len(new) > 1:
+            taken = _taken(work, [_address(element) for element in new])
+        for element in new:
+            domain.attachDeviceFlags(text_of(element), _affects(domain))
     except libvirt.libvirtError as error:
+        if given.pci is not None:
+            _unplugged(domain, new)
+            _give_back(work, taken, taken=True)
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_FAILED:
             raise
         raise RefusedError(
@@ -122,6 +133,34 @@ def run_attach(work: Work) -> dict[str, Any]:
             remedy="Stop the VM, then do it again.",
         ) from error
     return {"name": work.target, "attached": what}
+
+
+def _taken(work: Work, addresses: list[str]) -> list[str]:
+    """Take all functions from the host's drivers, those that had one are returned: QEMU gets none of an IOMMU group while
+    the host has another of it (Linux, driver-api/vfio).
+    """
+    taken = []
+    for address in addresses:
+        device = _node_device(work, address)
+        if parsed(device.XMLDesc(0)).findtext("driver/name") != "vfio-pci":
+            taken.append(address)
+            device.detachFlags(None, 0)
+    return taken
+
+
+def _unplugged(domain: Any, elements: list[Any]) -> None:
+    """Those of a group that went in before another was refused."""
+    libvirt = libvirt_module()
+    for element in elements:
+        try:
+            domain.detachDeviceFlags(text_of(element), _affects(domain))
+        except libvirt.libvirtError:
+            continue  # it never went in
+
+
+def _node_device(work: Work, address: str) -> Any:
+    """What libvirt knows of a PCI device of the host."""
+    return work.connection.nodeDeviceLookupByName("pci_" + address.replace(":", "_").replace(".", "_"))
 
 
 def _has(root: Any, element: Any) -> bool:
@@ -177,24 +216,31 @@ def undo_attach(work: Work) -> None:
                 work.store.write(sql.delete(VOLUMES).where(*where))
 
 
-def _found(work: Work) -> Any:
-    """The element of what is to be unplugged. Raises RefusedError."""
+def _found(work: Work) -> list[Any]:
+    """The elements of what is to be unplugged; a PCI device with those that came along. Raises RefusedError."""
     given: Detach = work.given
     root = definition(domain_of(work.connection, work.uuid))
     for element in root.iterfind("devices/disk"):
         target = element.find("target")
         if given.disk is not None and target is not None and target.get("dev") == given.disk:
-            return element
+            return [element]
     for element in root.iterfind("devices/interface"):
         mac = element.find("mac")
         if given.mac is not None and mac is not None and mac.get("address") == given.mac:
-            return element
+            return [element]
     for wanted, make_element in ((given.pci, pci_element), (given.usb, usb_element)):
         if wanted is None:
             continue
         same = [each for each in root.iterfind("devices/hostdev") if _same(each, make_element(wanted))]
+        if same and given.pci is not None:
+            along = [pci_element(each) for each in _along(work, given.pci)]
+            same += [
+                each
+                for each in root.iterfind("devices/hostdev")
+                if any(_same(each, other) for other in along)
+            ]
         if same:
-            return same[0]
+            return same
     what = given.disk or given.mac or given.pci or given.usb
     raise RefusedError(
         "no-such-device",
@@ -203,6 +249,14 @@ def _found(work: Work) -> Any:
         why="nothing like that is plugged into it",
         remedy=f"See `hv vm show '{work.target}'`.",
     )
+
+
+def _along(work: Work, address: str) -> list[str]:
+    """What went along with a device; nothing where that is no longer known."""
+    try:
+        return list(ask(work.hostd, {"verb": "device-verdict", "pci": address})["companions"])
+    except RefusedError:
+        return []
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -223,10 +277,20 @@ def plan_detach(work: Work) -> list[str]:
     """What would be unplugged."""
     ours(work)
     given: Detach = work.given
-    _found(work)
+    found = _found(work)
     if given.disk is not None:
         return [f"disk {given.disk} is unplugged from {work.target}, and kept"]
-    return [f"{given.mac or given.pci or given.usb} is unplugged from {work.target}"]
+    names = [_address(each) for each in found] if given.pci else [given.mac or given.usb or ""]
+    return [f"{name} is unplugged from {work.target}" for name in names]
+
+
+def _address(element: Any) -> str:
+    """A PCI device of the host, as people write it."""
+    place = element.find("source/address")
+    domain, bus, slot, function = (
+        int(place.get(name, "0"), 16) for name in ("domain", "bus", "slot", "function")
+    )
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
 def run_detach(work: Work) -> dict[str, Any]:
@@ -234,34 +298,66 @@ def run_detach(work: Work) -> dict[str, Any]:
     libvirt = libvirt_module()
     given: Detach = work.given
     domain = domain_of(work.connection, work.uuid)
-    element = _found(work)
+    found = _found(work)
     volume = None
     if given.disk is not None:
-        source = element.find("source")
+        source = found[0].find("source")
         name = ("" if source is None else source.get("file") or "").rpartition("/")[2]
         volume = work.store.row(sql.select(VOLUMES).where(VOLUMES.c.name == name, VOLUMES.c.vm == work.uuid))
-    xml = text_of(element)
-    if domain.isActive():
-        domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        # The guest answers when it likes (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainDetachDeviceFlags).
-        while _is_live(domain, given):
-            work.say("the guest has to let go of it", 50)
-            work.pause(0.2)
-    domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    runs = bool(domain.isActive())
+    for element in found:
+        if runs and _is_live(domain, element):
+            domain.detachDeviceFlags(text_of(element), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            # The guest answers when it likes (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainDetachDeviceFlags).
+            while _is_live(domain, element):
+                work.say("the guest has to let go of it", 50)
+                work.pause(0.2)
+        domain.detachDeviceFlags(text_of(element), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    if runs and given.pci is not None:
+        _give_back(work, [_address(element) for element in found])
     if volume is not None:
         where = (VOLUMES.c.pool == volume["pool"], VOLUMES.c.name == volume["name"])
         work.store.write(sql.update(VOLUMES).where(*where).values(vm=None))
-    return {"name": work.target, "kept": f"{volume['pool']}/{volume['name']}" if volume else None}
+    unplugged = [_address(element) for element in found] if given.pci else []
+    return {
+        "name": work.target,
+        "kept": f"{volume['pool']}/{volume['name']}" if volume else None,
+        "unplugged": unplugged,
+    }
 
 
-def _is_live(domain: Any, given: Detach) -> bool:
+def _give_back(work: Work, addresses: list[str], *, taken: bool = False) -> None:
+    """Let the host's drivers take functions that they have not taken. Those of one IOMMU group leave a running guest one
+    after the other, and while one is still there the kernel lets no driver of the host have the others. What vfio-pci has
+    stays, unless it was `taken` from the host just now: it may have been declared for guests.
+    """
+    libvirt = libvirt_module()
+    end = time.monotonic() + COMES_BACK
+    waiting = list(addresses)
+    while waiting and time.monotonic() < end:
+        for address in tuple(waiting):
+            try:
+                device = _node_device(work, address)
+                driver = parsed(device.XMLDesc(0)).findtext("driver/name")
+                if driver is not None and not (taken and driver == "vfio-pci"):
+                    waiting.remove(address)
+                else:
+                    device.reAttach()
+            except libvirt.libvirtError:
+                waiting.remove(address)  # another guest took it meanwhile, or it is gone
+        work.pause(0.2)
+
+
+def _is_live(domain: Any, element: Any) -> bool:
+    """Whether a running guest has what its definition has there."""
     root = parsed(domain.XMLDesc(0))
-    if given.disk is not None:
-        return any(target.get("dev") == given.disk for target in root.iterfind("devices/disk/target"))
-    if given.mac is not None:
-        return any(mac.get("address") == given.mac for mac in root.iterfind("devices/interface/mac"))
-    make_element = pci_element(given.pci) if given.pci else usb_element(given.usb or "")
-    return any(_same(each, make_element) for each in root.iterfind("devices/hostdev"))
+    if element.tag == "disk":
+        target = element.find("target").get("dev")
+        return any(each.get("dev") == target for each in root.iterfind("devices/disk/target"))
+    if element.tag == "interface":
+        address = element.find("mac").get("address")
+        return any(each.get("address") == address for each in root.iterfind("devices/interface/mac"))
+    return any(_same(each, element) for each in root.iterfind("devices/hostdev"))
 
 
 ATTACH = Action("attach", Permission.change, Attach, plan_attach, run_attach, 300, undo_attach)

@@ -22,8 +22,8 @@ from tests.lab.tools import entered
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
-SECOND_MAC = "52:54:00:48:56:99"
-"""Of the card that a guest gets."""
+SECOND_MAC, THIRD_MAC = "52:54:00:48:56:98", "52:54:00:48:56:99"
+"""Of the card's two functions, which a guest gets."""
 _CACHE = "cache=unsafe,discard=unmap,detect-zeroes=unmap"
 """Speed before safety, and no room on this host for what holds nothing."""
 
@@ -55,7 +55,7 @@ class Hardware:
     second_gpu: bool = False
     """A Radeon with its audio function behind a root port, for passthrough."""
     second_card: bool = False
-    """A network card of Intel's (e1000e) and a USB controller, each behind a root port, for passthrough."""
+    """A network card of two functions (e1000e) and a USB controller, each behind a root port, for passthrough."""
     medium: Literal["cd", "stick"] = "cd"
     """How the ISO image is attached."""
     mac: str = "52:54:00:48:56:01"
@@ -260,10 +260,12 @@ class Running:
             words += ["-device", "intel-hda,bus=gpu,addr=0.1"]
         if hardware.second_card:
             words += ["-device", "pcie-root-port,id=card,chassis=21,slot=21"]
-            words += ["-netdev", "user,id=second,restrict=on"]
-            words += ["-device", f"e1000e,bus=card,netdev=second,mac={SECOND_MAC},romfile="]
+            for number, mac in enumerate((SECOND_MAC, THIRD_MAC)):
+                words += ["-netdev", f"user,id=second{number},restrict=on"]
+                place = f"bus=card,addr=0.{number},multifunction=on"
+                words += ["-device", f"e1000e,{place},netdev=second{number},mac={mac},romfile="]
             words += ["-device", "pcie-root-port,id=usb,chassis=22,slot=22"]
-            words += ["-device", "qemu-xhci,bus=usb,id=given", "-device", "usb-tablet,bus=given.0"]
+            words += ["-device", "qemu-xhci,bus=usb,id=given", "-device", "usb-wacom-tablet,bus=given.0"]
         if hardware.tpm:
             words += [
                 "-chardev",
