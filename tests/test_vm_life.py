@@ -428,7 +428,8 @@ def test_one_hung_guest_blocks_nobody(host: BrokerHost, tiny: str) -> None:
         shown_stuck = host.hv("ada", "vm", "show", tiny, status=None)
         assert shown_stuck.status == 0 or "`hv vm stop NAME --force`" in " ".join(shown_stuck.err.split())
         host.hv("ada", "vm", "show", "well")
-        assert host.hv("ada", "vm", "stats", tiny, "--json").json["partly"] is True
+        stats = host.hv("ada", "vm", "stats", tiny, "--json").json
+        assert stats["partly"] is True, stats
         for words in (
             ("pause", "well"),
             ("resume", "well"),

@@ -52,7 +52,11 @@ def add(app: FastAPI, broker: Broker) -> None:
 
         values = await broker.look(f"measuring {ref.name}", look)
         # Without these libvirt could not ask QEMU, which was busy or hangs.
-        partly = values.get("state.state") == 1 and "block.0.rd.reqs" not in values
+        runs = values.get("state.state") not in (
+            libvirt_module().VIR_DOMAIN_SHUTOFF,
+            libvirt_module().VIR_DOMAIN_CRASHED,
+        )
+        partly = runs and "block.0.rd.reqs" not in values and values.get("block.count") != 0
         return quick_json(
             {"version": 1, "name": ref.name, "time": time.time(), "partly": partly, "values": values}
         )
