@@ -179,6 +179,17 @@ def layouts() -> tuple[Scenario, ...]:
             rescued=True,
         ),
         Scenario(
+            name="uefi-xbootldr",
+            summary="UEFI; ext4, kernels and entries on a partition of their own beside a small ESP (XBOOTLDR).",
+            hostname="kvm2",
+            hardware=replace(_PLAIN, firmware="uefi"),
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            base="bios-ext4",
+            changes=(('firmware = "bios"\nserial', 'firmware = "uefi"\nkernels = "xbootldr"\nserial'),),
+        ),
+        Scenario(
             name="bios-mirror-btrfs",
             summary="BIOS; btrfs raid1 on two virtio disks, swap on md, GRUB and a /boot on each.",
             hostname="kvm3",

@@ -142,6 +142,10 @@ def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bo
         # As bootctl(1) does: where UEFI did not start this computer there is no menu of its to be written to.
         if first and efi.get("canTouchEfiVariables") and Path("/sys/firmware/efi/efivars").is_dir():
             register(esp)
+    # Kernels and entries may have a partition of their own on the loader's disk.
+    boot = Path(settings.get("xbootldrMountPoint") or esp) if first else esp
+    if not os.path.ismount(boot):
+        raise SystemExit(f"{boot} is not mounted: there is nowhere to put the kernels")
     kept: set[Path] = set()
     default = None
     counting = settings.get("bootCounting", {})
@@ -150,19 +154,19 @@ def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bo
         for kind in ("kernel", "initrd"):
             source = Path(entry.boot[kind])
             name = "-".join(source.parts[3:])
-            files[kind] = esp / "EFI/nixos" / f"{name}.efi"
+            files[kind] = boot / "EFI/nixos" / f"{name}.efi"
             place(source, files[kind])
         content = (
             f"title {entry.title}\nversion Generation {entry.generation} {entry.boot['label']}\n"
-            f"linux /{files['kernel'].relative_to(esp)}\ninitrd /{files['initrd'].relative_to(esp)}\n"
+            f"linux /{files['kernel'].relative_to(boot)}\ninitrd /{files['initrd'].relative_to(boot)}\n"
             f"options {entry.options}\nsort-key nixos\n"
         )
-        path = place_of(esp / "loader/entries", entry.name, content, counting)
+        path = place_of(boot / "loader/entries", entry.name, content, counting)
         text(path, content)
         kept |= {path, *files.values()}
         if entry.boot["toplevel"] == str(toplevel):
             default = default or f"{entry.name}.conf"
-    for old in [*(esp / "EFI/nixos").iterdir(), *(esp / "loader/entries").glob("nixos-*.conf")]:
+    for old in [*(boot / "EFI/nixos").iterdir(), *(boot / "loader/entries").glob("nixos-*.conf")]:
         if old not in kept:
             old.unlink()
     timeout = loader.get("timeout", 5)
@@ -175,7 +179,7 @@ def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bo
         lines += names
     lines += [f"editor {1 if settings.get('editor', True) else 0}", "console-mode keep"]
     text(esp / "loader/loader.conf", "\n".join(lines) + "\n")
-    print(f"{len(kept)} files of boot entries are on {esp}; the default is {default}")
+    print(f"{len(kept)} files of boot entries are on {boot}; the default is {default}")
 
 
 def place_of(folder: Path, name: str, content: str, counting: dict[str, Any]) -> Path:
