@@ -13,12 +13,14 @@ _HEAD = """\
 counted. Nobody edits it by hand; a test that has not run since it was written has no row. Times are of whatever machine
 ran it, without KVM.
 
-Rows of `test_layout` and `test_combination` are machines installed from blank disks, booted, logged in to and set up;
-those of several disks are also booted with each disk pulled. `test_power_cuts` pulls the plug of the machine at random
-moments of an installation and installs again. `test_killed_at_every_moment_of_every_step` kills the installer;
-`test_killed_at_every_moment_of_new_kinds_of_steps` does in the other layouts' steps that those two do not have.
-`test_bad_sector` has QEMU answer requests for one sector with errors; `test_disk_pulled_while_installing` pulls a disk
-while the system is copied, and plugs it in again.
+Rows of `test_layout`, `test_combination` and `test_example` (the layouts of `examples/`) are machines installed from
+blank disks, booted, logged in to and set up; mirrors are also booted with each disk pulled, and rescued without one.
+`test_what_an_older_table_left_is_not_brought_up` and `test_what_reaches_another_disk_is_refused` have md and LVM of
+before on the disks, `test_an_encrypted_root_grows_without_a_passphrase` grows LUKS. `test_power_cuts` pulls the plug
+of the machine at random moments of an installation and installs again. `test_killed_at_every_moment_of_every_step`
+kills the installer; `test_killed_at_every_moment_of_new_kinds_of_steps` does in the other layouts' steps that those
+two do not have. `test_bad_sector` has QEMU answer requests for one sector with errors;
+`test_disk_pulled_while_installing` pulls a disk while the system is copied, and plugs it in again.
 
 | Test | Result | When (UTC) | Took | Counted |
 |---|---|---|---|---|
