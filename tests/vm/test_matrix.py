@@ -1,26 +1,33 @@
 """Every combination of firmware, file system and encryption, from blank disks to the first run: `make test-matrix`."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.lab.examples import examples
 from tests.lab.play import play
+from tests.lab.recorder import Recorder
 from tests.lab.scenarios import Scenario, combinations, endings, layouts, people
+from tests.lab.timing import timing
 
 pytestmark = pytest.mark.matrix
+Note = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize("scenario", combinations(), ids=lambda scenario: scenario.name)
-def test_combination(scenario: Scenario) -> None:
+def test_combination(scenario: Scenario, record_property: Note) -> None:
     """What does not hold raises inside, with its evidence."""
-    claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
+    recorder = play(scenario)
+    note_time(recorder, record_property)
+    claims = [proof.claim for proof in recorder.write().proofs if proof.holds]
     assert "every job of the first run is done" in claims
     assert "the guest that the answers name runs and says so" in claims
 
 
 @pytest.mark.parametrize("scenario", layouts(), ids=lambda scenario: scenario.name)
-def test_layout(scenario: Scenario) -> None:
+def test_layout(scenario: Scenario, record_property: Note) -> None:
     """Several disks: whole, and with each of them pulled; beside another system, and under BIOS: rescued too."""
-    installed(scenario)
+    installed(scenario, record_property)
 
 
 @pytest.mark.parametrize("scenario", endings(), ids=lambda scenario: scenario.name)
@@ -43,14 +50,21 @@ def test_people_without_sudo() -> None:
 
 
 @pytest.mark.parametrize("scenario", examples(), ids=lambda scenario: scenario.name)
-def test_example(scenario: Scenario) -> None:
+def test_example(scenario: Scenario, record_property: Note) -> None:
     """The layouts of `examples/`, under their names."""
-    installed(scenario)
+    installed(scenario, record_property)
 
 
-def installed(scenario: Scenario) -> None:
+def note_time(recorder: Recorder, note: Note) -> None:
+    """Beside the result, how long the installation took, and how much of that was the installer's own."""
+    note("proved", str(timing((recorder.folder / "install.log").read_text())))
+
+
+def installed(scenario: Scenario, note: Note) -> None:
     """Set up, and what else its kind of layout is to show."""
-    claims = [proof.claim for proof in play(scenario).write().proofs if proof.holds]
+    recorder = play(scenario)
+    note_time(recorder, note)
+    claims = [proof.claim for proof in recorder.write().proofs if proof.holds]
     assert "every job of the first run is done" in claims
     pulled = [claim for claim in claims if "pulled the host starts" in claim]
     assert len(pulled) == (2 if scenario.mirrored else 0)
