@@ -97,6 +97,13 @@
               inMemory.kernel
               inMemory.netbootIpxeScript
               inMemory.netbootRamdisk
+              # For firmware that has no iPXE of its own: by TFTP, and by HTTP where it is UEFI.
+              (pkgs.runCommand "ipxe-for-firmware" { } ''
+                mkdir $out
+                for each in ipxe.efi undionly.kpxe; do
+                  if [ -e ${pkgs.ipxe}/$each ]; then ln -s ${pkgs.ipxe}/$each $out; fi
+                done
+              '')
             ];
             passthru.ipxe = inMemory.netbootIpxeScript;
           };

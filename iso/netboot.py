@@ -20,6 +20,8 @@ SCRIPT = "netboot.ipxe"
 """What nixpkgs calls its script."""
 OURS = "boot.ipxe"
 ANSWERS = "answers.initrd"
+LOADER, LOADER_BIOS = "ipxe.efi", "undionly.kpxe"
+"""iPXE itself, for firmware by UEFI and BIOS: `nix build .#netboot` has both."""
 _KERNEL = re.compile(r"^kernel (\S+) (.*)$", re.MULTILINE)
 _INITRD = re.compile(r"^initrd (\S+)$", re.MULTILINE)
 _PAD = re.compile(re.escape(embed.ARGUMENT) + r"#*")
@@ -86,13 +88,31 @@ def script(netboot: Netboot, url: str, content: Content) -> str:
     return "\n".join([*lines, "boot", ""])
 
 
-def lay_out(netboot: Netboot, target: Path, url: str, content: Content) -> None:
-    """Write a folder to be served. Raises HyperError; then there is none."""
+def lay_out(
+    netboot: Netboot, target: Path, url: str, content: Content, loader: Path | None = None
+) -> tuple[str, ...]:
+    """Write a folder to be served; what is in it. Raises HyperError; then there is none.
+
+    Args:
+        netboot: What was built.
+        target: The folder.
+        url: Where it will be served.
+        content: Answers and what goes with them.
+        loader: iPXE as an EFI program, instead of the one that was built along.
+    """
     text = script(netboot, url, content)
+    loaders = {name: netboot.folder / name for name in (LOADER, LOADER_BIOS)}
+    loaders |= {LOADER: loader} if loader else {}
     try:
         target.mkdir(mode=0o755)
         for name in (netboot.kernel, netboot.initrd):
             shutil.copyfile(netboot.folder / name, target / name)
+        with (target / netboot.initrd).open("ab") as file:
+            # By EFI the kernel puts its RAM disks one right behind the other, and finds the second at multiples of four alone.
+            file.write(bytes(-file.tell() % 4))
+        for name, source in loaders.items():
+            if source.is_file():
+                shutil.copyfile(source, target / name)
         if content.files:
             path = target / ANSWERS
             path.touch(mode=0o600)
@@ -104,28 +124,52 @@ def lay_out(netboot: Netboot, target: Path, url: str, content: Content) -> None:
             why=error.strerror or str(error),
             remedy="name a folder that does not exist yet",
         ) from error
+    return tuple(sorted(each.name for each in target.iterdir()))
 
 
-def dnsmasq(url: str) -> str:
+def dnsmasq(url: str, folder: Path | None = None) -> str:
     """Configuration of a dnsmasq that stands beside a network's own DHCP server (proxyDHCP) and leads machines to the script.
 
     Firmware gets iPXE by TFTP, once; iPXE gets everything else over HTTP (dnsmasq(8), pxe-service, dhcp-match).
+
+    Args:
+        url: Where the folder is served.
+        folder: The folder, if iPXE is in it.
     """
     host = urlsplit(url).hostname or "192.0.2.1"
     network = host.rpartition(".")[0] + ".0" if host.replace(".", "").isdigit() else "192.0.2.0"
+    base = url.rstrip("/")
+    place = folder.absolute() if folder else Path("/srv/tftp")
+    needs = "" if folder else f"; needs iPXE's {LOADER_BIOS} and {LOADER} in {place}"
     return f"""\
-# dnsmasq beside the DHCP server that the network has; needs iPXE's undionly.kpxe and ipxe.efi in /srv/tftp.
+# dnsmasq beside the DHCP server that the network has{needs}.
 port=0
 dhcp-range={network},proxy
 enable-tftp
-tftp-root=/srv/tftp
+tftp-root={place}
 dhcp-match=set:ipxe,175
 dhcp-match=set:efi,option:client-arch,7
 dhcp-match=set:efi,option:client-arch,9
-pxe-service=tag:!ipxe,x86PC,"iPXE",undionly.kpxe
-pxe-service=tag:!ipxe,X86-64_EFI,"iPXE",ipxe.efi
-pxe-service=tag:!ipxe,BC_EFI,"iPXE",ipxe.efi
-pxe-service=tag:ipxe,x86PC,"Hyper-NixOS",{url.rstrip("/")}/{OURS}
-pxe-service=tag:ipxe,X86-64_EFI,"Hyper-NixOS",{url.rstrip("/")}/{OURS}
-dhcp-boot=tag:ipxe,{url.rstrip("/")}/{OURS}
+pxe-service=tag:!ipxe,x86PC,"iPXE",{LOADER_BIOS}
+pxe-service=tag:!ipxe,X86-64_EFI,"iPXE",{LOADER}
+pxe-service=tag:!ipxe,BC_EFI,"iPXE",{LOADER}
+pxe-service=tag:ipxe,x86PC,"Hyper-NixOS",{base}/{OURS}
+pxe-service=tag:ipxe,X86-64_EFI,"Hyper-NixOS",{base}/{OURS}
+dhcp-boot=tag:ipxe,{base}/{OURS}
+"""
+
+
+def http_boot(url: str) -> str:
+    """What the network's own DHCP server says, so that firmware fetches iPXE by HTTP itself (UEFI 2.10, 24.7), in dnsmasq's
+    words: nobody who stands beside it may answer there.
+    """
+    base = url.rstrip("/")
+    return f"""\
+# Firmware that boots by HTTP itself asks the network's own DHCP server; if that is dnsmasq:
+dhcp-match=set:ipxe,175
+dhcp-match=set:http,option:client-arch,16
+dhcp-match=set:http,option:client-arch,19
+dhcp-option-force=tag:http,tag:!ipxe,60,HTTPClient
+dhcp-boot=tag:http,tag:!ipxe,{base}/{LOADER}
+dhcp-boot=tag:ipxe,{base}/{OURS}
 """

@@ -13,7 +13,7 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.nixeval.nix import REPOSITORY
@@ -72,23 +72,36 @@ SHELL_SCRIPT = f"fs0:\r\nlinux.efi initrd=\\initrd {ARGUMENTS}\r\n"
 
 def kernel() -> Path:
     """Debian's small kernel for machines in clouds, unpacked: /boot and /lib/modules below this folder."""
-    there = CACHE / "kernel"
+    return _taken("kernel", _kernel_package)
+
+
+def ipxe() -> Path:
+    """iPXE as an EFI program that uses the firmware's network. Its package is not installed: it would be in the boot menu."""
+    return _taken("ipxe", lambda: "ipxe") / "usr/lib/ipxe/snponly.efi"
+
+
+def _taken(name: str, package: Callable[[], str]) -> Path:
+    """A package of Debian's, unpacked below the cache, once."""
+    there = CACHE / name
     if there.exists():
         return there
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "kernel.lock").open("w") as lock:  # tests run side by side
+    with (CACHE / f"{name}.lock").open("w") as lock:  # tests run side by side
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return there if there.exists() else _unpacked(there)
+        return there if there.exists() else _unpacked(there, package())
 
 
-def _unpacked(there: Path) -> Path:
+def _kernel_package() -> str:
     about = subprocess.run(
         ("apt-cache", "depends", "linux-image-cloud-amd64"), capture_output=True, text=True, check=True
     )
-    package = next(word for word in about.stdout.split() if re.match(r"linux-image-\d", word))
+    return next(word for word in about.stdout.split() if re.match(r"linux-image-\d", word))
+
+
+def _unpacked(there: Path, package: str) -> Path:
     subprocess.run(("apt-get", "download", "-qq", package), cwd=CACHE, check=True, capture_output=True)
-    file = next(CACHE.glob(f"{package}*.deb"))
-    partial = CACHE / "kernel.partial"
+    file = next(CACHE.glob(f"{package}_*.deb"))
+    partial = there.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     subprocess.run(("dpkg-deb", "-x", file, partial), check=True)
     file.unlink()

@@ -1,11 +1,17 @@
 """`hv media netboot` and `serve`: the script, the answers in the RAM disk, and what is served."""
 
+import hashlib
 import re
+import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +20,8 @@ from hv.cli import dispatch
 from installer import embed
 from installer.errors import Exit, HyperError
 from iso import login, netboot
-from iso.qemu import Attached, Firmware, Machine, find_tools, run
+from iso.qemu import Attached, Firmware, Machine, arguments, find_tools, prepare, run
+from tests import linux_guest
 from tests.media import fixture
 from tests.media.kernel import kernel
 from tests.nixeval.nix import REPOSITORY
@@ -130,6 +137,135 @@ def test_a_machine_boots_over_the_network(built: Path, tmp_path: Path) -> None:
     assert int(found[1]) >= len(fixture.INITRD) + (folder / "answers.initrd").stat().st_size
 
 
+INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sys /sys
+echo "NETBOOT efi=$([ -d /sys/firmware/efi ] && echo yes) $(cat /proc/cmdline)"
+echo "NETBOOT answers=$(sha256sum </hyper-nixos/embed.bin)"
+echo "NETBOOT end"
+poweroff -f
+"""
+"""The first process of a real Linux: what it was started with."""
+
+
+@pytest.fixture
+def linux(built: Path) -> Path:
+    """The same with Debian's kernel, which is an EFI program, and a RAM disk of a size that is no multiple of four."""
+    shutil.copy(next((linux_guest.kernel() / "boot").glob("vmlinuz-*")), built / "bzImage")
+    ram = linux_guest.initramfs(INIT, ())
+    (built / "initrd").write_bytes(ram + bytes(5 - len(ram) % 4))
+    assert (built / "initrd").stat().st_size % 4 == 1
+    return built
+
+
+def embedded(folder: Path) -> str:
+    """SHA-256 of what stage 1 finds."""
+    archive = folder / "answers.initrd"
+    unpacked = folder.parent / "unpacked"
+    unpacked.mkdir()
+    with archive.open("rb") as file:
+        subprocess.run(["cpio", "-i", "--quiet"], stdin=file, cwd=unpacked, check=True)
+    return hashlib.sha256((unpacked / embed.PATH).read_bytes()).hexdigest()
+
+
+@contextmanager
+def served(folder: Path, listen: str, *before: str) -> Iterator[str]:
+    """By the command; what it says first."""
+    argv = [*before, sys.executable, "-m", "hv", "media", "serve", str(folder), "--listen", listen]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as server:
+        try:
+            assert server.stdout
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+@pytest.mark.vm
+def test_uefi_boots_over_the_network(linux: Path, tmp_path: Path) -> None:
+    """The card's own iPXE as an EFI driver, a real Linux, and both RAM disks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = linux.parent / "served"
+    words = ("--answers", REPOSITORY / "examples/home-lab.toml", "--kernel-argument", "console=ttyS0")
+    assert hv("netboot", linux, "--output", folder, "--url", f"http://10.0.2.2:{port}", *words) == Exit.ok
+    with served(folder, f"127.0.0.1:{port}"):
+        expected = ("--expect", "NETBOOT efi=yes", "--expect", "NETBOOT end")
+        machine = ("--uefi", "--pxe", "--memory", "1024", "--serial", tmp_path / "log")
+        assert hv("try", folder, *machine, *expected) == Exit.ok
+    assert f"NETBOOT answers={embedded(folder)}" in (tmp_path / "log").read_text(errors="replace")
+
+
+@pytest.fixture
+def network() -> Iterator[tuple[str, ...]]:
+    """A network of its own with a socket for a machine, `tap`, at 192.0.2.1; what runs a program in it."""
+    name = f"hv-{secrets.token_hex(3)}"
+    inside = ("ip", "netns", "exec", name)
+    fixture.run("ip", "netns", "add", name)
+    try:
+        for words in (
+            ("ip", "link", "set", "lo", "up"),
+            ("ip", "tuntap", "add", "tap", "mode", "tap"),
+            ("ip", "address", "add", "192.0.2.1/24", "dev", "tap"),
+            ("ip", "link", "set", "tap", "up"),
+        ):
+            fixture.run(*inside, *words)
+        yield inside
+    finally:
+        fixture.run("ip", "netns", "delete", name)
+
+
+@pytest.mark.vm
+@pytest.mark.root
+def test_firmware_boots_by_http_itself(linux: Path, tmp_path: Path, network: tuple[str, ...]) -> None:
+    """UEFI HTTP boot: the firmware's own network, a DHCP server with the recipe's lines, and iPXE from `serve`."""
+    folder = linux.parent / "served"
+    words = ("--answers", REPOSITORY / "examples/home-lab.toml", "--kernel-argument", "console=ttyS0")
+    loader = ("--ipxe", linux_guest.ipxe())
+    assert hv("netboot", linux, "--output", folder, "--url", URL, *words, *loader) == Exit.ok
+    recipe = tmp_path / "dnsmasq.conf"
+    recipe.write_text(
+        f"port=0\ninterface=tap\nbind-interfaces\ndhcp-range=192.0.2.10,192.0.2.20\nlog-dhcp\nleasefile-ro\n"
+        f"{netboot.http_boot(URL)}"
+    )
+    machine = Machine(folder, Firmware.uefi, Attached.pxe, memory=1024)
+    tools = find_tools(machine)
+    prepare(machine, tools, tmp_path)
+    said = ""
+    with served(folder, "192.0.2.1:8080", *network):
+        dnsmasq = subprocess.Popen(
+            [*network, "dnsmasq", "--no-daemon", "--user=root", f"--conf-file={recipe}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        argv = arguments(machine, tools, tmp_path)
+        place = argv.index("-netdev")
+        argv[place : place + 4] = (
+            *("-netdev", "tap,id=lan,ifname=tap,script=no,downscript=no"),
+            *("-device", "virtio-net-pci,netdev=lan,bootindex=1,romfile="),
+        )
+        argv += ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
+        argv += ["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]
+        argv += ["-display", "none", "-serial", "stdio"]
+        qemu = subprocess.Popen([*network, *argv], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        limit = threading.Timer(600, qemu.kill)
+        limit.start()
+        try:
+            assert qemu.stdout
+            for line in qemu.stdout:
+                said += line.decode(errors="replace")
+                if "NETBOOT end" in said:
+                    break
+        finally:
+            limit.cancel()
+            for each in (qemu, dnsmasq):
+                each.kill()
+                each.wait()
+    assert "NETBOOT efi=yes" in said, said[-3000:]
+    assert f"NETBOOT answers={embedded(folder)}" in said
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
@@ -183,8 +319,9 @@ def test_other_folders_are_not_served(tmp_path: Path) -> None:
         hv("serve", tmp_path)
 
 
-def test_dnsmasq_takes_its_recipe(tmp_path: Path) -> None:
-    (tmp_path / "dnsmasq.conf").write_text(netboot.dnsmasq(URL))
+@pytest.mark.parametrize("recipe", [netboot.dnsmasq(URL), netboot.http_boot(URL)])
+def test_dnsmasq_takes_its_recipe(recipe: str, tmp_path: Path) -> None:
+    (tmp_path / "dnsmasq.conf").write_text(recipe)
     done = subprocess.run(
         ["dnsmasq", "--test", f"--conf-file={tmp_path / 'dnsmasq.conf'}"],
         capture_output=True,
@@ -193,3 +330,17 @@ def test_dnsmasq_takes_its_recipe(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "dhcp-range=192.0.2.0,proxy" in netboot.dnsmasq(URL)
+
+
+def test_ipxe_goes_along(built: Path, tmp_path: Path) -> None:
+    for name in (netboot.LOADER, netboot.LOADER_BIOS):
+        (built / name).write_text(f"built {name}")
+    given = tmp_path / "given.efi"
+    given.write_text("given")
+    folder = made(built, "--ipxe", given)
+    assert (folder / netboot.LOADER).read_text() == "given"
+    assert (folder / netboot.LOADER_BIOS).read_text() == f"built {netboot.LOADER_BIOS}"
+    assert f"tftp-root={folder}" in netboot.dnsmasq(URL, folder)
+    with pytest.raises(HyperError, match="is no file"):
+        hv("netboot", built, "--output", tmp_path / "other", "--url", URL, "--ipxe", tmp_path / "none")
+    assert not (tmp_path / "other").exists()

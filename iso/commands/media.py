@@ -186,6 +186,12 @@ def _netboot(netboot: argparse.ArgumentParser, serve: argparse.ArgumentParser) -
         "--output", metavar="OUTPUT", required=True, help="a folder that does not exist yet"
     )
     netboot.add_argument("--url", required=True, help="where it will be served, e.g. http://192.0.2.1:8080")
+    netboot.add_argument(
+        "--ipxe",
+        metavar="FILE",
+        type=Path,
+        help="iPXE as an EFI program, for firmware that boots by HTTP itself (default: the one in DIR)",
+    )
     content(netboot)
     serve.add_argument("image", metavar="DIR", type=Path, help="a folder that `hv media netboot` made")
     serve.add_argument(

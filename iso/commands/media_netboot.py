@@ -15,11 +15,15 @@ def lay_out(options: argparse.Namespace) -> int:
     """Make a folder to be served."""
     found = netboot.read(options.image)
     content = wanted(options)
-    netboot.lay_out(found, Path(options.output), options.url, content)
-    print(
-        f"{options.output}: {netboot.OURS}, {found.kernel}, {found.initrd}"
-        + (f", {netboot.ANSWERS}" if content.files else "")
-    )
+    if options.ipxe and not options.ipxe.is_file():
+        raise HyperError(
+            f"{options.ipxe} is no file",
+            why="it should be iPXE as an EFI program",
+            remedy="name ipxe.efi of the package ipxe (Debian: /usr/lib/ipxe/snponly.efi)",
+            code=Exit.usage,
+        )
+    made = netboot.lay_out(found, Path(options.output), options.url, content, options.ipxe)
+    print(f"{options.output}: {', '.join(made)}")
     print(
         f"  serve it: hv media serve {options.output}, and lead machines to {options.url.rstrip('/')}/{netboot.OURS}"
     )
@@ -68,7 +72,10 @@ def serve(options: argparse.Namespace) -> int:
         ) from error
     shown = f"http://{host}:{server.server_address[1]}"
     print(f"{shown}/{netboot.OURS}\n", flush=True)
-    print(netboot.dnsmasq(shown), flush=True)
+    loads = (options.image / netboot.LOADER).is_file()
+    print(netboot.dnsmasq(shown, options.image if loads else None), flush=True)
+    if loads:
+        print(netboot.http_boot(shown), flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
