@@ -187,9 +187,9 @@ def _first_run(recorder: Recorder, running: Running) -> None:
 def online(agent: Agent, *, keys_of_its_own: bool = True) -> None:
     """NetworkManager's and sshd's part of the real medium."""
     # The store's host keys are everybody's, and its files readable by all: sshd wants its own.
-    keys = (
-        "rm -f /etc/ssh/ssh_host_*; ssh-keygen -A; /usr/sbin/sshd" if keys_of_its_own else "/usr/sbin/sshd"
-    )
+    made = "rm -f /etc/ssh/ssh_host_*; ssh-keygen -A; " if keys_of_its_own else ""
+    # On the real medium every shell finds `hv`; here it lies apart.
+    keys = f'{made}/usr/sbin/sshd -o "SetEnv=PATH=$PATH"'
     card = "$(basename $(ls -d /sys/class/net/* | grep -v /lo$))"
     script = f"modprobe virtio_net; udevadm settle; card={card}; {keys}"
     script += f'; ip link set "$card" up; ip address add {ADDRESS}/24 dev "$card"'
