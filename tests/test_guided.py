@@ -111,6 +111,7 @@ class Elsewhere:
             "keymaps": lambda: {"us", "sg", "sg-latin1"},
             "set_keymap": lambda _name: None,
             "try_network": lambda: "not tried",
+            "try_address": lambda _port, _address, _gateway: None,
             "speak": words.use,
             "explain_at": lambda _level: None,
             "hash_password": lambda _password: HASH,
@@ -501,7 +502,9 @@ def test_what_suits_blank_disks_is_recommended() -> None:
     assert [disk.key for disk in mine.disks] == [disk.key for disk in theirs.disks]
     shown = [line for each in person.asked if each.title == "Before and after" for line in each.lines]
     for disk in mine.disks:
-        assert any(f"{disk.serial}, after" in line for line in shown), disk
+        assert any(
+            f"{disk.serial}\n after" in line or f"{disk.serial}\n before" in line for line in shown
+        ), disk
 
 
 ARRAYS = [
@@ -842,3 +845,23 @@ def test_a_password_that_cannot_be_hashed_is_told_and_asked_for_again() -> None:
     asked = [each for each in person.asked if "Password of" in each.prompt]
     assert reason in asked[1].lines
     assert "password_hash" not in raw["users"][0]
+
+
+def test_an_address_that_the_wire_speaks_against_is_asked_for_again() -> None:
+    tried: list[tuple[str, str, str]] = []
+
+    def try_address(port: str, address: str, gateway: str) -> Failed | None:
+        tried.append((port, address, gateway))
+        return Failed("Somebody else has it.") if len(tried) < 3 else None
+
+    says = {
+        "get its addresses": "static",
+        "prefix length": ["192.0.2.77/24", "192.0.2.78/24", "192.0.2.79/24"],
+    }
+    world = Elsewhere(results={"try_address": try_address})
+    person = Person({**ALICE, **says, "Keep this address?": [False, False]})
+    raw = Conversation(TOPICS, machines.load("workstation"), MEDIUM, person, world).all()
+    assert [address for _port, address, _gateway in tried] == ["192.0.2.77", "192.0.2.78", "192.0.2.79"]
+    assert raw["network"]["ethernets"][0]["addressing"]["addresses"] == ["192.0.2.79/24"]
+    (first, _second) = [each for each in person.asked if each.prompt == "Keep this address?"]
+    assert "Somebody else has it." in first.lines

@@ -57,9 +57,15 @@ def drawing(plan: Plan, width: int = 76) -> str:
     """Disks before and after, in characters."""
     lines = []
     called = disk_titles(plan)
+    before, after = _("before"), _("after")
+    room = max(len(before), len(after))
     for picture in plan.pictures:
-        for name, regions in ((_("before"), picture.before), (_("after"), picture.after)):
-            lines += [f" {called[picture.disk]}, {name}:", f" {draw(regions, width)}"]
+        lines.append(f" {called[picture.disk]}")
+        # Both bars first: on a small screen they are what must not be below its edge.
+        for name, regions in ((before, picture.before), (after, picture.after)):
+            lines.append(f" {name:<{room}} {draw(regions, width - room - 1)}")
+        for name, regions in ((after, picture.after), (before, picture.before)):
+            lines.append(f" {name}:")
             for region in regions:
                 number = "" if region.number is None else str(region.number)
                 lines.append(

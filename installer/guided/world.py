@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -24,6 +25,7 @@ SITES = {"github": "https://github.com/{account}.keys", "gitlab": "https://gitla
 LARGEST = 256 << 10
 """Bytes: nobody has more keys than this."""
 SECONDS = 10
+IPV4 = 4
 GOOD = 200
 """HTTP's code for an answer."""
 KEYMAPS = ("/run/current-system/sw/share/keymaps", "/usr/share/keymaps", "/usr/share/kbd/keymaps")
@@ -93,6 +95,38 @@ class LiveWorld:
                 "The live system does not reach {host}: {reason}. The installation needs it unless the medium "
                 "carries the whole system."
             ).format(host=self.trial[0], reason=error.strerror or error)
+
+    def _try_address(self, port: str, address: str, gateway: str) -> Failed | None:
+        """What speaks against an address on a port; none: nothing does, or it cannot be tried.
+
+        By ARP probes (RFC 5227), which claim nothing: somebody who answers has the address.
+        """
+        if ip_address(address).version != IPV4:
+            return None
+        reasons = []
+        if self._answers(port, address):
+            reasons.append(
+                _("Another machine on {port} has the address {address}.").format(port=port, address=address)
+            )
+        if gateway and self._answers(port, gateway) is False:
+            reasons.append(
+                _(
+                    "The gateway {gateway} does not answer on {port}: wrong port, wrong cable, or wrong address?"
+                ).format(gateway=gateway, port=port)
+            )
+        return Failed(" ".join(reasons)) if reasons else None
+
+    def _answers(self, port: str, address: str) -> bool | None:
+        """Whether somebody has the address; none: nobody could ask (arping(8), -D)."""
+        try:
+            done = self.runner.run(
+                ["arping", "-D", "-q", "-c", "3", "-w", "3", "-I", port, address],
+                check=False,
+                timeout=SECONDS,
+            )
+        except HyperError:
+            return None
+        return {0: False, 1: True}.get(done.status)
 
     def _keys_from(self, site: str, account: str) -> tuple[str, ...] | str:
         """The account's public keys, or why there are none."""
@@ -177,6 +211,9 @@ class DryWorld(LiveWorld):
         if self.recorded:
             return _("Not tried: this is a recorded machine.")
         return super()._try_network()
+
+    def _try_address(self, port: str, address: str, gateway: str) -> Failed | None:
+        return None if self.recorded else super()._try_address(port, address, gateway)
 
     def _keep_secret(self, name: str, value: str) -> str:  # noqa: ARG002
         return str(self.secrets / name)

@@ -40,7 +40,8 @@ def dialogue(situation: Situation) -> Dialogue:
             lines=(
                 *(f"{option.title}: {option.refused}" for option in options),
                 _(
-                    "Way on: unmount or stop what uses a disk (on another console), or connect one, and start again."
+                    "Way on: change what stands above, or connect another disk; then leave (Ctrl-C), and start again. "
+                    "Your answers are kept."
                 ),
             ),
         )

@@ -45,8 +45,8 @@ def dialogue(situation: Situation) -> Dialogue:
         prompt=_("Encrypt the disks?"),
         lines=(
             _(
-                "It protects what is on them when the machine or a disk is stolen, sold or sent in for repair. It "
-                "costs: a passphrase is typed at every boot, on the screen or the serial line, and who loses it "
+                "Encryption protects what is on the disks when the machine or a disk is stolen, sold or sent in for "
+                "repair. It costs: a passphrase is typed at every boot, on the screen or the serial line, and who loses it "
                 "loses the data."
             ),
             _("Guessing a passphrase will cost {memory} of memory for each try.").format(

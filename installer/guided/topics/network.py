@@ -1,11 +1,12 @@
 """How the host is reached: by which port, with which address; and whether the live system's own network works."""
 
+from collections.abc import Generator
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from installer.facts.common import Unknown
 from installer.facts.nics import Nic
-from installer.guided.questions import Dialogue, Line, Notice, One, Option, Work
+from installer.guided.questions import Dialogue, Failed, Item, Line, Notice, One, Option, Work
 from installer.guided.situation import Situation
 from installer.guided.words import _
 
@@ -83,7 +84,36 @@ def dialogue(situation: Situation) -> Dialogue:
     return {("network",): {"ethernets": [{**ethernet, "addressing": addressing}]}}
 
 
-def _fixed(nic: Nic) -> Any:
+def _fixed(nic: Nic) -> Generator[Item, Any, dict[str, Any]]:
+    """An address that is typed, and tried on the wire: again, if that speaks against it and the person agrees."""
+    while True:
+        found = yield from _typed(nic)
+        address = str(ip_interface(found["addresses"][0]).ip)
+        tried = yield Work(
+            title=_("trying the address on {port}").format(port=nic.name),
+            task="try_address",
+            arguments=(nic.name, address, next(iter(found.get("gateways", ())), "")),
+        )
+        if not isinstance(tried, Failed):
+            return found
+        keep = yield One(
+            title=_("Fixed address"),
+            prompt=_("Keep this address?"),
+            lines=(
+                tried.reason,
+                _(
+                    "Recommended: no, unless you know why, and that it will be otherwise when the host starts."
+                ),
+            ),
+            options=(Option(False, _("No, type it again")), Option(True, _("Yes, keep it"))),
+            default=False,
+            field=("network", "ethernets", 0, "addressing", "addresses"),
+        )
+        if keep:
+            return found
+
+
+def _typed(nic: Nic) -> Generator[Item, Any, dict[str, Any]]:
     now = nic.addresses[0] if nic.addresses else ""
     address = yield Line(
         title=_("Fixed address"),

@@ -10,7 +10,7 @@ from installer.facts.pci import IommuState
 from installer.guided.questions import Dialogue, Notice, One, Option, Work
 from installer.guided.situation import Level, Situation
 from installer.guided.told import told
-from installer.guided.words import LANGUAGES, _
+from installer.guided.words import LANGUAGES, _, n_
 from installer.guided.words import language as language_in_use
 
 LOCALES = {"en": "en_US.UTF-8", "de": "de_DE.UTF-8"}
@@ -57,12 +57,17 @@ def _machine(situation: Situation) -> str:
     names = [
         name for name in (facts.firmware.vendor, facts.firmware.product) if not isinstance(name, Unknown)
     ]
-    return _("This machine: {name}. {cpu}, {threads} threads, {memory} of memory, {disks} disks.").format(
+    disks = sum(not disk.install_medium for disk in facts.disks)
+    return n_(
+        "This machine: {name}. {cpu}, {threads} threads, {memory} of memory, {disks} disk.",
+        "This machine: {name}. {cpu}, {threads} threads, {memory} of memory, {disks} disks.",
+        disks,
+    ).format(
         name=" ".join(names) or _("unknown model"),
         cpu=facts.cpu.model,
         threads=facts.cpu.threads,
         memory=format_size(facts.memory.total),
-        disks=sum(not disk.install_medium for disk in facts.disks),
+        disks=disks,
     )
 
 
