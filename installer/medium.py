@@ -70,6 +70,32 @@ class Medium(Sparse):
     """Guest images on the medium, name to path; first-run VMs name them (`image = "medium:NAME"`)."""
 
 
+RELEASE = "26.05"
+"""The release that media of this version are built from; the flake has it too, and a test compares."""
+
+
+def assumed(system: str) -> Medium:
+    """A medium of this version where none is at hand, to try with and not to install from: no revision of its sources is
+    known, and neither ready systems nor images are on it.
+
+    Args:
+        system: Nix system double of the machine.
+    """
+    unknown = "/nix/store/00000000000000000000000000000000-source"
+
+    def source(url: str) -> FlakeSource:
+        return FlakeSource(url=url, locked={}, original={}, store_path=unknown)
+
+    return Medium(
+        label="a medium of this version",
+        release=RELEASE,
+        system=system,
+        nixpkgs=source(f"github:NixOS/nixpkgs/nixos-{RELEASE}"),
+        hyper_nixos=source("path:/etc/hyper-nixos/flake"),
+        estimated_closure=1 << 30,
+    )
+
+
 def flake_lock(medium: Medium) -> dict[str, Any]:
     """The host's flake.lock (version 7, see `nix flake lock` in the Nix manual) for the two inputs."""
     return {

@@ -16,7 +16,9 @@ from installer.answers.load import load
 from installer.execute import apart
 from installer.execute.live import LiveSystem
 from installer.execute.progress import Plain
+from installer.medium import RELEASE
 from tests.guided_screens import KEY, command, committed, environment, kept_several, several, walk
+from tests.nixeval.nix import REPOSITORY
 from tests.terminal import CONTROL_C, DOWN, ENTER, Terminal
 
 
@@ -84,6 +86,30 @@ def test_line_by_line_it_asks_the_same(tmp_path: Path) -> None:
     assert raw["hostname"] == "hv-7"
     assert raw["storage"]["filesystem"] == "btrfs"
     assert "Plan for host hv-7" in done.stdout
+
+
+def test_without_a_medium_a_dry_run_assumes_one_and_says_so(tmp_path: Path) -> None:
+    """`hv install --record DIR --dry-run` anywhere."""
+    answers = tmp_path / "answers.toml"
+    arguments = command(answers)
+    at = arguments.index("--medium")
+    arguments = [
+        "--record" if word == "--machine" else word for word in arguments[:at] + arguments[at + 2 :]
+    ]
+    # No image is there to make a guest of, so that is not asked.
+    lines = [*LINES[:13], "", *LINES[13:-4], *LINES[-3:]]
+    done = subprocess.run(
+        [*arguments, "--plain"],
+        input="\n".join(lines) + "\n",
+        env=environment() | {"TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert "Plan for host hv-7" in done.stdout
+    assert "No medium was there to look at" in done.stdout
+    assert RELEASE in (REPOSITORY / "flake.nix").read_text().split("nixpkgs.url")[1].splitlines()[0]
 
 
 def test_the_end_of_input_keeps_the_answers(tmp_path: Path) -> None:

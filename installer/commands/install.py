@@ -9,6 +9,7 @@ from installer.command_line import Parser
 from installer.errors import Exit, HyperError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
     from installer.answers.model import Answers
@@ -216,6 +217,8 @@ def _guide(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
 
     from installer.commands.answers import machine
     from installer.guided.session import Guided, guide
+    from installer.medium import MEDIUM_PATH
+    from installer.medium import assumed as assumed_medium
 
     record = options.facts or options.machine
     if record and not options.dry_run:
@@ -235,11 +238,20 @@ def _guide(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
                 remedy="name an existing file, or leave --answers out to be asked everything",
                 code=Exit.answers,
             ) from None
+    probe: Callable[[], Facts] = (lambda: machine(record)) if record else _probe
+    assumed = options.dry_run and options.medium is None and not Path(MEDIUM_PATH).exists()
+    if assumed:
+        facts = probe()
+        medium = assumed_medium(f"{facts.cpu.architecture}-linux")
+        probe = lambda: facts  # noqa: E731
+    else:
+        medium = _medium(options.medium)
     save = options.save or (SAVED if os.geteuid() == 0 and not record else Path("answers.toml"))
     return guide(
         Guided(
-            medium=_medium(options.medium),
-            probe=(lambda: machine(record)) if record else _probe,
+            medium=medium,
+            probe=probe,
+            assumed=assumed,
             save=save,
             beforehand=beforehand,
             ask=tuple(filter(None, (options.ask or "").split(","))),

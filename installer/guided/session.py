@@ -66,6 +66,8 @@ class Guided:
     """End before anything is written."""
     recorded: bool = False
     """Whether the facts are those of another machine."""
+    assumed: bool = False
+    """Whether the medium is none that is there."""
     live: LiveSystem = field(default_factory=LiveSystem)
     """Where the live system's folders are."""
     output: TextIO = field(default_factory=lambda: sys.stdout)
@@ -326,6 +328,16 @@ class _Session:
         self._tell(
             _("Nothing was written to any disk: this was a dry run."),
             _("Your answers are in {path}.").format(path=path),
+            *(
+                [
+                    _(
+                        "No medium was there to look at: planned for one of this version, without ready systems and "
+                        "images. Name another with --medium."
+                    )
+                ]
+                if self.request.assumed
+                else []
+            ),
         )
         return Exit.ok
 
