@@ -326,6 +326,9 @@ def test_a_host_that_shares_an_esp_is_reinstalled(name: str, esp: str) -> None:
     kept = [check for step in again.steps for check in step.checks if isinstance(check, EntriesKept)]
     assert [each.numbers for each in kept] == [(1, 3)]
     assert "mkfs" not in again.model_dump_json()
+    (stays,) = (each.kept for each in again.destroyed)
+    assert any(each.startswith("partition 1, 1.2 GiB: ") and "shared" in each for each in stays)
+    assert any(each.startswith("partition 3, 200 GiB: ntfs") for each in stays)
     regions = {each.number: each.content for each in again.pictures[0].after}
     assert regions[1].startswith("kept: ")
     assert regions[3].startswith("kept: ")

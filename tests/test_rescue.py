@@ -343,6 +343,29 @@ def test_the_other_boot_partition_stands_in_for_the_first() -> None:
         left(plan, proof, (first, second))
 
 
+def test_a_disk_of_the_pool_alone_does_not_keep_grub_from_being_written() -> None:
+    facts = cases.machine(*cases.disks(3), firmware=FirmwareKind.bios)
+    system = [{"serial": f"S{number}"} for number in (1, 2)]
+    table = {
+        "layout": "mirror",
+        "disks": system,
+        "filesystem": "btrfs",
+        "encryption": cases.ENCRYPTED,
+        "pool": {"disks": [{"serial": "S3"}], "filesystem": "xfs"},
+    }
+    plan = make_plan(facts, cases.answers(storage=table), cases.medium())
+    (proof,) = (check for step in plan.steps for check in step.checks if isinstance(check, BootProof))
+    lost = left(plan, proof, plan.disks[2:])
+    assert (lost.disks, lost.host.mirrors, lost.stand_in) == (plan.disks[:2], plan.host.mirrors, None)
+    places = {each.mountpoint for each in lost.host.filesystems}
+    assert {"/", "/boot", "/boot2"} <= places
+    assert "/var/lib/libvirt/images" not in places
+    assert lost.host.key_luks == ()
+    assert plan.host.key_luks
+    with pytest.raises(HyperError, match="not repaired with a disk missing"):
+        left(plan, proof, plan.disks[:1])
+
+
 def test_disks_in_an_adapter_are_known_by_their_partitions(host: Ready) -> None:
     """Another name, another serial number: refused with both names, and taken when that is said."""
     serial, link = host.disk.serial, host.disk.link

@@ -48,10 +48,10 @@ def left(plan: Plan, proof: BootProof, missing: tuple[DiskIdentity, ...]) -> Lef
     """
     disks = {disk.key: disk for disk in plan.disks}
     booting = tuple(disks[key] for key in (proof.disk, *proof.mirrors))
-    if not any(each in missing for each in booting):
+    if not missing:
         return Left(booting, plan.host, None)
     there = tuple(each for each in booting if each not in missing)
-    if not there or plan.host.loader != "systemd-boot":
+    if there != booting and (not there or plan.host.loader != "systemd-boot"):
         raise HyperError(
             f"{plan.hostname} is not repaired with a disk missing",
             why="GRUB is installed to each disk that the host's configuration names, and stops at one that is not there"
@@ -64,7 +64,7 @@ def left(plan: Plan, proof: BootProof, missing: tuple[DiskIdentity, ...]) -> Lef
     main = plan.host.esp_mountpoint or "/boot"
     places = dict(zip((main, *(each.mountpoint for each in plan.host.mirrors)), booting, strict=True))
     own = next(place for place, disk in places.items() if disk == there[0])
-    gone = {place for place, disk in places.items() if disk in missing} | ({own} if own != main else set())
+    still = {place for place, disk in places.items() if disk in there} - ({own} if own != main else set())
     closed = {
         action.argv[-1]
         for step in plan.steps
@@ -75,9 +75,15 @@ def left(plan: Plan, proof: BootProof, missing: tuple[DiskIdentity, ...]) -> Lef
     }
     host = plan.host.model_copy(
         update={
-            "mirrors": tuple(each for each in plan.host.mirrors if each.mountpoint not in gone),
-            "filesystems": tuple(each for each in plan.host.filesystems if each.mountpoint not in gone),
+            "mirrors": tuple(each for each in plan.host.mirrors if each.mountpoint in still),
+            # The host starts without what is `nofail`; whether it is there is looked at, and not required.
+            "filesystems": tuple(
+                each
+                for each in plan.host.filesystems
+                if "nofail" not in each.options or each.mountpoint in still
+            ),
             "luks": tuple(each for each in plan.host.luks if not (each.dispensable and each.name in closed)),
+            "key_luks": tuple(each for each in plan.host.key_luks if each.name not in closed),
         }
     )
     stand_in = (

@@ -243,7 +243,7 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
         host_id=Names(answers.hostname, (chosen[0].identity,)).host_id(),
         inputs_digest=sha256(canonical_json(inputs).encode()).hexdigest(),
         disks=tuple(each.identity for each in every),
-        destroyed=tuple(_losses(facts, answers, each, kept) for each in every),
+        destroyed=tuple(_losses(facts, answers, each, kept or shared) for each in every),
         pictures=tuple(
             DiskPicture(
                 disk=each.identity.key,
@@ -318,6 +318,7 @@ def _losses(facts: Facts, answers: Answers, chosen: Chosen, kept: Kept | None) -
             kept=(
                 f"on these disks together: {paths}",
                 "partitions, file systems and encryption as they are",
+                *(kept_losses(kept, key).kept if kept else ()),
             ),
         )
     if kept is None or chosen.disk is not kept.disk:
