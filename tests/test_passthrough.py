@@ -293,6 +293,8 @@ def test_a_dry_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         f"{GPU}: nouveau -> vfio-pci",
         f"{SOUND}: snd_hda_intel -> vfio-pci",
     ]
+    told = json.loads(run(capsys, "bind", GPU, "--dry-run", "--json"))
+    assert told["version"] == 1 and [each["to"] for each in told["functions"]] == ["vfio-pci"] * 2
 
 
 def test_a_record_is_only_looked_at() -> None:

@@ -1,5 +1,7 @@
 """What no file answers: the kernel's network tables, pci.ids, and the health of an NVMe disk."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -12,6 +14,7 @@ from installer.facts.common import Unknown
 from installer.probe import probe, questions
 from installer.probe.record import ReplayRoot
 from tests import machines
+from tests.nixeval.nix import REPOSITORY
 
 ROUTE = """eth0 00000000 010200C0 0003 0 0 100 00000000 0 0 0
 eth0 000200C0 00000000 0001 0 0 100 00FFFFFF 0 0 0
@@ -110,3 +113,44 @@ def test_health_that_cannot_be_read_is_unknown(log: str) -> None:
     record = machines.record("lab-uefi")
     record.answers["nvme health nvme0"] = log
     assert isinstance(probe(ReplayRoot(record)).disks[0].health, Unknown)
+
+
+@pytest.mark.root
+def test_a_card_below_the_bridge_of_the_default_route_carries_it_and_that_is_asked_anew() -> None:
+    """In a network namespace of its own: a card in a bond in a bridge that has the route, another one beside it."""
+    code = """
+import subprocess
+from installer.probe import questions
+
+def ip(words):
+    subprocess.run(("ip", *words.split()), check=True)
+
+for words in (
+    "link add card0 type veth peer name far0", "link add card1 type veth peer name far1",
+    "link add link card0 name card0.5 type macvlan", "link add br0 type bridge", "link set card0.5 master br0",
+    "link set card0 up", "link set far0 up", "link set br0 up", "address add 192.0.2.1/24 dev br0",
+):
+    ip(words)
+print(questions.network_default(""))
+ip("route add default via 192.0.2.2 dev br0")
+print(questions.network_default(""))
+questions.forget()
+print(questions.network_default(""))
+"""
+    done = subprocess.run(
+        (
+            "unshare",
+            "--net",
+            "--mount",
+            "sh",
+            "-ec",
+            'mount -t sysfs sys /sys; exec "$0" -c "$1"',
+            sys.executable,
+            code,
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert done.stdout.splitlines() == ["None", "None", "br0 card0 card0.5"], done.stdout + done.stderr

@@ -80,6 +80,9 @@ def boots(host: BrokerHost, name: str, marker: str, who: str = "ada") -> None:
 def test_a_disk_of_any_format_becomes_an_image_and_a_vm(host: BrokerHost, kind: str) -> None:
     file = disk(host, kind, f"MARK-{kind}")
     before = hashlib.sha256(file.read_bytes()).digest()
+    plan = host.hv("ada", "image", "import", str(file), "--name", kind, "--dry-run").out
+    assert f"the image {kind}" in plan and kind not in host.hv("ada", "image", "list").out
+    assert "no image" in host.hv("alma", "image", "publish", kind, "--dry-run", status=4).err
     host.hv("ada", "image", "import", str(file), "--name", kind, "--os", "debian13")
     assert hashlib.sha256(file.read_bytes()).digest() == before and len(list(file.parent.iterdir())) == 1
     assert f"{kind} " in host.hv("ada", "image", "list").out
@@ -92,6 +95,8 @@ def test_a_disk_of_any_format_becomes_an_image_and_a_vm(host: BrokerHost, kind: 
     assert "lacks the permission" in host.hv("ada", "image", "publish", kind, status=10).err.replace(
         "\n       ", " "
     )
+    assert f"everybody may use {kind}" in host.hv("alma", "image", "publish", kind, "--dry-run").out
+    assert kind not in host.hv("eve", "image", "list").out
     host.hv("alma", "image", "publish", kind)
     assert kind in host.hv("eve", "image", "list").out
     host.hv("ada", "image", "delete", kind)
@@ -132,6 +137,8 @@ def test_a_template_is_fetched_verified_and_made_a_vm(
     assert json.loads(host.hv("alma", "image", "list", "--json").out)["images"] == []
     web.files["/mine.qcow2"] = content
 
+    assert image.main(["pull", "mine", "--dry-run", "--json"]) == 0
+    assert "mine.qcow2" in json.loads(capsys.readouterr().out)["plan"][0]
     assert vm.main(["create", "t", "--template", "mine", "--network", "none", "--dry-run"]) == 0
     said = capsys.readouterr()
     assert "would be fetched and verified first" in said.err and "VM t: 2 virtual processors" in said.out

@@ -151,6 +151,12 @@ def test_it_sees_guests_and_writes_its_trail(container: Container) -> None:
 def test_its_helper_reads_what_it_may_not(container: Container) -> None:
     logs = container.hv("oscar", "vm", "logs", "test")
     assert logs.stdout == "hello from a guest\n", logs.stderr + said(container)
+    # Its verdict on a card is about the host's network, which it has to see, and cannot speak in.
+    pid = container.inside(
+        "systemctl", "show", "--property=MainPID", "--value", "hv-hostd.service"
+    ).stdout.strip()
+    spaces = container.inside("readlink", f"/proc/{pid}/ns/net", "/proc/1/ns/net").stdout.split()
+    assert len(spaces) == 2 and spaces[0] == spaces[1]
     for path in (f"/var/log/libvirt/qemu/{UUID}-console.log", "/etc/shadow"):
         drop = ("setpriv", "--reuid=hvd", "--regid=hvd", "--init-groups")
         assert container.inside(*drop, "cat", path).returncode != 0

@@ -16,7 +16,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 allowed, or done; 10 not allowed; see docs.",
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    whoami = verbs.add_parser("whoami", help="show your roles and what they allow")
+    whoami = verbs.add_parser(
+        "whoami", help="show your roles and what they allow", epilog="Examples: hv auth whoami --json"
+    )
     can = verbs.add_parser(
         "can-i",
         help="say whether something is allowed, and why",
@@ -25,7 +27,11 @@ def parser() -> argparse.ArgumentParser:
     can.add_argument("what", metavar="WHAT", help="a permission (`hv auth whoami`) or a command of hv vm")
     can.add_argument("object", metavar="VM", nargs="?", default="", help="with which VM")
     can.add_argument("--as", dest="who", metavar="USER", help="for somebody else (administrators)")
-    log = verbs.add_parser("log", help="show the audit trail, and whether it is whole (auditors)")
+    log = verbs.add_parser(
+        "log",
+        help="show the audit trail, and whether it is whole (auditors)",
+        epilog="Examples: hv auth log --limit 10",
+    )
     log.add_argument(
         "--limit", type=int, default=50, metavar="N", help="how many of the last rows (default: %(default)s)"
     )

@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of the JSON that is printed."""
 
+EXAMPLES = {
+    "templates": "hv image templates",
+    "show": "hv image show debian",
+    "fetch": "hv image fetch debian",
+    "convert": "hv image convert mail.vmdk mail.qcow2",
+    "describe": "hv image describe mail.ova",
+    "list": "hv image list --json",
+    "import": "hv image import mail.qcow2 --os debian13; hv image import Win11.iso --name windows --os win11",
+    "pull": "hv image pull debian",
+    "publish": "hv image publish debian",
+    "delete": "hv image delete debian --dry-run",
+}
+"""By verb."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -70,14 +84,18 @@ def parser() -> argparse.ArgumentParser:
         "--unsigned", action="store_true", help="checksums that nobody signed will do, fetched by https"
     )
     for each in (brought, pulled):
+        each.add_argument("--dry-run", action="store_true", help="only say what would be done")
         each.add_argument("--public", action="store_true", help="for everybody (administrators)")
         each.add_argument("--json", action="store_true", help="for programs")
     published = verbs.add_parser("publish", help="let everybody use an image (administrators)")
     deleted = verbs.add_parser("delete", help="delete an image that no disk stands on")
     deleted.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    published.add_argument("--dry-run", action="store_true", help="only say what would be done")
     for each in (published, deleted):
         each.add_argument("name", metavar="IMAGE", help="as `hv image list` lists it")
         each.add_argument("--json", action="store_true", help="for programs")
+    for name, examples in EXAMPLES.items():
+        verbs.choices[name].epilog = f"Examples: {examples}"
     return top
 
 
@@ -236,7 +254,7 @@ def _describe(file: Path, *, json_wanted: bool) -> int:
     )
     for disk in found.disks:
         print(f"  disk: {disk.path.name} ({disk.format})")
-    for left in found.left:
+    for left in (*found.lost, *found.left):
         print(f"  not taken over: {left}")
     return Exit.ok
 
@@ -281,6 +299,11 @@ def _import(options: argparse.Namespace) -> int:
     require_free(client, name)
     label = Label(name, options.os, options.file.name, options.public)
     kind = options.format or kind_of(options.file)
+    if options.dry_run:
+        how = "as it is" if kind == "iso" else f"from {kind}, as a whole qcow2 file"
+        return _planned(
+            [f"{options.file} goes to the broker {how}: the image {name} ({options.os})"], options
+        )
     return _brought(bring(client, (options.file, kind), label, _programs(), _progress()), options)
 
 
@@ -289,7 +312,15 @@ def _pull(options: argparse.Namespace) -> int:
     from hv.images.shelf import require_free
 
     client = Client()
-    require_free(client, options.name or options.template)
+    name = options.name or options.template
+    require_free(client, name)
+    if options.dry_run:
+        from hv.images.template import template
+
+        wanted = template(options.template)
+        source = wanted.source(platform.machine())
+        lines = [f"{wanted.title} is fetched from {source.url}", f"it is verified: {_vouched(wanted)}"]
+        return _planned([*lines, f"then it goes to the broker: the image {name} ({wanted.os})"], options)
     return _brought(pull(client, options.template, options), options)
 
 
@@ -319,6 +350,11 @@ def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str,
     return bring(client, (image.path, image.format), label, _programs(), _progress())
 
 
+def _planned(lines: list[str], options: argparse.Namespace) -> int:
+    print(json.dumps({"version": VERSION, "plan": lines}, indent=2) if options.json else "\n".join(lines))
+    return Exit.ok
+
+
 def _brought(made: "dict[str, Any]", options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(made, indent=2))
@@ -331,6 +367,11 @@ def _settle(options: argparse.Namespace) -> int:
     from hv.client import Client, quoted
 
     client = Client()
+    if options.verb == "publish" and options.dry_run:
+        from hv.images.shelf import require_known
+
+        require_known(client, options.name)
+        return _planned([f"everybody may use {options.name}"], options)
     if options.verb == "publish":
         made = client.ask("POST", f"/1/images/{quoted(options.name)}/publish")
         said = "everybody may use it"

@@ -4,9 +4,9 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.command_line import Parser
 from installer.errors import Exit
@@ -22,6 +22,16 @@ VERSION = 1
 WIDTH = 80
 
 
+class Move(NamedTuple):
+    """One function that changes hands."""
+
+    address: str
+    old: str | None
+    """Driver that it had."""
+    new: str | None
+    """Driver that it has, or would have; None: none, or whichever of the host takes it."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = Parser(
@@ -32,11 +42,17 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--machine", metavar="DIR", help="a recorded machine instead of this one; to look only")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    listed = verbs.add_parser("list", help="each device that is no part of the board, with its verdict")
+    listed = verbs.add_parser(
+        "list",
+        help="each device that is no part of the board, with its verdict",
+        epilog="Examples: hv passthrough list; hv passthrough list --json",
+    )
     listed.add_argument("--all", action="store_true", help="also bridges and parts of the platform")
     listed.add_argument("--json", action="store_true", help="for programs")
     planned = verbs.add_parser(
-        "plan", help="what goes along, what the host loses, where the guest should run"
+        "plan",
+        help="what goes along, what the host loses, where the guest should run",
+        epilog="Examples: hv passthrough plan 01:00.0; hv passthrough plan 01:00.0 --cpus 8 --memory 16GiB",
     )
     planned.add_argument(
         "address", metavar="ADDRESS", help="of the device, as `hv passthrough list` shows it"
@@ -50,7 +66,12 @@ def parser() -> argparse.ArgumentParser:
         ("bind", "take the device, and what goes along, from the host's drivers"),
         ("release", "give it back to the host's drivers"),
     ):
-        changed = verbs.add_parser(verb, help=text)
+        changed = verbs.add_parser(
+            verb,
+            help=text,
+            epilog=f"Examples: hv passthrough {verb} 01:00.0 --dry-run; sudo hv passthrough {verb} 01:00.0",
+        )
+        changed.add_argument("--json", action="store_true", help="for programs")
         changed.add_argument("address", metavar="ADDRESS", help="of the device")
         changed.add_argument(
             "--dry-run", action="store_true", help="say what would change, and change nothing"
@@ -76,7 +97,7 @@ def main(argv: list[str]) -> int:
         return _release(facts, options)
     handover = plan(facts, options.address)
     if options.verb == "bind":
-        return _bind(handover, dry_run=options.dry_run)
+        return _bind(handover, options)
     placement = None
     if not options.machine:  # a record tells nothing of cores and pages
         nodes = read_topology(Path("/sys"))
@@ -202,16 +223,16 @@ def _plan(handover: "Handover", placement: "Placement | None") -> str:
     return "\n".join(lines)
 
 
-def _bind(handover: "Handover", *, dry_run: bool) -> int:
+def _bind(handover: "Handover", options: argparse.Namespace) -> int:
     from hv.passthrough.change import take
     from hv.passthrough.verdict import VFIO
 
-    if dry_run:
-        for function in handover.functions:
-            print(f"{function.address}: {function.driver or 'no driver'} -> {VFIO}")
-        return Exit.ok
-    take(handover, _host())
-    return Exit.ok
+    if options.dry_run:
+        return _moved([Move(each.address, each.driver, VFIO) for each in handover.functions], options)
+    host = _host(quiet=options.json)
+    take(handover, host)
+    moves = [Move(each.address, each.driver, host.driver(each.address)) for each in handover.functions]
+    return _moved(moves, options)
 
 
 def _release(facts: "Facts", options: argparse.Namespace) -> int:
@@ -220,17 +241,30 @@ def _release(facts: "Facts", options: argparse.Namespace) -> int:
 
     handover = set_of(facts, options.address)
     if options.dry_run:
-        for function in handover.functions:
-            if function.driver == VFIO:
-                print(f"{function.address}: {VFIO} -> whichever driver of the host takes it")
-        return Exit.ok
-    if not give_back(handover, _host()):
+        waiting = [function for function in handover.functions if function.driver == VFIO]
+        return _moved([Move(each.address, VFIO, None) for each in waiting], options)
+    host = _host(quiet=options.json)
+    whole = give_back(handover, host)
+    moves = [Move(each.address, each.driver, host.driver(each.address)) for each in handover.functions]
+    return _moved(moves, options, whole=whole)
+
+
+def _moved(moves: list[Move], options: argparse.Namespace, *, whole: bool = True) -> int:
+    if options.json:
+        functions = [{"address": each.address, "from": each.old, "to": each.new} for each in moves]
+        print(json.dumps({"version": VERSION, "functions": functions}, indent=2))
+    elif options.dry_run:  # what was done was said as it happened
+        for each in moves:
+            print(
+                f"{each.address}: {each.old or 'no driver'} -> {each.new or 'whichever driver of the host takes it'}"
+            )
+    if not whole:
         print("hv: not every function has a driver of the host again; see above", file=sys.stderr)
         return Exit.failed
     return Exit.ok
 
 
-def _host() -> "Host":
+def _host(*, quiet: bool) -> "Host":
     from hv.devices.sysfs import Sysfs
     from hv.firstrun.world import require_root
     from hv.passthrough.change import Host
@@ -239,4 +273,5 @@ def _host() -> "Host":
 
     require_root("Moving devices between the host and guests")
     path = os.environ.get("PATH", "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    return Host(Sysfs(), Runner(NoLog(), path))
+    host = Host(Sysfs(), Runner(NoLog(), path))
+    return replace(host, say=lambda _: None) if quiet else host

@@ -361,5 +361,5 @@ def _is_live(domain: Any, element: Any) -> bool:
 
 
 ATTACH = Action("attach", Permission.change, Attach, plan_attach, run_attach, 300, undo_attach)
-DETACH = Action("detach", Permission.change, Detach, plan_detach, run_detach, 60)
+DETACH = Action("detach", Permission.change, Detach, plan_detach, run_detach, 120)
 ACTIONS = (ATTACH, DETACH)

@@ -23,8 +23,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 def _live() -> "Facts":
     from installer.probe import probe
+    from installer.probe.questions import forget
     from installer.probe.root import LiveRoot
 
+    forget()
     return probe(LiveRoot())
 
 

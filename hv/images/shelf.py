@@ -84,6 +84,17 @@ def known(client: Client) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in client.ask("GET", "/1/images")["images"]}
 
 
+def require_known(client: Client, name: str) -> None:
+    """HyperError unless there is an image of that name."""
+    if name not in known(client):
+        raise HyperError(
+            f"There is no image {name!r}.",
+            why=f"there are {', '.join(known(client)) or 'none'}",
+            remedy="See `hv image list`.",
+            code=Exit.selection,
+        )
+
+
 def require_free(client: Client, name: str) -> None:
     """HyperError if there is an image of that name: before a long download, not after it."""
     if name in known(client):

@@ -4,7 +4,7 @@ Every question takes a key and answers with text, or None when it cannot be answ
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 
@@ -261,8 +261,31 @@ def network_addresses(key: str) -> str | None:
 
 
 def network_default(_key: str) -> str | None:
-    """Interfaces that a default route leaves through, separated by spaces."""
-    return " ".join(sorted(_network()[1])) or None
+    """Interfaces that a default route leaves through, and those below them, separated by spaces."""
+    return " ".join(sorted(beneath(_network()[1]))) or None
+
+
+def beneath(names: Iterable[str], folder: str = "/sys/class/net") -> set[str]:
+    """Interfaces and all below them: what a bridge, a bond or a VLAN stands on (Documentation/ABI/testing/sysfs-class-net)."""
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            entries = os.listdir(f"{folder}/{name}")  # noqa: PTH208  (pathlib costs 10 ms to import)
+        except OSError:
+            continue
+        pending += [each.removeprefix("lower_") for each in entries if each.startswith("lower_")]
+    return found
+
+
+def forget() -> None:
+    """Ask anew what was asked before: for programs that stay."""
+    for asked in (_network, _lsblk, _volume_groups):
+        asked.cache_clear()
 
 
 def disk_ends(key: str) -> str | None:

@@ -116,11 +116,11 @@ in
           ExecStart = "${config.hypervisor.package}/bin/hv-hostd";
           Restart = "on-failure";
 
-          # It reads guests' logs, which are root's, and sysfs. It is root without capabilities, without a network. Homes it
-          # may see (the sandbox's default): the verdict on a disk's controller needs to see what is mounted.
+          # It reads guests' logs, which are root's, and sysfs. It is root without capabilities. The verdict on a card needs to
+          # see the host's network, and has no socket to speak in it; that on a disk's controller what is mounted, also below
+          # homes (the sandbox's default).
           CapabilityBoundingSet = "";
           DevicePolicy = "closed";
-          PrivateNetwork = true;
           ProtectKernelTunables = true;
           ProtectSystem = "strict";
           RestrictAddressFamilies = "AF_UNIX";
