@@ -125,7 +125,7 @@ def root_of(
     Raises:
         HyperError: it cannot be opened or read.
     """
-    devices = _opened(runner, host, ask)
+    devices = _opened(runner, host, ask, degraded=degraded)
     place = live.runtime / "rescue"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     signature = probe_signature(runner, devices[0])
@@ -176,13 +176,13 @@ def stored_plan(root: Path, host: Host) -> Plan:
     )
 
 
-def _opened(runner: Runner, host: Host, ask: Ask) -> tuple[str, ...]:
+def _opened(runner: Runner, host: Host, ask: Ask, *, degraded: bool) -> tuple[str, ...]:
     """Devices of the root's file system, with arrays assembled, LUKS open and volume groups active."""
     settle(runner)
     devices = tuple(each.device for each in host.parts)
     names = tuple(f"cryptroot-{each.place}" if each.place else "cryptroot" for each in host.parts)
     if _kind(runner, devices[0]) == "linux_raid_member":
-        devices, names = (_assembled(runner, devices),), ("cryptroot",)
+        devices, names = (_assembled(runner, host, devices, degraded=degraded),), ("cryptroot",)
     if _kind(runner, devices[0]) == "crypto_LUKS":
         devices = _unlocked(runner, dict(zip(names, devices, strict=True)), ask, host)
     if _kind(runner, devices[0]) == "LVM2_member":
@@ -195,9 +195,18 @@ def _kind(runner: Runner, device: str) -> str | None:
     return signature.kind if signature else None
 
 
-def _assembled(runner: Runner, devices: tuple[str, ...]) -> str:
+def _assembled(runner: Runner, host: Host, devices: tuple[str, ...], *, degraded: bool) -> str:
+    """An array that starts without a member is written to as it starts: nothing that is done without being asked for."""
     examined = runner.run(["mdadm", "--examine", "--export", devices[0]]).text
-    uuid = dict(line.split("=", 1) for line in examined.splitlines() if "=" in line).get("MD_UUID", "")
+    said = dict(line.split("=", 1) for line in examined.splitlines() if "=" in line)
+    uuid, members = said.get("MD_UUID", ""), said.get("MD_DEVICES", "")
+    if not degraded and members != str(len(devices)):
+        raise HyperError(
+            f"a disk of {host.name} is missing",
+            why=f"{len(devices)} of the {members} members of the array below its root are here",
+            remedy="connect all of its disks; where one of a mirror is lost, add --degraded",
+            code=Exit.selection,
+        )
     assemble(runner, AssembleArray(name="root", uuid=uuid, devices=devices))
     return f"/dev/disk/by-id/md-uuid-{uuid}"
 

@@ -20,10 +20,23 @@ def assemble(runner: Runner, action: AssembleArray) -> None:
     settle(runner)
     device = link(action.uuid)
     if kernel_name(device) is None:
+        _let_go(runner, action.devices)
         argv = ["mdadm", "--assemble", "--run", f"/dev/md/{action.name}", "--uuid", action.uuid]
         runner.run([*argv, *action.devices])
         settle(runner)
     wait_for((device,), f"mdadm brought up {action.name}")
+
+
+def _let_go(runner: Runner, devices: tuple[str, ...]) -> None:
+    """Stop arrays that udev began and waits with, as members of them are missing: they keep the others for themselves."""
+    holders = {
+        holder.name
+        for device in devices
+        for holder in Path("/sys/class/block", kernel_name(device) or "").glob("holders/md*")
+    }
+    for name in sorted(holders):
+        if Path("/sys/class/block", name, "md/array_state").read_text().strip() == "inactive":
+            runner.run(["mdadm", "--stop", f"/dev/{name}"])
 
 
 def check_members(runner: Runner, check: ArrayMembersAre) -> Evidence:
