@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from installer.handoff import HANDOFF_PATH
 from tests.lab import beside
 from tests.lab.machine import Machine
 from tests.lab.recorder import Recorder
@@ -41,7 +42,7 @@ def without(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path,
             )
             for verb, words in (
                 ("mount", ()),
-                ("shell", ("--", "/nix/var/nix/profiles/system/sw/bin/cat", "/etc/hostname")),
+                ("shell", ("--", "/nix/var/nix/profiles/system/sw/bin/cat", HANDOFF_PATH)),
                 ("unmount", ()),
                 ("repair", ()),
             ):
