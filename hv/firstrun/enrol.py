@@ -21,8 +21,8 @@ TYPES = {TPM: "systemd-tpm2", "fido2": "systemd-fido2"}
 RETRY = "then `hv firstrun retry enrol`; the passphrase opens the disks meanwhile."
 WITH_PIN = 'IFS= read -r NEWPIN; export NEWPIN; exec "$@"'
 """The PIN comes through standard input, so that no command line has it."""
-TOUCH = 60.0
-"""Seconds in which a token is touched."""
+TOUCH = 120.0
+"""Seconds in which a token is touched, twice: it gives up by itself after about thirty, each time."""
 
 
 @dataclass(frozen=True)
