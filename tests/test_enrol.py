@@ -357,7 +357,7 @@ def test_a_token_that_is_otherwise_is_noticed(host: Host) -> None:
 
 @pytest.mark.root
 def test_without_tpm_or_token_the_passphrase_stays(host: Host) -> None:
-    """No FIDO2 token can be had here; what the job says without one is real."""
+    """What the job says without a FIDO2 token; with one: tests/lab/tokens.py."""
     asked = host.leave(pin=False)
     with pytest.raises(HyperError, match=r"no TPM 2\.0") as caught:
         EnrolJob(asked).run(host.world())
