@@ -6,6 +6,7 @@ inside the EFI image in place. Then the partition tables are put right, which gr
 boot. The volume's name never changes, because the live system finds its medium by it.
 """
 
+import hashlib
 import os
 import re
 import subprocess
@@ -79,12 +80,20 @@ def credential() -> tuple[str, ...]:
 
 
 def script(payload: Payload) -> str:
-    """What the unit runs: the payload's paths appear in the store, and are known to Nix; nothing is copied."""
+    """What the unit runs: the payload's paths appear in the store, and are known to Nix; nothing is copied. A payload that
+    was damaged is not used: Nix looks at what it fetches, and nobody at what is mounted.
+    """
+    with payload.squashfs.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return f"""\
 # Adds the medium's payload to the running system's store, and starts its program.
 set -eu
 export PATH=/run/current-system/sw/bin
 payload=/run/hyper-nixos/payload
+echo "{digest}  /iso/{PAYLOAD}" | sha256sum --check --status || {{
+    echo "Hyper-NixOS: the medium is damaged: its payload is not what was written. Write it again." | tee /dev/console >&2
+    exit 1
+}}
 mkdir -p "$payload"
 mount -t squashfs -o loop,ro /iso/{PAYLOAD} "$payload"
 mount -o remount,rw,bind /nix/store || true

@@ -134,6 +134,7 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
 
 
 def test_the_script_is_shell(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"hsqs")
     made = adopt.Payload(tmp_path / "x", f"{fixture.STORE}-x/bin/start")
     (tmp_path / "start").write_text("#!/bin/sh\n" + adopt.script(made))
     run("shellcheck", tmp_path / "start")
