@@ -8,10 +8,8 @@ import errno
 import fcntl
 import mmap
 import os
-import queue
 import secrets
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ _BLKFLSBUF = 0x1261
 """ioctl: forget what the page cache has of a block device (linux/fs.h)."""
 _MARK = 4096
 _AHEAD = 4
+"""Chunks that the kernel reads before they are wanted."""
 
 
 class Target(Protocol):
@@ -131,6 +130,11 @@ class Source:
                 data[start - offset : stop - offset] = patch.content[
                     start - patch.offset : stop - patch.offset
                 ]
+
+    def expect(self, offset: int) -> None:
+        """Have the kernel read on from there by itself, where it takes advice (posix_fadvise(2))."""
+        if offset < self.size and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, offset, _AHEAD * CHUNK, os.POSIX_FADV_WILLNEED)
 
     def places(self, end: int) -> list[tuple[int, int]]:
         """Offset and length of everything that is written to a disk of `end` bytes, in order."""
@@ -247,46 +251,16 @@ def _doubling(size: int) -> Iterator[int]:
         place += min(place, 4 * GIB)
 
 
-@dataclass
-class _Ahead:
-    """Reads in a thread of its own, so that neither the image nor the disk waits for the other, or for what is done with
-    what was read.
+def _in_turn(source: Source, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, memoryview]]:
+    """What belongs at each place, in memory that the next one uses again. The kernel reads ahead of it, so that the image
+    and the disk do not wait for each other; a thread that did it took more time than it saved.
     """
-
-    fill: Callable[[int, memoryview], None]
-    """Reads what is at a place, in bytes: of `Source`, or of a disk."""
-    places: Sequence[tuple[int, int]]
-
-    def __iter__(self) -> Iterator[tuple[int, memoryview]]:
-        full: queue.Queue[tuple[int, memoryview] | BaseException | None] = queue.Queue(_AHEAD)
-        free: queue.Queue[memoryview | None] = queue.Queue()
-        for memory in buffers(_AHEAD):
-            free.put(memoryview(memory))
-
-        def fill() -> None:
-            try:
-                for place, length in self.places:
-                    view = free.get()
-                    if view is None:
-                        return
-                    self.fill(place, view[:length])
-                    full.put((place, view[:length]))
-                full.put(None)
-            except BaseException as error:  # handed to the one who waits
-                full.put(error)
-
-        thread = threading.Thread(target=fill, daemon=True)
-        thread.start()
-        held: memoryview | None = None
-        try:
-            while (item := full.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                place, held = item
-                yield place, held
-                free.put(memoryview(held.obj))
-        finally:
-            free.put(None)
+    [memory] = buffers(1)
+    view = memoryview(memory)
+    for place, length in places:
+        source.expect(place + length)
+        source.fill(place, view[:length])
+        yield place, view[:length]
 
 
 def same(one: memoryview, other: memoryview) -> bool:
@@ -327,7 +301,7 @@ def write(
         # Nothing boots from a disk that is half written.
         [memory] = buffers(1)
         target.write(0, memoryview(memory)[: min(MIB, first[1])])
-        for place, data in _Ahead(source.fill, rest):
+        for place, data in _in_turn(source, rest):
             target.write(place, data)
             done += len(data)
             watch(Course("writing", done, total, time.monotonic() - started))
@@ -350,7 +324,7 @@ def _kept(target: Target, source: Source, places: Sequence[tuple[int, int]], wat
     view, started = memoryview(memory), time.monotonic()
     total = sum(length for _, length in places)
     done = 0
-    for number, (place, data) in enumerate(_Ahead(source.fill, places)):
+    for number, (place, data) in enumerate(_in_turn(source, places)):
         try:
             target.read(place, view[: len(data)])
         except OSError:
@@ -371,8 +345,9 @@ def read_back(target: Target, source: Source, watch: Watch, put: Mapping[int, by
     view, done, started = memoryview(memory), 0, time.monotonic()
     try:
         target.sync()
-        both = zip(_Ahead(source.fill, places), _Ahead(target.read, places), strict=True)
-        for (place, data), (_, here) in both:
+        for place, data in _in_turn(source, places):
+            here = view[: len(data)]
+            target.read(place, here)
             if not same(here, data):
                 at = next(n for n in range(len(data)) if here[n] != data[n])
                 start = at // _MARK * _MARK

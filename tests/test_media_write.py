@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -363,11 +362,6 @@ def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
     with pytest.raises(HyperError, match="cannot be written") as error:
         write(Failing(4 * CHUNK, 4 * CHUNK, wraps=False), source(path), nothing)
     assert "--resume" in error.value.remedy
-    # The thread that reads ahead does not outlive it.
-    for thread in threading.enumerate():
-        if thread.daemon:
-            thread.join(5)
-    assert not [thread for thread in threading.enumerate() if "fill" in thread.name]
 
 
 # ---- which disk ----
