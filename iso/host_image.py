@@ -35,7 +35,7 @@ from installer.plan.planner import make_plan
 from installer.render import RenderedHost, load_templates, render
 from iso import host_filesystems, host_grub, nix_database
 from iso.host_filesystems import make, place, require_tools, search_path, settle_times
-from iso.host_machine import facts, on_it, require_size
+from iso.host_machine import INSTEAD, facts, on_it, require_size
 from iso.host_tree import Tree, for_any_disk, refusals
 
 TOOLS = {"unshare", "sfdisk", "mkswap", "nix", "nix-env"}
@@ -78,7 +78,17 @@ def planned(answers: Answers, medium: Medium, size: int, *, bios: bool = False) 
     """The plan and the configuration of the host. Raises HyperError (Exit.unsuitable) for what an image cannot be."""
     require_size(size)
     machine, given = facts(size, medium.system, bios=bios), on_it(answers)
-    plan = make_plan(machine, given, medium)
+    try:
+        plan = make_plan(machine, given, medium)
+    except HyperError as error:
+        if "too small" not in error.what:
+            raise
+        raise HyperError(
+            f"an image of {format_size(size)} is too small",
+            why=error.why,
+            remedy="write a larger --size; the file takes only what is in it",
+            code=error.code,
+        ) from error
     if bios:
         # Nobody knows what the disk will be called: the host renews GRUB's menu, not its code.
         plan = plan.model_copy(update={"host": plan.host.model_copy(update={"grub_device": None})})
@@ -86,7 +96,7 @@ def planned(answers: Answers, medium: Medium, size: int, *, bios: bool = False) 
         raise HyperError(
             "no disk image can be made from these answers",
             why="\n".join(found),
-            remedy="change them, or install the machine itself: `hv install`",
+            remedy=INSTEAD,
             code=Exit.unsuitable,
         )
     return plan, render(machine, given, plan, medium, load_templates())

@@ -16,6 +16,11 @@ SERIAL = "HVIMAGE"
 """Of the disk that is made up; identifiers of file systems follow from it and from the host's name."""
 CONTROLLERS = {"010601": "ahci", "010802": "nvme", "010000": "virtio_scsi", "0c0330": "xhci_hcd"}
 """Class code of PCI: the driver that stage 1 gets, besides virtio's block devices."""
+INSTEAD = (
+    "change them, or install it in a virtual machine, into a file that stays: `qemu-img create -f qcow2 FILE 40G`, then "
+    "`hv media try MEDIUM --answers ANSWERS --disk FILE`"
+)
+"""What else leads to an image."""
 _BECAUSE = "the machine is made up: the image is for any"
 
 
@@ -135,7 +140,7 @@ def on_it(answers: Answers) -> Answers:
         raise HyperError(
             "no disk image can be made from these answers",
             why="\n".join(found),
-            remedy="change them, or install the machine itself: `hv install`",
+            remedy=INSTEAD,
             code=Exit.unsuitable,
         )
     given = answers.model_dump(mode="json", exclude_defaults=True)
