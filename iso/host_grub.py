@@ -65,6 +65,27 @@ def install_files(boot: Path) -> None:
             (target / file.name).chmod(0o644)
 
 
+def require_found(boot: Path, *, apart: bool) -> None:
+    """HyperError unless the menu names kernels and RAM disks from the top of the file system that GRUB starts from: the
+    program that writes it looks at what is mounted here, and on a btrfs or ZFS it writes that one's names.
+
+    Args:
+        boot: The folder that is /boot.
+        apart: It is a file system of its own.
+    """
+    menu = (boot / "grub/grub.cfg").read_text(errors="replace")
+    tops = ("/kernels/",) if apart else ("/nix/store/", "/boot/kernels/")
+    named = [line.split() for line in menu.splitlines() if line.split()[:1] in (["linux"], ["initrd"])]
+    files = [word for words in named for word in (words[1:2] if words[0] == "linux" else words[1:])]
+    if wrong := [each for each in files if not each.startswith(tops)]:
+        raise HyperError(
+            "GRUB would not find the kernel",
+            why=f"its menu names {wrong[0]}: a place on the file system of this computer",
+            remedy="write the image to an ext4, xfs or tmpfs; or take xfs for the host's root, whose kernels are apart",
+            code=Exit.unsuitable,
+        )
+
+
 def make_core(runner: Runner, work: Path, uuid: str, prefix: str, partition: tuple[int, int]) -> Core:
     """Boot code and core image.
 

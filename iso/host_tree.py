@@ -235,7 +235,9 @@ class Tree:
                 switch_to_boot(self.context.runner, self.root)
                 self._forget_way_in()
                 if self.context.plan.host.loader == "grub":
-                    host_grub.install_files(self.root / "boot")
+                    boot = self.root / "boot"
+                    host_grub.require_found(boot, apart="/boot" in self.collected.mounted)
+                    host_grub.install_files(boot)
             case CopyClosure():
                 # Whoever is root is expected to have a group of builders; nothing is built.
                 options = (*there.options, "--option", "build-users-group", "")

@@ -28,7 +28,7 @@ from installer.handoff import HANDOFF_PATH, Handoff
 from installer.medium import Medium
 from installer.plan.model import Plan
 from installer.plan.planner import make_plan
-from iso import host_filesystems, host_machine, host_tree
+from iso import host_filesystems, host_grub, host_machine, host_tree
 from tests.execute.rig import Rig, add_nix, run, tiny_system, with_closure
 from tests.media.kernel import kernel
 from tests.nixeval.host import evaluate_flake_host
@@ -498,6 +498,29 @@ def test_the_configuration_of_a_host_that_a_bios_starts(tmp_path: Path) -> None:
     assert 'device = "nodev";' in disks
     assert 'fsIdentifier = "provided";' in disks
     assert host_machine.SERIAL not in disks
+
+
+@pytest.mark.parametrize(
+    ("apart", "kernel", "wrong"),
+    [
+        (True, "/kernels/x-bzImage", False),
+        (False, "/nix/store/x/bzImage", False),
+        (False, "/boot/kernels/x", False),
+        (True, "/nix/store/x/bzImage", True),
+        (False, "/@/nix/store/x/bzImage", True),
+        (False, "($drive1)//@/nix/store/x/bzImage", True),
+    ],
+)
+def test_menus_that_name_what_is_mounted_here(apart: bool, kernel: str, wrong: bool, tmp_path: Path) -> None:
+    (tmp_path / "grub").mkdir()
+    (tmp_path / "grub/grub.cfg").write_text(
+        f"menuentry x {{\n  linux {kernel} init=/nix/store/x/init\n  initrd {kernel} {kernel}-secrets\n}}\n"
+    )
+    if wrong:
+        with pytest.raises(HyperError, match="would not find the kernel"):
+            host_grub.require_found(tmp_path, apart=apart)
+    else:
+        host_grub.require_found(tmp_path, apart=apart)
 
 
 @pytest.mark.nixpkgs
