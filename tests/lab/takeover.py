@@ -8,6 +8,7 @@ installation and the host's boot. The live system is the lab's, with its layers 
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,16 @@ ROOTED = (
     "systemctl stop sshd && /usr/sbin/sshd -f /run/sshd_config"
 )
 """Rented machines let root in with a key."""
+
+
+PATIENT = """\
+import sys
+import installer.remote.kexec
+from hv.cli import main
+installer.remote.kexec.STARTED = {seconds}
+sys.exit(main())
+"""
+"""`hv`, with the patience of the lab: an emulated machine starts slowly."""
 
 
 def taken_over() -> Recorder:
@@ -127,7 +138,15 @@ def _taken_over(what: Scenario, recorder: Recorder) -> None:
         words = ["install", "--target", target, "--host-key", shown, "--identity", folder / "key"]
         words += ["--answers", folder / "answers.toml"]
         with recorder.phase("hv install --target --kexec", "installer"):
-            argv = [*HV, *words, "--kexec", kexec]
+            argv = [
+                *HV[:3],
+                sys.executable,
+                "-c",
+                PATIENT.format(seconds=patience(60)),
+                *words,
+                "--kexec",
+                kexec,
+            ]
             operator = pexpect.spawn(
                 str(argv[0]), list(map(str, argv[1:])), timeout=patience(60), encoding="utf-8"
             )
