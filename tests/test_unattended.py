@@ -329,6 +329,8 @@ def test_words_for_the_screen_fit_and_can_be_passed_on() -> None:
     ):
         assert word in text
     assert scp_address("2001:db8::5", "/x") == "root@[2001:db8::5]:/x"
+    long = failed(error, None, Machine("V", None, ("192.0.2.5",)), "/run/" + "x" * 80, wrote="nothing.")
+    assert f"scp root@192.0.2.5:/run/{'x' * 80} ." in long, "a command that is broken cannot be typed after"
 
 
 def test_every_console_hears_it(tmp_path: Path) -> None:

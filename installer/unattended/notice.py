@@ -49,7 +49,8 @@ def failed(
     if bundle:
         lines += paragraph(f"support bundle: {bundle}", "  * ", "    ")
         if machine.addresses:
-            lines += paragraph(f"`scp {scp_address(machine.addresses[0], bundle)} .`", "    ", "    ")
+            # One line, however long: a command that is broken cannot be typed after.
+            lines += ["    From another computer:", f"scp {scp_address(machine.addresses[0], bundle)} ."]
     return [*lines, rule, ""]
 
 
