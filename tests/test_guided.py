@@ -19,6 +19,7 @@ from installer.answers.schema import Node, answers_schema, children, resolved
 from installer.answers.sizes import GIB
 from installer.facts import Facts
 from installer.facts.common import Judgement, Verdict
+from installer.facts.disks import Filesystem, Partition
 from installer.guided import answer_file, ready, words
 from installer.guided.conversation import Back, Conversation, Place
 from installer.guided.page import body, explanation
@@ -110,6 +111,7 @@ class Elsewhere:
             "time_zones": lambda: {"UTC", "Europe/Berlin", "Europe/Zurich"},
             "keymaps": lambda: {"us", "sg", "sg-latin1"},
             "set_keymap": lambda _name: None,
+            "reckon": lambda search: search(),
             "try_network": lambda: "not tried",
             "try_address": lambda _port, _address, _gateway: None,
             "speak": words.use,
@@ -735,6 +737,32 @@ def test_installing_anew_another_host_is_refused_with_the_reason() -> None:
     assert "no partition called other-esp" in "\n".join((refused[0].title, *refused[0].lines))
 
 
+def test_installing_anew_beside_what_somebody_else_locked() -> None:
+    """A partition of another system's on the disk is encrypted; the host is not."""
+    blank = cases.machine(cases.blank_disk(size=500 * GIB))
+    facts = installed(make_plan(blank, cases.answers(storage=cases.storage()), MEDIUM), blank)
+    (disk,) = facts.disks
+    *before, last = disk.partitions
+    last = last.model_copy(update={"size": last.size - 50 * GIB})
+    theirs = Partition(
+        number=9,
+        name=f"{disk.name}p9",
+        start=last.start + last.size,
+        size=50 * GIB,
+        type_uuid="0fc63daf-8483-4772-8e79-3d69d8477de4",
+        label="theirs",
+        filesystem=Filesystem(kind="crypto_LUKS", uuid="11111111-2222-3333-4444-555555555555"),
+    )
+    disk = disk.model_copy(update={"partitions": (*before, last, theirs)})
+    facts = facts.model_copy(update={"disks": (disk,)})
+    person = Person({**ALICE, "What shall become": "reinstall"})
+    answers = loaded(talk(person, facts))
+    assert not answers.storage.encryption.enable
+    assert not any("Passphrase" in each.prompt for each in person.asked)
+    made = make_plan(facts, answers, MEDIUM)
+    assert any(region.content for region in made.pictures[0].after if region.number == 9)
+
+
 TWINS: tuple[dict[str, Any], ...] = tuple(
     {
         "name": f"nvme{number}n1",
@@ -763,15 +791,13 @@ def test_installing_anew_an_encrypted_host_asks_what_cannot_be_seen(name: str) -
     table = cases.storage(encryption=cases.ENCRYPTED, **CHOICES[name])
     first = make_plan(blank, cases.answers(storage=table), MEDIUM)
     facts = installed(first, blank)
-    looking = Person(LOCKED)
-    talk(looking, facts)
-    (asked,) = (each for each in looking.asked if each.prompt == "How was it put together?")
-    assert isinstance(asked, One)
     wanted = CHOICES[name]
-    words = ", ".join(filter(None, (wanted["filesystem"], wanted.get("volumes"))))
-    words += ", with a swap partition" if "swap" in wanted else ""
-    (number,) = (option.value for option in asked.options if option.title == words)
-    person = Person({**LOCKED, "How was it put together": number})
+    says = {
+        "Which file system has it": wanted["filesystem"],
+        "Does LVM divide its space": wanted.get("volumes"),
+        "Has it a swap partition": "partition" if "swap" in wanted else "zram",
+    }
+    person = Person({**LOCKED, **says})
     answers = loaded(talk(person, facts))
     assert answers.hostname == "hv1"
     encryption = answers.storage.encryption
@@ -796,12 +822,9 @@ def test_installing_a_mirror_anew(filesystem: str) -> None:
     table["disks"] = [{"serial": disk.serial} for disk in blank.disks]
     first = make_plan(blank, cases.answers(storage=table), MEDIUM)
     facts = installed(first, blank)
-    person = Person({each: value for each, value in ALICE.items() if "disks" not in each})
-    talk(person, facts)
-    asked = [each for each in person.asked if each.prompt == "How was it put together?"]
+    says = {each: value for each, value in ALICE.items() if "disks" not in each}
     # An array shows nothing of what is in it while it is not assembled.
-    ways = {option.title: option.value for each in asked if isinstance(each, One) for option in each.options}
-    person = Person({**person.says, "How was it put together": ways.get(filesystem)})
+    person = Person({**says, "Which file system has it": filesystem})
     answers = loaded(talk(person, facts))
     assert (answers.storage.existing, answers.storage.layout) == ("reinstall", "mirror")
     made = make_plan(facts, answers, MEDIUM)

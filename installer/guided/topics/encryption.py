@@ -29,8 +29,10 @@ def dialogue(situation: Situation) -> Dialogue:
     again = situation.said("storage", "existing") == "reinstall"
     if again:
         # The disks stay as they are, locked or not.
-        if not reinstallation.is_locked(disk_choice.chosen(situation)):
-            return {("storage", "encryption"): None}
+        open_: Answers = {("storage", "encryption"): None}
+        locked = reinstallation.is_locked(disk_choice.chosen(situation))
+        if not locked or not isinstance(preview(situation, open_), HyperError):
+            return open_
         return (yield from _opened(situation, again=True))
     memory = situation.facts.memory
     available = memory.available if isinstance(memory.available, int) else None

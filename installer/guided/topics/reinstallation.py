@@ -1,13 +1,16 @@
 """Installing the host anew that is on the disks: what it is made of is found out, and asked for where it cannot be seen."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from installer.answers.model import Redundancy
+from installer.answers.problems import Path
 from installer.errors import HyperError
 from installer.facts.disks import Disk
 from installer.guided.preview import preview
-from installer.guided.questions import Answers, Item, Line, One, Option
+from installer.guided.questions import Answers, Item, Line, One, Option, Work
 from installer.guided.situation import Situation
 from installer.guided.topics import arrangement
 from installer.guided.words import _
@@ -63,22 +66,71 @@ def dialogue(situation: Situation, layout: str, disks: list[Disk]) -> Generator[
         ),
         field=("hostname",),
     )
-    tried = tuple(_made(situation, layout, disks, name))
-    fitting = [changes for changes in tried if not isinstance(preview(situation, changes), HyperError)]
-    if len(fitting) < 2:
-        return (fitting or list(tried))[0]
-    chosen = yield One(
-        title=_("Install anew"),
-        prompt=_("How was it put together?"),
-        lines=(
-            _("It cannot be seen from outside. With a wrong choice it ends before anything is changed."),
-            _("Recommended: what you chose then; a support bundle or your answer file has it."),
-        ),
-        options=tuple(Option(number, _words(changes)) for number, changes in enumerate(fitting)),
-        default=0,
-        field=("storage", "filesystem"),
+    search = Search(layout, tuple(disk.name for disk in disks), name, situation)
+    ways = yield Work(
+        title=_("looking at how the host was put together"), task="reckon", arguments=(search,)
     )
-    return fitting[int(chosen)]
+    for path, prompt, words in _parts():
+        values = list(dict.fromkeys(_plain(way[path]) for way in ways))
+        if len(values) > 1:
+            wanted = yield One(
+                title=_("Install anew"),
+                prompt=prompt,
+                lines=(
+                    _(
+                        "It cannot be seen from outside. With a wrong choice it ends before anything is changed."
+                    ),
+                    _("Recommended: what you chose then; a support bundle or your answer file has it."),
+                ),
+                options=tuple(Option(value, words.get(value) or str(value)) for value in values),
+                default=values[0],
+                field=path,
+            )
+            ways = [way for way in ways if _plain(way[path]) == wanted]
+    decided: Answers = ways[0]
+    return decided
+
+
+def _parts() -> tuple[tuple[Path, str, Mapping[Any, str]], ...]:
+    """What may be unclear: the field, the question, and words for its values where these are not words themselves."""
+    none = {None: _("no")}
+    return (
+        (("storage", "filesystem"), _("Which file system has it?"), {}),
+        (("storage", "redundancy"), _("Which kind of array is it?"), {}),
+        (("storage", "volumes"), _("Does LVM divide its space?"), none),
+        (
+            ("storage", "swap"),
+            _("Has it a swap partition?"),
+            {"zram": _("no"), "partition": _("yes")},
+        ),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be chosen: of swap its kind."""
+    return value["kind"] if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class Search:
+    """Looks for every way to put a host together that fits what is seen of it; the same for the same host and disks."""
+
+    layout: str
+    """Of the answer file."""
+    disks: tuple[str, ...]
+    """Names."""
+    name: str
+    """Of the host."""
+    situation: Situation = field(compare=False)
+    """Where the conversation stands."""
+
+    def __call__(self) -> list[Answers]:
+        """Those that fit; when none does, the most usual, whose plan says what speaks against it."""
+        disks = [disk for disk in self.situation.facts.disks if disk.name in self.disks]
+        tried: list[Answers] = list(_made(self.situation, self.layout, disks, self.name))
+        return [way for way in tried if not isinstance(preview(self.situation, way), HyperError)] or tried[
+            :1
+        ]
 
 
 def is_locked(disks: Sequence[Disk]) -> bool:
@@ -92,19 +144,20 @@ def is_locked(disks: Sequence[Disk]) -> bool:
 
 def _made(situation: Situation, layout: str, disks: list[Disk], name: str) -> Iterator[dict[Any, Any]]:
     """Each way in which the host could have been installed, the usual one first."""
-    encryption = _encryption(situation) if is_locked(disks) else None
+    # What is locked on a disk may be somebody else's, beside a host that is not.
+    encryptions = (_encryption(situation), None) if is_locked(disks) else (None,)
+    volumes = {name: VOLUMES if name != "btrfs" else VOLUMES[:1] for name in FILESYSTEMS}
+    arrays = ARRAYS if layout == "array" else (None,)
     for filesystem in FILESYSTEMS:
-        for volumes in VOLUMES if filesystem != "btrfs" else VOLUMES[:1]:
-            for redundancy in ARRAYS if layout == "array" else (None,):
-                for swap in SWAPS:
-                    yield {
-                        **arrangement.decided(layout, disks, situation.facts, filesystem, swap),
-                        ("storage", "existing"): "reinstall",
-                        ("storage", "volumes"): None if volumes == "none" else volumes,
-                        ("storage", "redundancy"): redundancy.value if redundancy else None,
-                        ("storage", "encryption"): encryption,
-                        ("hostname",): name,
-                    }
+        for encryption, volume, redundancy, swap in product(encryptions, volumes[filesystem], arrays, SWAPS):
+            yield {
+                **arrangement.decided(layout, disks, situation.facts, filesystem, swap),
+                ("storage", "existing"): "reinstall",
+                ("storage", "volumes"): None if volume == "none" else volume,
+                ("storage", "redundancy"): redundancy.value if redundancy else None,
+                ("storage", "encryption"): encryption,
+                ("hostname",): name,
+            }
 
 
 def _encryption(situation: Situation) -> Any:
@@ -117,14 +170,4 @@ def _encryption(situation: Situation) -> Any:
     )
 
 
-def _words(changes: dict[Any, Any]) -> str:
-    parts = (
-        changes[("storage", "filesystem")],
-        changes[("storage", "redundancy")],
-        changes[("storage", "volumes")],
-        _("with a swap partition") if changes[("storage", "swap")]["kind"] == "partition" else None,
-    )
-    return ", ".join(filter(None, parts))
-
-
-__all__ = ["dialogue", "host_on", "host_on_several", "is_locked"]
+__all__ = ["Search", "dialogue", "host_on", "host_on_several", "is_locked"]
