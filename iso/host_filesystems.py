@@ -1,6 +1,7 @@
 """File systems made of folders, in files, without mounting anything: what an installed host has, in an image.
 
-Every number that these tools draw by chance or take from the clock is given to them, so that two images are equal.
+Every number that these tools draw by chance or take from the clock is given to them, so that two images are equal; only
+mkfs.btrfs takes none.
 """
 
 import os

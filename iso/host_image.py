@@ -1,5 +1,5 @@
 """A disk image of an installed host, made from answers and a ready system: what `hv install` would leave on a disk, without
-root, without a block device, and without mounting one. Two images of one request are equal, byte for byte.
+root, without a block device, and without mounting one. Two images of one request are equal, byte for byte, but for those with btrfs.
 """
 
 import contextlib

@@ -1,6 +1,10 @@
 """An image of a medium, read at places: never beyond its end, however wrong the numbers in it are."""
 
+import fcntl
 import os
+import stat
+import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,6 +108,19 @@ def opened(path: Path) -> Iterator[Image]:
 def _end(path: Path, descriptor: int) -> int:
     try:
         # A disk has no size of its own: where its end is tells it (lseek(2)).
-        return os.lseek(descriptor, 0, os.SEEK_END)
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        if end == 0 and sys.platform == "darwin" and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return _end_on_macos(descriptor)
+        return end
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+_BLOCK_SIZE, _BLOCK_COUNT = 0x40046418, 0x40086419
+"""ioctl: DKIOCGETBLOCKSIZE and DKIOCGETBLOCKCOUNT of macOS (sys/disk.h), which tells no disk's end by lseek(2)."""
+
+
+def _end_on_macos(descriptor: int) -> int:
+    (size,) = struct.unpack("=I", fcntl.ioctl(descriptor, _BLOCK_SIZE, bytes(4)))
+    (count,) = struct.unpack("=Q", fcntl.ioctl(descriptor, _BLOCK_COUNT, bytes(8)))
+    return int(size * count)

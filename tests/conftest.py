@@ -77,6 +77,8 @@ def has_browser() -> bool:
 
 def has_subvolumes() -> bool:
     """Whether mkfs.btrfs makes subvolumes of folders: release 6.12 and later."""
+    if shutil.which("mkfs.btrfs") is None:
+        return False
     done = subprocess.run(["mkfs.btrfs", "--help"], capture_output=True, text=True, check=False)
     return "--subvol" in done.stdout + done.stderr
 

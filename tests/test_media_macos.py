@@ -18,6 +18,7 @@ from installer.facts.disks import Transport
 from iso import macos, sticks
 from iso.commands import media
 from iso.commands.media_write import write_to
+from iso.image import opened
 from tests.media import fixture
 from tests.nixeval.nix import REPOSITORY
 
@@ -178,6 +179,22 @@ def test_what_is_no_property_list() -> None:
     assert "no property list" in error.value.why
     with pytest.raises(HyperError, match="are not told"):
         macos.run(("/nonexistent/diskutil", "list"))
+
+
+def test_a_disk_tells_its_end_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sys/disk.h of macOS has it; a character device stands for the disk, whose end lseek does not tell either."""
+    asked: list[int] = []
+
+    def ioctl(_: int, request: int, room: bytes) -> bytes:
+        asked.append(request)
+        return (512).to_bytes(4, sys.byteorder) if len(room) == 4 else (1000).to_bytes(8, sys.byteorder)
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("iso.image.fcntl.ioctl", ioctl)
+    with opened(Path("/dev/zero")) as image:
+        assert image.size == 512000
+    # _IOR('d', 24, uint32_t) and _IOR('d', 25, uint64_t), sys/ioccom.h
+    assert asked == [0x40000000 | size << 16 | ord("d") << 8 | number for size, number in ((4, 24), (8, 25))]
 
 
 NO_LINUX = """
