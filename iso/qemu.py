@@ -185,7 +185,8 @@ def arguments(machine: Machine, tools: Tools, folder: Path) -> list[str]:
         words += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_escaped(tools.code)}"]
         words += ["-drive", f"if=pflash,format=raw,unit=1,file={folder}/variables"]
     # The image itself is never written to; what a stick's system writes is forgotten.
-    shared = f"if=none,id=medium,format=raw,file={_escaped(machine.image)}"
+    kind = "qcow2" if is_qcow2(machine.image) else "raw"
+    shared = f"if=none,id=medium,format={kind},file={_escaped(machine.image)}"
     if machine.kernel is not None:
         words += ["-kernel", str(machine.kernel), "-append", machine.arguments]
         words += ["-initrd", str(folder / "initrd")] if machine.initrds else []
@@ -223,6 +224,15 @@ def arguments(machine: Machine, tools: Tools, folder: Path) -> list[str]:
 def _is_file(disk: str) -> bool:
     """Whether a disk is a file, and no size."""
     return re.fullmatch(r"[0-9.]+[A-Za-z]{0,3}", disk) is None
+
+
+def is_qcow2(path: Path) -> bool:
+    """Whether an image is one of QEMU's own format (QEMU, docs/interop/qcow2.txt)."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"QFI\xfb"
+    except OSError:
+        return False
 
 
 def _format(path: Path) -> str:

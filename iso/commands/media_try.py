@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import platform
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -98,6 +99,8 @@ def try_image(options: argparse.Namespace) -> int:
 
 
 def _processor(path: Path) -> str:
+    if qemu.is_qcow2(path):  # what is in it cannot be looked at from here
+        return "aarch64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
     with opened(path) as image:
         return "aarch64" if diagnose(image).processors == ("aarch64",) else "x86_64"
 
