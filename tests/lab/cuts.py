@@ -177,22 +177,20 @@ def _play_enrolment(host: Host) -> None:
         host.start(running, f"after {len(ENROLMENT)} power cuts")
         table = host.first_run()
         _resumed(host, running.serial.text(), ENROLMENT[-1][0], attempts, done=True)
-        # The device of the root's volume, whatever it is called.
-        volume = host.told("findmnt --noheadings --output SOURCE /")
-        device = host.told(f"lsblk --noheadings --output PKNAME {volume}").split()[0]
-        header = host.told(f"cryptsetup luksDump /dev/{device}")
-        host.recorder.excerpt("the disk's header", header)
-        tokens = re.findall(r"^  \d+: (systemd-\S+)$", header, re.MULTILINE)
-        prove("the disk has one token of the TPM", tokens.count("systemd-tpm2") == 1, header)
-        code, text = host.root(f"cryptsetup open --test-passphrase --token-only /dev/{device}", 60)
-        prove("the TPM opens the disk, without a passphrase", code == 0, f"{text}\n{header}\n{table}")
-        left = host.root(f"find {FOLDER} -type f")[1].strip()
+        device = host.encrypted()
+        header = host.header(device)
+        host.recorder.excerpt("the disk's tokens", json.dumps(header["tokens"], indent=1))
+        tokens = [token for token in header["tokens"].values() if token["type"] == "systemd-tpm2"]
+        prove("the disk has one token of the TPM", len(tokens) == 1, json.dumps(header["tokens"]))
+        code, text = host.root(f"cryptsetup open --test-passphrase --token-only {device}", 60)
+        prove("the TPM opens the disk, without a passphrase", code == 0, f"{text}\n{table}")
+        left = host.root(f"find {FOLDER} -type f 2>/dev/null")[1].strip()
         prove("the installer's key is gone", not left, left)
         host.logins(running, "after the TPM was enrolled")
         host.off(running)
     with host.machine.start("again") as running:
         host.start(running, "after a reboot, with the recovery key typed")
-        code, text = host.root(f"cryptsetup open --test-passphrase --token-only /dev/{device}", 60)
+        code, text = host.root(f"cryptsetup open --test-passphrase --token-only {device}", 60)
         prove("the TPM opens the disk after a reboot, too", code == 0, text)
         host.off(running)
 

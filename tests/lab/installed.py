@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from installer.handoff import HANDOFF_PATH
 from tests.lab import cache, layers, play, userland
 from tests.lab.command import run
 from tests.lab.machine import Machine, Running
@@ -52,6 +54,16 @@ class Host:
         code, text = self.root(command, measured)
         assert code == 0, f"{command}: exit status {code}\n{text}"
         return text.strip()
+
+    def encrypted(self) -> str:
+        """The device that a token is to open, as the hand-off names it."""
+        found: Any = json.loads(self.told(f"cat {HANDOFF_PATH} 2>/dev/null"))
+        return str(found["enrolment"]["devices"][0])
+
+    def header(self, device: str) -> dict[str, dict[str, Any]]:
+        """The JSON area of its LUKS2 header."""
+        found: Any = json.loads(self.told(f"cryptsetup luksDump --dump-json-metadata {device} 2>/dev/null"))
+        return dict(found)
 
     def hv(self, words: str, measured: float = 40) -> tuple[int, str]:
         """`hv`, as a person runs it."""

@@ -35,7 +35,6 @@ PROGRAM = {
     "fido2/cbor.py": Path(fido2.cbor.__file__),
 }
 LISTED = "until systemd-cryptenroll --fido2-device=list | grep /dev/; do sleep 0.2; done"
-HANDOFF = "/var/lib/hyper-nixos/handoff.json"
 ENROL_FAILED = 9
 """Exit code of `hv firstrun status`: a job is not done."""
 KEY = r"[a-z]{8}(?:-[a-z]{8}){7}"
@@ -80,7 +79,7 @@ def _fido2(host: Host) -> None:
         error = enrol["error"] or {}
         prove("without a token the job says so", "No FIDO2 token" in error.get("what", ""), str(enrol))
         prove("and how to go on", "hv firstrun retry enrol" in error.get("remedy", ""), str(error))
-        device = _device(host)
+        device = host.encrypted()
         for name, file in PROGRAM.items():
             host.ssh.run(f"mkdir -p {HOME}/fido2 && cat >{HOME}/{name}", stdin=file.read_text())
         _plug(host, touched=False)
@@ -89,7 +88,7 @@ def _fido2(host: Host) -> None:
         host.start(running, "after a power cut while the token waited")
         _first_run(host)
         _starts_over(host, running)
-        header = _header(host, device)
+        header = host.header(device)
         prove("nothing was enrolled yet", not _of(header, "systemd-fido2"), json.dumps(header["tokens"]))
         _plug(host)
         _retry_until(host, running, "the installer's key goes", "the token is enrolled")
@@ -109,7 +108,7 @@ def _fido2(host: Host) -> None:
 
 def _enrolled(host: Host, device: str) -> None:
     """As the header says, and as cryptsetup finds out with one token, another, and none."""
-    prove, header = host.recorder.prove, _header(host, device)
+    prove, header = host.recorder.prove, host.header(device)
     host.recorder.excerpt("the disk's tokens", json.dumps(header["tokens"], indent=1))
     found = _of(header, "systemd-fido2")
     owned = {slot for token in header["tokens"].values() for slot in token["keyslots"]}
@@ -198,16 +197,6 @@ def _first_run(host: Host) -> dict[str, Any]:
     return enrol
 
 
-def _device(host: Host) -> str:
-    found: Any = json.loads(host.told(f"cat {HANDOFF} 2>/dev/null"))
-    return str(found["enrolment"]["devices"][0])
-
-
-def _header(host: Host, device: str) -> dict[str, dict[str, Any]]:
-    found: Any = json.loads(host.told(f"cryptsetup luksDump --dump-json-metadata {device} 2>/dev/null"))
-    return dict(found)
-
-
 def _of(header: dict[str, dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [token for token in header["tokens"].values() if token["type"] == kind]
 
@@ -221,7 +210,7 @@ def _recovery(host: Host) -> None:
     with host.machine.start("cut-when-filled") as running:
         host.start(running, "after installing")
         _first_run(host)
-        device = _device(host)
+        device = host.encrypted()
         host.told(
             f"mkdir -p /run/shim; cat >/run/shim/cryptsetup <<'END'\n{SHIM}END\nchmod +x /run/shim/cryptsetup"
         )
@@ -233,7 +222,7 @@ def _recovery(host: Host) -> None:
         # The installer's recovery key is typed at this boot.
         host.start(running, "after a power cut, with the recovery key from before")
         _first_run(host)
-        header = _header(host, device)
+        header = host.header(device)
         lost = (
             header["keyslots"].keys()
             - {"0", "3"}
@@ -251,7 +240,7 @@ def _recovery(host: Host) -> None:
             _, key = _shown(running)
             running.serial.type(f"{key[-8:]}\n")
             running.serial.expect("the one before opens nothing any more", 60)
-        header = _header(host, device)
+        header = host.header(device)
         marks = _of(header, RECOVERY_TOKEN)
         # The passphrase, the key, and what the installer has left for the token.
         whole = len(marks) == 1 and len(header["tokens"]) == 1 and len(header["keyslots"]) == 3
