@@ -21,6 +21,7 @@ from tests.lab.patience import patience
 from tests.lab.tools import entered
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_SECURE_CODE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
 SECOND_MAC, THIRD_MAC = "52:54:00:48:56:98", "52:54:00:48:56:99"
 """Of the card's two functions, which a guest gets."""
@@ -62,6 +63,8 @@ class Hardware:
     """Of its one network interface."""
     network: bool = True
     """Whether it has that interface."""
+    secure_boot: bool = False
+    """Whether its firmware can enforce Secure Boot: it is in setup mode, without keys."""
 
 
 STALLED = "Possible timer handling issue on cpu"
@@ -193,7 +196,7 @@ class Running:
         words = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-name", self.name]
         words += [
             "-machine",
-            "q35,kernel-irqchip=split",
+            f"q35,kernel-irqchip=split{',smm=on' if hardware.secure_boot else ''}",
             "-accel",
             "tcg,thread=multi",
             "-cpu",
@@ -226,7 +229,11 @@ class Running:
             words += ["-netdev", f"user,id=lan,restrict=on,{forwarded}"]
             words += ["-device", f"virtio-net-pci,netdev=lan,mac={hardware.mac},romfile="]
         if hardware.firmware == "uefi":
-            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
+            # System management mode alone may write to the variables then.
+            if hardware.secure_boot:
+                words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+            code = OVMF_SECURE_CODE if hardware.secure_boot else OVMF_CODE
+            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
             words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]
         forget = ",snapshot=on" if self._without else ""
         for number, disk in enumerate(hardware.disks):
