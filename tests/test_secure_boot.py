@@ -390,6 +390,10 @@ def test_the_ram_disks_secrets_are_in_the_signed_image_and_nowhere_else(host: Ho
     assert section(image, ".initrd") == b"initrdSECRET"
     state = host.root / "var/lib/hyper-nixos"
     assert not [path for path in state.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
+    (state / "secure-boot/work-cut").mkdir()
+    (state / "secure-boot/work-cut/initrd").write_bytes(b"SECRET")
+    signed(host)
+    assert not list(state.rglob("work-*"))
     # Gone, as secrets of an old generation may be: its image stays as it is.
     script.write_text("#!/bin/sh\nexit 1\n")
     host.add(3)

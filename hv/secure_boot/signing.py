@@ -73,6 +73,8 @@ class Signer:
         """
         esp, boot = self._path(self.settings.esp), self._path(self.settings.boot)
         said: list[str] = []
+        for left in self._state.glob("work-*"):  # by a run whose power was cut; RAM disks may hold secrets
+            shutil.rmtree(left)
         record = _read_record(self._state / RECORD)
         before = record.get("default", {}).get("image", "")
         if before and (boot / IMAGES / before).is_file():
