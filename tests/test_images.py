@@ -725,7 +725,12 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(HyperError, match="exists"):
         main(["convert", str(tmp_path / "a.raw"), str(tmp_path / "b.qcow2")])
     assert (tmp_path / "b.qcow2").read_text() == "mine"
-    assert main(["convert", str(tmp_path / "a.raw"), str(tmp_path / "c.qcow2")]) == Exit.ok
+    words = ["convert", str(tmp_path / "a.raw"), str(tmp_path / "c.qcow2")]
+    assert main([*words, "--dry-run", "--json"]) == Exit.ok
+    found = json.loads(capsys.readouterr().out)
+    assert (found["made"], found["size"]) == (False, len(CONTENT))
+    assert not (tmp_path / "c.qcow2").exists()
+    assert main(words) == Exit.ok
     assert "3 MiB for the guest" in capsys.readouterr().out
     for words in (["convert", "/nowhere", "x"], ["describe", "/nowhere.ova"]):
         with pytest.raises(HyperError, match="cannot be read"):

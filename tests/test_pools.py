@@ -1,5 +1,6 @@
 """`hv pools` against a real libvirtd: made once, used where they fit, never changed where somebody else made them."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -58,9 +59,22 @@ def test_pools_are_made_once_and_their_volumes_stay(
     words += ["--connect", host.uri]
     assert pools.main([*words, "status"]) == Exit.failed
     assert "there is none of that name" in capsys.readouterr().err
+    assert pools.main([*words, "apply", "--dry-run"]) == Exit.ok
+    assert "here: would be made as declared" in capsys.readouterr().out
+    assert pools.main([*words, "apply", "--dry-run", "--json"]) == Exit.ok
+    found = json.loads(capsys.readouterr().out)
+    assert [(each["name"], each["as_declared"], each["free"]) for each in found["pools"]] == [
+        ("here", None, None),
+        ("there", None, None),
+    ]
     assert not here.exists()
 
     assert pools.main([*words, "apply"]) == Exit.ok
+    capsys.readouterr()
+    assert pools.main([*words, "status", "--json"]) == Exit.ok
+    shown = json.loads(capsys.readouterr().out)["pools"][0]
+    assert (shown["kind"], shown["place"], shown["as_declared"]) == ("dir", str(here), True)
+    assert 0 < shown["free"] <= shown["capacity"]
     with host.connection() as connection:
         pool = connection.storagePoolLookupByName("here")
         assert (pool.isActive(), pool.autostart(), pool.isPersistent()) == (1, 1, 1)

@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     converted.add_argument("file", type=Path, metavar="FILE", help="the disk; it stays as it is")
     converted.add_argument("into", type=Path, metavar="QCOW2", help="what is made")
     converted.add_argument("--format", metavar="FORMAT", help="when the file's name does not tell")
+    converted.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    converted.add_argument("--json", action="store_true", help="for programs")
     read = verbs.add_parser("describe", help="what a guest of another hypervisor would become here")
     read.add_argument("file", type=Path, metavar="FILE", help=".ova, .ovf, .vmx, .vbox, or Proxmox's .conf")
     read.add_argument("--json", action="store_true", help="for programs")
@@ -110,7 +112,7 @@ def main(argv: list[str]) -> int:
         case "fetch":
             return _fetch(options)
         case "convert":
-            return _convert(options.file, options.into, options.format)
+            return _convert(options)
         case "list":
             return _list(json_wanted=options.json)
         case "import":
@@ -207,11 +209,12 @@ def _fetch(options: argparse.Namespace) -> int:
     return Exit.ok
 
 
-def _convert(file: Path, into: Path, told: str | None) -> int:
-    from hv.images.convert import FORMATS, convert, format_of
+def _convert(options: argparse.Namespace) -> int:
+    from hv.images.convert import FORMATS, convert, format_of, inspect
     from installer.answers.sizes import format_size
     from installer.errors import HyperError
 
+    file, into, told = options.file, options.into, options.format
     if told is not None and told not in FORMATS:
         raise HyperError(
             f"{told!r} is no format of a disk.",
@@ -228,8 +231,14 @@ def _convert(file: Path, into: Path, told: str | None) -> int:
             remedy="Name another file, or take that one away.",
             code=Exit.usage,
         )
-    made = convert(file, told or format_of(file), into, _programs())
-    print(f"{made.path}: qcow2, {format_size(made.size)} for the guest")
+    kind = told or format_of(file)
+    made = inspect(file, kind, _programs()) if options.dry_run else convert(file, kind, into, _programs())
+    if options.json:
+        told_as = {"path": str(into), "format": "qcow2", "size": made.size, "made": not options.dry_run}
+        print(json.dumps({"version": 1, **told_as}, indent=2))
+    else:
+        would = ", would be made" if options.dry_run else ""
+        print(f"{into}: qcow2, {format_size(made.size)} for the guest{would}")
     return Exit.ok
 
 

@@ -24,19 +24,25 @@ def find_pool(connection: Any, name: str) -> Any | None:
         raise
 
 
+def own_or_none(connection: Any, pool: Pool) -> Any | None:
+    """libvirt's pool of that name, if there is one. Raises HyperError where it has its volumes at another place."""
+    existing, wanted = find_pool(connection, pool.name), target_of(pool)
+    if existing is not None and (found := found_target(existing.XMLDesc(0))) != wanted:
+        raise HyperError(
+            f"There is a pool {pool.name} already, at another place.",
+            why=f"it has its volumes in {found}, declared is {wanted}; it was left as it is",
+            remedy=f"Declare that place, or undefine it (`virsh pool-destroy {pool.name}; virsh pool-undefine "
+            f"{pool.name}`; volumes stay) and run `hv pools apply`.",
+        )
+    return existing
+
+
 def ensure(connection: Any, pool: Pool, run: Run, say: Say) -> None:
     """Have the pool: defined, started when it should be, and read back. Raises HyperError."""
     libvirt = libvirt_module()
     wanted = target_of(pool)
     try:
-        existing = find_pool(connection, pool.name)
-        if existing is not None and (found := found_target(existing.XMLDesc(0))) != wanted:
-            raise HyperError(
-                f"There is a pool {pool.name} already, at another place.",
-                why=f"it has its volumes in {found}, declared is {wanted}; it was left as it is",
-                remedy=f"Declare that place, or undefine it (`virsh pool-destroy {pool.name}; virsh pool-undefine "
-                f"{pool.name}`; volumes stay) and run `hv pools apply`.",
-            )
+        existing = own_or_none(connection, pool)
         if isinstance(pool, FolderPool):
             prepare(Path(pool.path), pool, run, say)
         if existing is None:
