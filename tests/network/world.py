@@ -18,6 +18,8 @@ from typing import TypeVar
 CLONE_NEWNET = 0x40000000
 PATIENCE = 15.0
 """Seconds for what should happen; on an idle machine it takes milliseconds."""
+FIRST_PORT, PORTS = 20000, 12000
+"""Of clients; below those that the kernel chooses."""
 SILENCE = 1.0
 """Seconds to wait for what should not happen, after everything that should has. The tests' control shows that all of it
 happens within this when nothing forbids it."""
@@ -67,6 +69,7 @@ class World:
     prefix: str = field(default_factory=lambda: f"hv{os.getpid()}-")
     names: list[str] = field(default_factory=list)
     echoes: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    ports: Iterator[int] = field(default_factory=itertools.count)
     listening: dict[tuple[str, int, int, int], socket.socket] = field(default_factory=dict)
 
     def add(self, *names: str) -> None:
@@ -189,6 +192,8 @@ class World:
     def _client(self, attempt: Attempt) -> socket.socket:
         client = self.inside(attempt.source, lambda: socket.socket(attempt.family, attempt.kind))
         client.setblocking(False)
+        # A port that no other attempt has: by it the target tells them apart, and those of two hosts could be the same.
+        client.bind(("", FIRST_PORT + next(self.ports) % PORTS))
         with contextlib.suppress(BlockingIOError, OSError):
             client.connect((attempt.address, attempt.port))
         if attempt.udp:

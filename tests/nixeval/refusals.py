@@ -170,6 +170,18 @@ REFUSALS = (
         "would block every keyboard",
         '{ hypervisor.security.usb = { enable = true; keyboards = false; present = "apply-policy"; }; }',
     ),
+    Refusal(
+        "signs what systemd-boot starts, and this host uses another loader",
+        """({ lib, ... }: {
+          hypervisor.security.secureBoot.enable = true;
+          boot.loader.systemd-boot.enable = lib.mkForce false;
+          boot.loader.grub = { enable = true; device = "nodev"; };
+        })""",
+    ),
+    Refusal(
+        "names the default system itself",
+        """({ hypervisor.security.secureBoot.enable = true; boot.loader.systemd-boot.bootCounting.enable = true; })""",
+    ),
 )
 
 
