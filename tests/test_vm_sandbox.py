@@ -27,6 +27,8 @@ SOCKETS = {
     "hv-hostd": "[Socket]\nListenStream=/run/hv-hostd/hv-hostd.sock\nDirectoryMode=0755\nSocketUser=hvd\nSocketMode=0600\n",
 }
 """As nix/modules/privileges/broker.nix has them."""
+TREE = Path("/srv/hyper-nixos")
+"""This checkout, in the container."""
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 """Of the test driver's guest `test`."""
 
@@ -37,13 +39,20 @@ def python() -> str:
     return f"/usr/bin/python3.{sys.version_info.minor}" if used.startswith(("/root/", "/home/")) else used
 
 
+def python_path() -> str:
+    """Where the container's programs find this checkout and its packages: units see nobody's home, and it may be in one."""
+    packages = Path(sysconfig.get_path("purelib"))
+    within = packages.is_relative_to(REPOSITORY)
+    return f"{TREE / packages.relative_to(REPOSITORY) if within else packages}:{TREE}"
+
+
 def unit(name: str, module: str) -> str:
     """The evaluated unit with this checkout's program."""
     text = services.committed()[f"host/{name}.service"]
     words = f"{python()} -m {module}" + (" --connect test:///default" if name == "hvd" else "")
     text = re.sub(r"^ExecStart=.*$", f"ExecStart={words}", text, flags=re.MULTILINE)
     text = re.sub(r"^Environment=.*\n", "", text, flags=re.MULTILINE)
-    paths = f"{sysconfig.get_path('purelib')}:{REPOSITORY}"
+    paths = python_path()
     return text.replace(
         "[Service]\n", f"[Service]\nEnvironment=PYTHONPATH={paths} PYTHONDONTWRITEBYTECODE=1\n", 1
     )
@@ -80,7 +89,13 @@ class Container:
         (logs / f"{UUID}-console.log").write_text("hello from a guest\n")
         (logs / f"{UUID}-console.log").chmod(0o600)
         console = (self.folder / "console").open("ab")
-        command = (*NSPAWN, f"--bind-ro={REPOSITORY}", "--private-network", "--directory", str(self.root))
+        command = (
+            *NSPAWN,
+            f"--bind-ro={REPOSITORY}:{TREE}",
+            "--private-network",
+            "--directory",
+            str(self.root),
+        )
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         end = time.monotonic() + PATIENCE
         while self.inside("systemctl", "is-active", "hvd.socket").stdout.strip() != "active":
@@ -98,7 +113,7 @@ class Container:
 
     def hv(self, who: str, *words: str) -> subprocess.CompletedProcess[str]:
         """`hv` as somebody."""
-        paths = f"PYTHONPATH={sysconfig.get_path('purelib')}:{REPOSITORY}"
+        paths = f"PYTHONPATH={python_path()}"
         drop = ("setpriv", f"--reuid={who}", f"--regid={who}", "--init-groups")
         return self.inside(*drop, "env", "HOME=/", paths, python(), "-m", "hv", *words)
 
