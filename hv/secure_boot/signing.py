@@ -95,11 +95,19 @@ class Signer:
         for system in wanted:
             try:
                 did = self._sign_image(boot, system, record, required=system is first)
-            except HyperError as error:
-                if system is first:
+            except (HyperError, OSError) as error:
+                why = error.why if isinstance(error, HyperError) else f"{error.filename}: {error.strerror}"
+                if system is not first:
+                    left_out.append(f"{system.file}: {why}")
+                    continue
+                if isinstance(error, HyperError):
                     raise
-                left_out.append(f"{system.file}: {error.why}")
-                continue
+                raise HyperError(
+                    "The default system cannot be signed.",
+                    why=why,
+                    remedy="The last signed system is started meanwhile. Look whether the Nix store is whole (`nix-store "
+                    "--verify --check-contents`) and the boot partition has no errors (`journalctl -k`), then rebuild.",
+                ) from error
             images.append(system.file)
             said += did
             if system is first:
