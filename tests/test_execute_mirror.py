@@ -11,11 +11,12 @@ import pytest
 
 from installer.answers.model import Answers
 from installer.errors import Exit
-from installer.execute.btrfs import check_devices
+from installer.execute.btrfs import check_devices, forget_devices
 from installer.execute.evidence import Wrong
 from installer.execute.journal import Journal
+from installer.execute.live import LiveSystem
 from installer.execute.log import Log, Redactor
-from installer.execute.runner import Runner
+from installer.execute.runner import CommandError, Runner
 from installer.execute.volumes import check_volumes
 from installer.facts import Facts
 from installer.plan.checks import VolumesAre
@@ -205,6 +206,16 @@ def test_a_missing_device_is_noticed(pair: Pair) -> None:
     run("btrfs", "device", "scan", "--forget")
     with pytest.raises(Wrong):
         check_devices(runner, pair.uuid, devices)
+
+
+def test_the_kernel_is_told_to_forget_only_where_it_has_btrfs(tmp_path: Path) -> None:
+    """On a medium whose kernel has not loaded btrfs yet, `btrfs device scan` fails: it has nothing to speak to."""
+    live = LiveSystem(sysfs=tmp_path / "sys")
+    without = Runner(Log(tmp_path / "log", Redactor()), "/no-program-is-here")
+    forget_devices(live, without)
+    (live.sysfs / "fs/btrfs/features").mkdir(parents=True)
+    with pytest.raises(CommandError, match="btrfs device scan --forget"):
+        forget_devices(live, without)
 
 
 def test_a_volume_group_is_read_back(tmp_path: Path) -> None:

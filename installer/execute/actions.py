@@ -6,6 +6,7 @@ from typing import assert_never
 from installer.execute.arrays import assemble
 from installer.execute.boot_entries import write_boot_entry
 from installer.execute.bootloader import install_boot_loader
+from installer.execute.btrfs import forget_devices
 from installer.execute.certificates import write_certificates
 from installer.execute.clear import clear_target
 from installer.execute.configuration import write_configuration, write_handoff
@@ -32,6 +33,7 @@ from installer.plan.actions import (
     ClearTarget,
     CopyClosure,
     CopyFile,
+    ForgetDevices,
     ImportPool,
     InstallBootLoader,
     LoadKernel,
@@ -110,6 +112,8 @@ def carry_out(action: Action, context: Context) -> None:
             put_back_foreign(context.live, context.disk(action.disk), Path(action.path))
         case ClearTarget():
             clear_target(context.live, Path(action.root), action.keep, action.room)
+        case ForgetDevices():
+            forget_devices(context.live, runner)
         case MakeDirectory():
             make_directory(Path(action.path), action.mode)
         case WriteSecret():

@@ -16,6 +16,12 @@ _TOP = "5"
 """Id of the top level (btrfs-subvolume(8))."""
 
 
+def forget_devices(live: LiveSystem, runner: Runner) -> None:
+    """What is mounted stays known; a kernel without btrfs yet knows nothing, and has nobody to tell it to."""
+    if (live.sysfs / "fs/btrfs").is_dir():
+        runner.run(["btrfs", "device", "scan", "--forget"])
+
+
 def check_subvolumes(live: LiveSystem, runner: Runner, uuid: str, names: tuple[str, ...]) -> Evidence:
     """Each name is a subvolume at the top level."""
     mounted = next(

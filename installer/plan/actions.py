@@ -247,6 +247,13 @@ class WriteBootEntry(Frozen):
     """Path on the partition, as firmware writes it; `ARCH` stands for the architecture's part of the name."""
 
 
+class ForgetDevices(Frozen):
+    """Have the kernel forget the devices of btrfs that are not mounted (btrfs-device(8), scan --forget)."""
+
+    kind: Literal["forget-devices"] = "forget-devices"
+    """Discriminator."""
+
+
 class MakeDirectory(Frozen):
     """Make a folder and its parents."""
 
@@ -415,6 +422,7 @@ Action = Annotated[
     | AddRecoveryKey
     | SealRecoveryKey
     | WriteBootEntry
+    | ForgetDevices
     | MakeDirectory
     | WriteSecret
     | WriteConfiguration

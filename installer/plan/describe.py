@@ -16,6 +16,7 @@ from installer.plan.actions import (
     ClearTarget,
     CopyClosure,
     CopyFile,
+    ForgetDevices,
     ImportPool,
     InstallBootLoader,
     LoadKernel,
@@ -420,6 +421,7 @@ def _plain_words(
     | MakeHostKey
     | SealRecoveryKey
     | WriteBootEntry
+    | ForgetDevices
     | MakeDirectory
     | WriteSecret
     | WriteConfiguration
@@ -471,6 +473,8 @@ def _plain_words(
                 f"write the firmware's boot entry {action.label!r} for {action.loader} on partition "
                 f"{action.partition} of disk {action.disk}, if its variables can be written: efibootmgr"
             )
+        case ForgetDevices():
+            return "forget devices of unmounted btrfs, if the kernel knows any"
         case MakeDirectory():
             return f"make folder {action.path} (mode {action.mode:04o})"
         case WriteSecret():

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 _BEGUN = re.compile(r"^(\S+) (\[\S+\] )?\$ ")
 _ENDED = re.compile(r"^(\S+) (\[\S+\] )?= -?\d+ after ")
-_WRITES = re.compile(r"\$ (wipefs|sfdisk --(?!dump|json)|cryptsetup luksFormat|mkfs|mount) ?")
+WRITES = re.compile(r"\$ (wipefs|sfdisk --(?!dump|json)|cryptsetup luksFormat|mkfs|mount) ?")
+"""The first of these in a log is the first write."""
 
 
 class Timing(NamedTuple):
@@ -34,7 +35,7 @@ def timing(log: str) -> Timing:
         ValueError: no program that writes is in it.
     """
     lines = log.splitlines()
-    first = next((number for number, line in enumerate(lines) if _WRITES.search(line)), None)
+    first = next((number for number, line in enumerate(lines) if WRITES.search(line)), None)
     if first is None:
         raise ValueError("no program that writes is in this log")
     spans = list(_merged(_spans(lines[first:])))

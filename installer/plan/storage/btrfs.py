@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from installer.answers.model import Redundancy
-from installer.plan.actions import Action, MakeDirectory, Run
+from installer.plan.actions import Action, ForgetDevices, MakeDirectory, Run
 from installer.plan.checks import Check, DevicesOf, SubvolumesAre
 from installer.plan.model import TARGET
 from installer.plan.storage.element import HostPart, Layout
@@ -49,7 +49,7 @@ class Btrfs(Filesystem):
         #
         # The kernel remembers devices by the UUID of their file system, which a plan pins: of one that an earlier try made,
         # perhaps before its table was written again, it would look for the devices of then. Each mount names its own.
-        known = (Run(argv=("btrfs", "device", "scan", "--forget")),) if more else ()
+        known = (ForgetDevices(),) if more else ()
         return (
             *(Run(argv=("wipefs", "--all", each)) for each in (device, *more)),
             Run(
