@@ -72,6 +72,10 @@
               hypervisor = { inherit medium; };
             }).isoImage;
           inMemory = build ./iso/media/netboot.nix;
+          storeByItself = {
+            "initrd-without-store" = "${inMemory.initialRamdisk}/initrd";
+            "nix-store.squashfs" = inMemory.squashfsStore;
+          };
           disk =
             format:
             (build {
@@ -97,6 +101,8 @@
               inMemory.kernel
               inMemory.netbootIpxeScript
               inMemory.netbootRamdisk
+              # For closures that are too large for one RAM disk: the store is fetched by itself (iso/media/fetched-store.nix).
+              (pkgs.linkFarm "store-by-itself" storeByItself)
               # For firmware that has no iPXE of its own: by TFTP, and by HTTP where it is UEFI.
               (pkgs.runCommand "ipxe-for-firmware" { } ''
                 mkdir $out
@@ -105,7 +111,10 @@
                 done
               '')
             ];
-            passthru.ipxe = inMemory.netbootIpxeScript;
+            passthru = {
+              inherit storeByItself;
+              ipxe = inMemory.netbootIpxeScript;
+            };
           };
           qcow2 = disk "qcow2";
           raw = disk "raw";

@@ -89,9 +89,16 @@ def planned(answers: Answers, medium: Medium, size: int, *, bios: bool = False) 
             remedy="write a larger --size; the file takes only what is in it",
             code=error.code,
         ) from error
-    if bios:
-        # Nobody knows what the disk will be called: the host renews GRUB's menu, not its code.
-        plan = plan.model_copy(update={"host": plan.host.model_copy(update={"grub_device": None})})
+    host = plan.host
+    # The first start's activation makes its people's folders: it comes before file systems that nobody needs to start.
+    there = tuple(
+        each.model_copy(update={"needed_for_boot": True}) if each.mountpoint == "/home" else each
+        for each in host.filesystems
+    )
+    # Nobody knows what the disk will be called: the host renews GRUB's menu, not its code.
+    device = None if bios else host.grub_device
+    host = host.model_copy(update={"filesystems": there, "grub_device": device})
+    plan = plan.model_copy(update={"host": host})
     if found := refusals(plan):
         raise HyperError(
             "no disk image can be made from these answers",

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Protocol
 
 from installer.answers.sizes import GIB, MIB, format_size
@@ -25,8 +27,8 @@ CHUNK = 4 * MIB
 _BLKFLSBUF = 0x1261
 """ioctl: forget what the page cache has of a block device (linux/fs.h)."""
 _MARK = 4096
-_AHEAD = 4
-"""Chunks that the kernel reads before they are wanted."""
+_AHEAD = 3
+"""Chunks in memory: one in use, the others filled meanwhile."""
 
 
 class Target(Protocol):
@@ -130,11 +132,6 @@ class Source:
                 data[start - offset : stop - offset] = patch.content[
                     start - patch.offset : stop - patch.offset
                 ]
-
-    def expect(self, offset: int) -> None:
-        """Have the kernel read on from there by itself, where it takes advice (posix_fadvise(2))."""
-        if offset < self.size and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.descriptor, offset, _AHEAD * CHUNK, os.POSIX_FADV_WILLNEED)
 
     def places(self, end: int) -> list[tuple[int, int]]:
         """Offset and length of everything that is written to a disk of `end` bytes, in order."""
@@ -251,16 +248,42 @@ def _doubling(size: int) -> Iterator[int]:
         place += min(place, 4 * GIB)
 
 
-def _in_turn(source: Source, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, memoryview]]:
-    """What belongs at each place, in memory that the next one uses again. The kernel reads ahead of it, so that the image
-    and the disk do not wait for each other; a thread that did it took more time than it saved.
+def _in_turn(
+    fill: Callable[[int, memoryview], None], places: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, memoryview]]:
+    """What is at each place, in order, in memory that is used again once the next is asked for. A thread fills it ahead, so
+    that the image and the disk do not wait for each other: Python lets others run while the kernel reads, writes, or
+    compares.
     """
-    [memory] = buffers(1)
-    view = memoryview(memory)
-    for place, length in places:
-        source.expect(place + length)
-        source.fill(place, view[:length])
-        yield place, view[:length]
+    free: SimpleQueue[memoryview | None] = SimpleQueue()
+    full: SimpleQueue[memoryview | BaseException] = SimpleQueue()
+    for memory in buffers(_AHEAD):
+        free.put(memoryview(memory))
+
+    def ahead() -> None:
+        try:
+            for place, length in places:
+                view = free.get()
+                if view is None:
+                    return
+                fill(place, view[:length])
+                full.put(view)
+        except BaseException as error:
+            full.put(error)  # raised where what it should have filled is wanted
+
+    thread = Thread(target=ahead, name="reading ahead", daemon=True)
+    thread.start()
+    try:
+        for place, length in places:
+            got = full.get()
+            if isinstance(got, BaseException):
+                raise got
+            yield place, got[:length]
+            free.put(got)
+    finally:
+        free.put(None)
+        while thread.is_alive():
+            thread.join()
 
 
 def same(one: memoryview, other: memoryview) -> bool:
@@ -301,7 +324,7 @@ def write(
         # Nothing boots from a disk that is half written.
         [memory] = buffers(1)
         target.write(0, memoryview(memory)[: min(MIB, first[1])])
-        for place, data in _in_turn(source, rest):
+        for place, data in _in_turn(source.fill, rest):
             target.write(place, data)
             done += len(data)
             watch(Course("writing", done, total, time.monotonic() - started))
@@ -324,7 +347,7 @@ def _kept(target: Target, source: Source, places: Sequence[tuple[int, int]], wat
     view, started = memoryview(memory), time.monotonic()
     total = sum(length for _, length in places)
     done = 0
-    for number, (place, data) in enumerate(_in_turn(source, places)):
+    for number, (place, data) in enumerate(_in_turn(source.fill, places)):
         try:
             target.read(place, view[: len(data)])
         except OSError:
@@ -345,9 +368,9 @@ def read_back(target: Target, source: Source, watch: Watch, put: Mapping[int, by
     view, done, started = memoryview(memory), 0, time.monotonic()
     try:
         target.sync()
-        for place, data in _in_turn(source, places):
-            here = view[: len(data)]
-            target.read(place, here)
+        for place, here in _in_turn(target.read, places):
+            data = view[: len(here)]
+            source.fill(place, data)
             if not same(here, data):
                 at = next(n for n in range(len(data)) if here[n] != data[n])
                 start = at // _MARK * _MARK

@@ -21,6 +21,8 @@ class Mirror:
     versions: dict[str, int] = field(default_factory=dict)
     """Path to a number that its ETag has."""
     url: str = ""
+    ranges: bool = True
+    """Whether it begins in the middle when asked."""
     slow: threading.Event | None = None
     """When set, answers wait for it before their last byte."""
 
@@ -45,7 +47,8 @@ def mirror() -> Iterator[Mirror]:
             begin = 0
             if (
                 wanted
-                and self.headers.get("If-Range") == tag
+                and kept.ranges
+                and self.headers.get("If-Range", tag) == tag
                 and (match := re.match(r"bytes=(\d+)-$", wanted))
             ):
                 begin = int(match[1])

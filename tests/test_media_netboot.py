@@ -92,6 +92,47 @@ def test_without_answers_there_is_one_ram_disk(built: Path) -> None:
     assert "answers" not in (folder / "boot.ipxe").read_text()
 
 
+@pytest.fixture
+def by_itself(built: Path) -> Path:
+    """The same with the store apart."""
+    (built / netboot.SMALL).write_bytes(fixture.INITRD)
+    (built / netboot.STORE).write_bytes(b"hsqs" * 1000)
+    return built
+
+
+def test_the_store_is_fetched_by_itself(by_itself: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = ("--answers", REPOSITORY / "examples/home-lab.toml", "--kernel-argument", "a=b")
+    folder = made(by_itself, "--store", "fetched", *answers)
+    assert "the store is fetched in stage 1; machines need at least" in capsys.readouterr().out
+    digest = hashlib.sha256(b"hsqs" * 1000).hexdigest()
+    store = f"hyper-nixos.store={URL}/nix-store.squashfs hyper-nixos.store-size=4000 hyper-nixos.store-sha256={digest}"
+    names = "initrd=initrd-without-store initrd=answers.initrd ${cmdline}"
+    assert (folder / "boot.ipxe").read_text().splitlines() == [
+        "#!ipxe",
+        f"kernel {URL}/bzImage init=/nix/store/x/init loglevel=4 {store} a=b {names}",
+        f"initrd --name initrd-without-store {URL}/initrd-without-store",
+        f"initrd --name answers.initrd {URL}/answers.initrd",
+        "boot",
+    ]
+    there = ["answers.initrd", "boot.ipxe", "bzImage", "initrd-without-store", "nix-store.squashfs"]
+    assert sorted(file.name for file in folder.iterdir()) == there
+
+
+def test_where_the_store_comes_from_is_chosen_by_its_size(by_itself: Path) -> None:
+    found = netboot.read(by_itself)
+    assert found.choose(None) is netboot.Store.ram_disk
+    with (by_itself / "initrd").open("r+b") as file:
+        file.truncate(netboot.RAM_DISK_MOST + 1)
+    assert found.choose(None) is netboot.Store.fetched
+    assert found.choose(netboot.Store.ram_disk) is netboot.Store.ram_disk
+    (by_itself / netboot.STORE).unlink()
+    assert found.choose(None) is netboot.Store.ram_disk
+    with pytest.raises(HyperError, match="cannot be fetched by itself") as error:
+        made(by_itself, "--store", "fetched")
+    assert "nix-store.squashfs" in error.value.why
+    assert not (by_itself.parent / "served").exists()
+
+
 def test_a_machine_gets_both_ram_disks(built: Path, tmp_path: Path) -> None:
     """What iPXE hands over, handed over by QEMU: one after the other."""
     folder = made(built, "--answers", REPOSITORY / "examples/home-lab.toml")

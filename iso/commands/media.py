@@ -192,6 +192,11 @@ def _netboot(netboot: argparse.ArgumentParser, serve: argparse.ArgumentParser) -
         type=Path,
         help="iPXE as an EFI program, for firmware that boots by HTTP itself (default: the one in DIR)",
     )
+    netboot.add_argument(
+        "--store",
+        choices=("ram-disk", "fetched"),
+        help="have the store in the RAM disk, or fetched by itself in stage 1 (default: by its size)",
+    )
     content(netboot)
     serve.add_argument("image", metavar="DIR", type=Path, help="a folder that `hv media netboot` made")
     serve.add_argument(

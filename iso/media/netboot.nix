@@ -10,6 +10,7 @@
 {
   imports = [
     ../live
+    ./fetched-store.nix
     (modulesPath + "/installer/netboot/netboot.nix")
   ];
 
