@@ -43,7 +43,7 @@ def on_disk(device: str) -> tuple[Partition, ...]:
                 start=each["start"] * 512,
                 size=each["size"] * 512,
                 type_uuid=each["type"].lower(),
-                part_uuid=each["uuid"].lower(),
+                part_uuid=each.get("uuid", values.get("PART_ENTRY_UUID", "")).lower(),
                 label=each.get("name") or None,
                 filesystem=filesystem,
             )

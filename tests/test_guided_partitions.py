@@ -11,10 +11,11 @@ import pytest
 from installer.answers.sizes import GIB, MIB
 from installer.facts import Facts
 from installer.facts.firmware import FirmwareKind
-from installer.guided.questions import Line, One
+from installer.guided.questions import Line, Many, One
 from installer.guided.topics import partitions
 from installer.plan.planner import make_plan
 from tests import gpt
+from tests import test_keep_several as keep_several
 from tests.gpt import Entry
 from tests.guided_screens import command, environment, kept_partitioned, partitioned
 from tests.nixeval.cases import MEDIUM
@@ -215,3 +216,69 @@ def test_line_by_line(tmp_path: Path) -> None:
     assert "The host goes into partition 5" in done.stdout
     table = tomllib.loads(answers.read_text())["storage"]
     assert table["partitions"] == [{"uuid": UUID.format(5), "action": "format", "mount": "/", "grow": True}]
+
+
+def several(**more: Any) -> Person:
+    return Person({**ALICE, "disks be used": "mirror", "Which disks": ("nvme0n1", "sdb")} | more)
+
+
+def test_a_mirror_goes_beside_what_is_on_both_disks() -> None:
+    """That is what is recommended; each disk's partitions stay, and erasing is still an answer."""
+    facts = keep_several.machine(
+        keep_several.disk("nvme0n1", keep_several.KEPT, 500 * GIB), keep_several.second()
+    )
+    someone = several()
+    answers = loaded(talk(someone, facts))
+    assert answers.storage.existing == "keep"
+    (page,) = (each for each in someone.asked if "become of what is on them" in each.prompt)
+    assert isinstance(page, One)
+    assert page.default == "keep"
+    assert any("Recommended: keep it" in line for line in page.lines)
+    assert [len(each.kept) for each in make_plan(facts, answers, MEDIUM).destroyed] == [3, 1]
+    erased = loaded(talk(several(**{"become of what is on them": "erase"}), facts))
+    assert all(not each.kept for each in make_plan(facts, erased, MEDIUM).destroyed)
+
+
+def test_what_cannot_be_kept_on_two_disks_says_why() -> None:
+    other = keep_several.second(table="dos")
+    facts = keep_several.machine(keep_several.disk("nvme0n1", keep_several.KEPT, 500 * GIB), other)
+    someone = several(**{"become of what is on them": "erase"})
+    assert loaded(talk(someone, facts)).storage.existing == "erase"
+    (page,) = (each for each in someone.asked if "become of what is on them" in each.prompt)
+    assert isinstance(page, One)
+    (keep,) = (each for each in page.options if each.value == "keep")
+    assert "MBR" in str(keep.refused)
+
+
+def test_data_of_another_disk_is_mounted_where_somebody_wants_it() -> None:
+    """Of a disk with an MBR, beside partitions of the system's disk that are decided about."""
+    old = keep_several.old_disk()
+    facts = keep_several.machine(keep_several.disk("nvme0n1", (), 500 * GIB), old)
+    says = {**ALICE, "disks be used": "one-disk", "Which disk": "nvme0n1"}
+    assert "partitions" not in talk(Person(says), facts)["storage"], "nobody has to"
+    picked = {
+        "shall the host mount": ("sdc2", "sdc5"),
+        "host mount sdc5": ["/var/lib/libvirt/images", "/srv/five"],
+    }
+    someone = Person(says | picked)
+    raw = talk(someone, facts)
+    disk = {"serial": "OLD"}
+    assert raw["storage"]["partitions"] == [
+        {"disk": disk, "uuid": "b1946ac9-02", "mount": "/srv/media"},
+        {"disk": disk, "uuid": "b1946ac9-05", "mount": "/var/lib/libvirt/images"},
+    ]
+    assert len(make_plan(facts, loaded(raw), MEDIUM).mounted) == 2
+    (page,) = (each for each in someone.asked if "shall the host mount" in each.prompt)
+    assert isinstance(page, Many)
+    assert [each.value for each in page.options] == ["sdc2", "sdc5"], "not what no host mounts as it is"
+
+
+def test_a_place_that_is_taken_is_refused() -> None:
+    facts = keep_several.machine(keep_several.disk("nvme0n1", (), 500 * GIB), keep_several.old_disk())
+    picked = {"disks be used": "one-disk", "Which disk": "nvme0n1", "shall the host mount": ("sdc2",)}
+    someone = Person({**ALICE, **picked})
+    talk(someone, facts)
+    (line,) = (each for each in someone.asked if "host mount sdc2" in each.prompt)
+    assert isinstance(line, Line)
+    assert line.check("/srv/good") is None
+    assert "/etc" in str(line.check("/etc/x")) or "system" in str(line.check("/etc/x"))

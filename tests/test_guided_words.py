@@ -376,8 +376,9 @@ def test_line_by_line_it_is_german_too(tmp_path: Path) -> None:
             "?",
             "3",
             "1",
+            "",
             "1",
-        ),  # network: no 7th; layout; disk: not the 3rd; btrfs, zram, yes
+        ),  # network: no 7th; layout; disk: not the 3rd; btrfs, zram, no data of others, yes
         *(
             "1",
             "Hv 7",

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from installer.execute.kept_table import change_partitions, read_copies
 from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
 from installer.facts.firmware import FirmwareKind
-from installer.plan.actions import ChangePartitionTable, PartitionSpec
+from installer.plan.actions import ChangePartitionTable, PartitionSpec, Run, SaveHeaders
 from installer.plan.model import DiskIdentity, Plan
 from installer.plan.planner import make_plan
 from tests import gpt
@@ -28,6 +29,7 @@ TAIL = 33 * 512
 NAMES = ("", "data", "Basic data partition", "täglich ✓", "x" * 36)
 TYPES = (gpt.LINUX, gpt.DATA, gpt.MSR, gpt.RECOVERY, gpt.ESP)
 SIZE = 64 * GIB
+LARGE = 200 * GIB
 
 
 @st.composite
@@ -127,19 +129,7 @@ def test_kept_entries_are_equal_afterwards(tmp_path: Path, runner: Runner) -> No
         action = change_of(plan)
         assert action is not None
         sound(entries, wanted, action)
-        path.unlink(missing_ok=True)
-        with path.open("wb") as file:
-            file.truncate(SIZE)
-        write_gpt(path, entries, SIZE)
-        before, _ = read_copies(str(path), 512)
-        change_partitions(runner, str(path), plan.disks[0], action, path.parent / "erased")
-        for copy in read_copies(str(path), 512):
-            assert copy.guid == gpt.DISK.bytes_le
-            for entry in entries:
-                if entry.number in action.kept:
-                    assert copy.entries[entry.number] == before.entries[entry.number] == entry.raw(512)
-            assert {*copy.entries} == {*action.kept, *(s.number for s in (*action.change, *action.add))}
-            assert copy.last_usable < SIZE // 512 - 33
+        changed_on_file(path, runner, entries, action, plan.disks[0])
         outcomes["changed"] += 1
         outcomes["kept"] += len(action.kept)
 
@@ -149,7 +139,133 @@ def test_kept_entries_are_equal_afterwards(tmp_path: Path, runner: Runner) -> No
     assert outcomes["unsuitable"] >= 2, outcomes
 
 
-def sound(entries: tuple[Entry, ...], wanted: dict[str, Any], action: ChangePartitionTable) -> None:
+@st.composite
+def machines(draw: st.DrawFn) -> tuple[list[tuple[Entry, ...]], dict[str, Any]]:
+    """Disks with random tables, the last for data alone, and what becomes of all of it."""
+    count = draw(st.integers(2, 3))
+    found: list[tuple[Entry, ...]] = []
+    wanted: list[dict[str, Any]] = []
+    for place in range(count + 1):
+        entries = () if place < count and draw(st.integers(0, 4)) == 0 else draw(tables())
+        entries = tuple(replace(each, uuid=f"uuid-{place}-{each.number}") for each in entries)
+        if draw(st.integers(0, 5)):  # mostly what may be mounted and given up
+            entries = tuple(replace(each, type=gpt.LINUX, kind="ext4") for each in entries)
+        found.append(entries)
+        for wish in draw(wishes(entries))["partitions"]:
+            usual = draw(st.integers(0, 15)) > 0
+            # Now and then nobody says which disk, the root goes into one, or another disk's is to be formatted.
+            named = {"disk": {"serial": f"S{place}"}} if usual or place == count else {}
+            each = wish | named
+            if place == count and usual:
+                each = {name: each[name] for name in ("number", "uuid", "disk") if name in each} | {
+                    "mount": ""
+                }
+            if "mount" in each and (usual or each["mount"] != "/"):
+                each["mount"] = f"/srv/{place}-{len(wanted)}"
+            wanted.append(each)
+    storage = {
+        "disk": None,
+        "disks": [{"serial": f"S{place}"} for place in range(count)],
+        "layout": draw(st.sampled_from(("mirror", "mirror", "array"))),
+        "existing": draw(st.sampled_from(("keep", "keep", "keep", "erase"))),
+        "partitions": wanted,
+        "filesystem": draw(st.sampled_from(("ext4", "xfs", "btrfs", "zfs"))),
+        "swap": {"kind": draw(st.sampled_from(("none", "zram", "partition")))},
+        "encryption": cases.ENCRYPTED if draw(st.booleans()) else {},
+    }
+    return found, storage
+
+
+def test_several_disks_keep_what_nobody_gave_up_and_others_are_not_written_to(
+    tmp_path: Path, runner: Runner
+) -> None:
+    outcomes = Counter[str]()
+    path = tmp_path / "disk"
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        found, storage = data.draw(machines())
+        disks = []
+        for place, entries in enumerate(found):
+            name = f"sd{'abcd'[place]}"
+            partitions = sorted((each.partition(name) for each in entries), key=lambda each: each.number)
+            last = place == len(found) - 1
+            kind = ("dos" if data.draw(st.booleans()) else "gpt") if last else "gpt" if entries else None
+            given_ = {"name": name, "serial": f"S{place}", "wwn": None, "by_id": (f"ata-S{place}",)}
+            disks.append(cases.blank_disk(size=LARGE, table=kind, partitions=tuple(partitions), **given_))
+        firmware = data.draw(st.sampled_from((FirmwareKind.uefi64, FirmwareKind.bios)))
+        facts = cases.machine(*disks, firmware=firmware)
+        try:
+            answers = cases.answers(storage=cases.storage(**storage))
+            plan = make_plan(facts, answers, cases.medium(estimated_closure=GIB))
+        except HyperError as refusal:
+            assert refusal.why.strip()
+            assert refusal.remedy.strip()
+            outcomes[refusal.code.name] += 1
+            return
+        outcomes["planned"] += 1
+        outcomes["mounted"] += len(plan.mounted)
+        other = f"ata-S{len(found) - 1}"
+        assert not any(other in disk.name for disk in plan.disks)
+        programs = [a.argv for s in plan.steps for a in (*s.actions, *s.undo) if isinstance(a, Run)]
+        assert all(argv[0] == "mount" for argv in programs if any(other in word for word in argv))
+        saves = [n for n, s in enumerate(plan.steps) if any(isinstance(a, SaveHeaders) for a in s.actions)]
+        assert len(saves) == len(plan.disks)
+        assert max(saves) < min(n for n, s in enumerate(plan.steps) if s.writes)
+        changes = {a.disk: a for s in plan.steps for a in s.actions if isinstance(a, ChangePartitionTable)}
+        for identity_, entries in zip(plan.disks, found, strict=False):
+            action = changes.get(identity_.key)
+            if action is None:
+                continue
+            mine = {"partitions": [each for each in storage["partitions"] if _of(each, identity_, entries)]}
+            sound(entries, mine, action, LARGE)
+            changed_on_file(path, runner, entries, action, identity_)
+            outcomes["changed"] += 1
+            outcomes["kept"] += len(action.kept)
+
+    check()
+    assert outcomes["changed"] >= 10, outcomes
+    assert outcomes["kept"] >= 10, outcomes
+    assert outcomes["mounted"] >= 4, outcomes
+    assert outcomes["unsuitable"] >= 2, outcomes
+
+
+def _of(wanted: dict[str, Any], disk: DiskIdentity, entries: tuple[Entry, ...]) -> bool:
+    """Whether an entry of the answers is about this disk."""
+    if "disk" in wanted:
+        return bool(wanted["disk"]["serial"] == disk.serial)
+    return any(
+        wanted.get("uuid") == each.identity or wanted.get("number") == each.number for each in entries
+    )
+
+
+def changed_on_file(
+    path: Path,
+    runner: Runner,
+    entries: tuple[Entry, ...],
+    action: ChangePartitionTable,
+    disk: DiskIdentity,
+) -> None:
+    """Carried out on a sparse file: what stays is equal byte for byte, in both copies."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.truncate(disk.size)
+    write_gpt(path, entries, disk.size)
+    before, _ = read_copies(str(path), 512)
+    change_partitions(runner, str(path), disk, action, path.parent / "erased")
+    for copy in read_copies(str(path), 512):
+        assert copy.guid == gpt.DISK.bytes_le
+        for entry in entries:
+            if entry.number in action.kept:
+                assert copy.entries[entry.number] == before.entries[entry.number] == entry.raw(512)
+        assert {*copy.entries} == {*action.kept, *(s.number for s in (*action.change, *action.add))}
+        assert copy.last_usable < disk.size // 512 - 33
+
+
+def sound(
+    entries: tuple[Entry, ...], wanted: dict[str, Any], action: ChangePartitionTable, size: int = SIZE
+) -> None:
     """What stays is what nobody gave up; what is new is aligned, in bounds, and beside everything else."""
     given_up = {
         entry.number
@@ -164,7 +280,7 @@ def sound(entries: tuple[Entry, ...], wanted: dict[str, Any], action: ChangePart
         if spec in action.add:
             assert spec.start % MIB == 0
         assert all(spec.start + spec.size <= start or spec.start >= end for start, end in taken), spec
-        assert spec.start + spec.size <= SIZE - TAIL
+        assert spec.start + spec.size <= size - TAIL
         taken.append((spec.start, spec.start + spec.size))
 
 

@@ -105,6 +105,9 @@ def mount(tools: Tools, plan: Plan) -> Iterator[str]:
         if _is_up(tools, step):
             yield f"{step.id}: so already"
             continue
+        if device := dispensable(plan, step):
+            yield f"{step.id}: {device} is not there, and the host starts without it"
+            continue
         for action in step.actions:
             _carry_out(tools, action, plan)
         settle(tools.runner)
@@ -119,6 +122,21 @@ def mount(tools: Tools, plan: Plan) -> Iterator[str]:
                 remedy="`hv rescue unmount` lets go of what is mounted; look at the disks with `hv probe disks`",
                 code=Exit.step,
             ) from error
+
+
+def dispensable(plan: Plan, step: Step) -> str | None:
+    """The device that the step would mount, where it is not there and the host does without it."""
+    optional = {each.mountpoint for each in plan.host.filesystems if "nofail" in each.options}
+    for check in step.checks:
+        if isinstance(check, MountedAt) and check.target.removeprefix(TARGET) in optional:
+            for action in step.actions:
+                if (
+                    isinstance(action, Run)
+                    and action.argv[0] == "mount"
+                    and kernel_name(action.argv[-2]) is None
+                ):
+                    return action.argv[-2]
+    return None
 
 
 def unmount(tools: Tools, plan: Plan) -> Iterator[str]:

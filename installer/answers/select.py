@@ -33,12 +33,12 @@ def conditions(selector: DiskSelector, disk: Disk) -> tuple[Condition, ...]:
     )
 
 
-def select_disks(selector: DiskSelector, facts: Facts) -> tuple[Disk, ...]:
+def select_disks(selector: DiskSelector, facts: Facts, field: str = "storage.disk") -> tuple[Disk, ...]:
     """The disks that are meant: exactly `count`, writable, and told apart from all others.
 
     The install medium, read-only media and empty card readers are not candidates. A disk in use is one, so that
     of two disks that fit the free one is not taken by guess; that what uses a chosen one is freed first is for
-    `installer.plan.reach` to see, which looks at all chosen disks together.
+    `installer.plan.reach` to see, which looks at all chosen disks together. `field` is what messages call the selector.
     Raises HyperError: Exit.selection, or Exit.busy for disks that fit but must not be touched.
     """
     fitting = [
@@ -47,9 +47,9 @@ def select_disks(selector: DiskSelector, facts: Facts) -> tuple[Disk, ...]:
     barred = {disk.name: reason for disk in fitting if (reason := _barred(disk))}
     matched = [disk for disk in fitting if disk.name not in barred]
     if not matched and barred:
-        raise _busy(fitting, barred)
+        raise _busy(fitting, barred, field)
     if len(matched) != selector.count:
-        raise _wrong_count(selector, facts, matched)
+        raise _wrong_count(selector, facts, matched, field)
     alike = _by_identity(facts.disks)
     for disk in matched:
         _require_told_apart(disk, facts, alike)
@@ -139,28 +139,28 @@ def _barred(disk: Disk) -> str | None:
     return "has no medium in it" if disk.size == 0 else None
 
 
-def _busy(disks: list[Disk], reasons: dict[str, str]) -> HyperError:
+def _busy(disks: list[Disk], reasons: dict[str, str], field: str) -> HyperError:
     return HyperError(
         "the disk that the answers name must not be touched"
         if len(reasons) == 1
         else "the disks that the answers name must not be touched",
         why="\n".join(f"{title(disk)} {reasons[disk.name]}" for disk in disks if disk.name in reasons),
-        remedy="name another disk in `storage.disk`, or free this one (unmount, stop what uses it) and run again",
+        remedy=f"name another disk in `{field}`, or free this one (unmount, stop what uses it) and run again",
         code=Exit.busy,
     )
 
 
-def _wrong_count(selector: DiskSelector, facts: Facts, matched: list[Disk]) -> HyperError:
+def _wrong_count(selector: DiskSelector, facts: Facts, matched: list[Disk], field: str) -> HyperError:
     if not facts.disks:
         why = "this machine shows no disks at all"
         remedy = "check the disk's cable and the controller's mode (a RAID mode can hide NVMe disks), then `hv probe`"
     else:
         why = "\n".join(_candidate(selector, disk) for disk in facts.disks)
-        remedy = "correct `storage.disk`; a serial number or WWN fits exactly one disk"
+        remedy = f"correct `{field}`; a serial number or WWN fits exactly one disk"
     count = len(matched)
     number = "no disk" if count == 0 else "1 disk" if count == 1 else f"{count} disks"
     return HyperError(
-        f"storage.disk matches {number}, must match exactly {selector.count}",
+        f"{field} matches {number}, must match exactly {selector.count}",
         why=why,
         remedy=remedy,
         code=Exit.selection,

@@ -63,19 +63,26 @@ class EspKind(StrEnum):
 
 
 class PartitionAnswers(Frozen):
-    """What becomes of one partition that is on the disk already. All conditions must hold; exactly one must match."""
+    """What becomes of one partition that is there already. All conditions must hold; exactly one must match."""
 
+    disk: DiskSelector | None = None
+    """Which disk it is on; without it one of the system's. On any other disk it is kept and mounted, and nothing of that
+    disk's table changes, whichever kind it is; without `number`, `uuid` and `label` it is the file system of a disk that has
+    no partitions."""
     number: int | None = Field(default=None, ge=1, le=128, examples=[3])
     """Its number."""
     uuid: (
         Annotated[
             str,
-            StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
-            Field(title="a GUID in lower case", examples=["6f2d1c3e-4b5a-4c6d-8e7f-901234567890"]),
+            StringConstraints(pattern=r"^[0-9a-f]{8}((-[0-9a-f]{4}){3}-[0-9a-f]{12}|-[0-9a-f]{2})$"),
+            Field(
+                title="a GUID in lower case, or an MBR's number and the partition's",
+                examples=["6f2d1c3e-4b5a-4c6d-8e7f-901234567890", "b1946ac9-01"],
+            ),
         ]
         | None
     ) = None
-    """Its GUID (`lsblk -o PARTUUID`)."""
+    """Its GUID (`lsblk -o PARTUUID`); in an MBR what stands for it there."""
     label: str | None = Field(default=None, examples=["data"])
     """Its name in the partition table."""
     action: Literal["keep", "format", "delete"] = "keep"
@@ -124,7 +131,7 @@ class StorageAnswers(Frozen):
     existing: ExistingKind = ExistingKind.erase
     """What becomes of what is on the system's disks already: `erase`, `keep` or `reinstall`."""
     partitions: tuple[PartitionAnswers, ...] = ()
-    """With `existing = "keep"`: single partitions that are mounted, formatted or deleted."""
+    """Single partitions that are mounted; with `existing = "keep"` also such that are formatted or deleted."""
     esp: EspKind = EspKind.auto
     """With `existing = "keep"`, under UEFI: whose EFI system partition the host starts from."""
     keep: tuple[AbsolutePath, ...] = Field(default=(), examples=[["/home", "/srv"]])

@@ -57,6 +57,9 @@ def selectors(storage: StorageAnswers) -> Iterator[tuple[Path, DiskSelector]]:
             yield (*path, "disk"), table.disk
         for number, each in enumerate(table.disks):
             yield (*path, "disks", number), each
+    for number, partition in enumerate(storage.partitions):
+        if partition.disk is not None:
+            yield ("storage", "partitions", number, "disk"), partition.disk
 
 
 def _tables(storage: StorageAnswers) -> Iterator[tuple[Path, StorageAnswers | PoolAnswers]]:
@@ -94,22 +97,23 @@ def check_storage(storage: StorageAnswers) -> Iterator[Problem]:
 def _existing(storage: StorageAnswers) -> Iterator[Problem]:
     """What becomes of what is on the disks."""
     keeps, again = (storage.existing is kind for kind in (ExistingKind.keep, ExistingKind.reinstall))
-    if not keeps:
-        for field, said in (
-            ("partitions", bool(storage.partitions)),
-            ("esp", storage.esp is not EspKind.auto and not again),
-        ):
-            if said:
-                yield Problem(
-                    ("storage", field),
-                    f"means nothing with existing `{storage.existing.value}`",
-                    'remove it, or write `existing = "keep"`',
-                )
-    elif storage.layout is not LayoutKind.one_disk:
+    if not keeps and storage.esp is not EspKind.auto and not again:
         yield Problem(
-            ("storage", "existing"),
-            f"keeps partitions of one disk, and the layout is `{storage.layout.value}`",
-            'write `layout = "one-disk"`, or `existing = "erase"`',
+            ("storage", "esp"),
+            f"means nothing with existing `{storage.existing.value}`",
+            'remove it, or write `existing = "keep"`',
+        )
+    if keeps and storage.layout is LayoutKind.auto:
+        yield Problem(
+            ("storage", "layout"),
+            "is chosen by the disks, and with `existing` `keep` by what is free on them",
+            'write `layout = "one-disk"`, `"mirror"` or `"array"`, or `existing = "erase"`',
+        )
+    if keeps and storage.layout is not LayoutKind.one_disk and storage.esp is EspKind.share:
+        yield Problem(
+            ("storage", "esp"),
+            f"shares one disk's, and with layout `{storage.layout.value}` each disk starts the host alone",
+            'remove it: each gets one of its own, or write `layout = "one-disk"`',
         )
     if storage.keep and not again:
         yield Problem(
@@ -123,7 +127,9 @@ def _existing(storage: StorageAnswers) -> Iterator[Problem]:
                 ("storage", "keep", number), wrong, "name a folder of data, e.g. `/home` or `/srv`"
             )
     for number, each in enumerate(storage.partitions):
-        yield from _partition(each, ("storage", "partitions", number))
+        where: Path = ("storage", "partitions", number)
+        yield from _partition(each, where)
+        yield from _fate(storage, each, where)
     places = [each.mount for each in storage.partitions if each.mount]
     for number, each in enumerate(storage.partitions):
         if each.mount and places.count(each.mount) > 1:
@@ -134,11 +140,45 @@ def _existing(storage: StorageAnswers) -> Iterator[Problem]:
             )
 
 
+def _fate(storage: StorageAnswers, each: PartitionAnswers, path: Path) -> Iterator[Problem]:
+    """What becomes of a partition, beside what becomes of the disks."""
+    existing = storage.existing
+    if existing is ExistingKind.keep:
+        if each.mount == "/" and storage.layout is not LayoutKind.one_disk:
+            yield Problem(
+                (*path, "mount"),
+                f"puts the root into one partition, and the layout is `{storage.layout.value}`",
+                'leave it out: the root goes into what is free on each disk; or write `layout = "one-disk"`',
+            )
+    elif existing is ExistingKind.erase and each.disk is None:
+        yield Problem(
+            path,
+            "is on a disk of the system, of which everything goes with existing `erase`",
+            'write `existing = "keep"`, or say with `disk` which other disk it is on',
+        )
+    elif each.action != "keep" or each.mount is None:
+        yield Problem(
+            (*path, "mount" if each.action == "keep" else "action"),
+            f"changes nothing with existing `{existing.value}`: partitions are only mounted then",
+            'write a `mount` for it, or `existing = "keep"` if it is on a disk of the system',
+        )
+    taken = storage.subvolumes.values() if storage.filesystem is FilesystemKind.btrfs else ()
+    if each.mount in taken and each.mount != "/":
+        yield Problem(
+            (*path, "mount"),
+            "is a subvolume's of the root",
+            "mount it elsewhere, or leave that place out of `storage.subvolumes`",
+        )
+
+
 def _partition(each: PartitionAnswers, path: Path) -> Iterator[Problem]:
-    if each.number is None and each.uuid is None and each.label is None:
+    whole = each.disk is not None and each.action == "keep" and each.mount is not None
+    if each.number is None and each.uuid is None and each.label is None and not whole:
         yield Problem(
             path, "has no condition, so it would match any partition", "add `uuid`, `number` or `label`"
         )
+    if each.disk is not None and each.disk.count > 1:
+        yield Problem((*path, "disk", "count"), "is of one disk", "remove it")
     if each.grow and each.action != "format":
         yield Problem(
             (*path, "grow"),

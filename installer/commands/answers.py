@@ -306,8 +306,9 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
     from installer.answers.model import ExistingKind
     from installer.answers.presets import proposed
     from installer.answers.select import device_title, select_disks, select_passthrough, title
-    from installer.answers.storage_shape import luks_devices
-    from installer.plan.layouts.kept import keep, kept_losses
+    from installer.answers.storage_shape import counted, luks_devices
+    from installer.plan.layouts.fates import fates
+    from installer.plan.layouts.kept import is_blank, keep, kept_losses
     from installer.plan.reach import require_contained
     from installer.plan.requirements import firmware_to_use, pbkdf_memory
 
@@ -328,9 +329,15 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
         for disk in disks:
             lines += paragraph(f"{title(disk)}; {fate}", "  disk:       ", " " * 14)
         if answers.storage.existing is ExistingKind.keep:
-            kept = keep(facts, answers, disks[0], firmware_to_use(facts, answers))
-            for each in kept_losses(kept, "").kept:
-                lines += paragraph(each, "  stays:      ", " " * 14)
+            system = disks[: counted(answers.storage.selectors)]
+            meant = fates(facts, answers, system)
+            for disk in system:
+                if len(system) > 1 and is_blank(disk):
+                    continue
+                firmware = firmware_to_use(facts, answers)
+                kept = keep(facts, answers, disk, firmware, meant.of(disk), alone=len(system) == 1)
+                for each in kept_losses(kept, "").kept:
+                    lines += paragraph(each, "  stays:      ", " " * 14)
     with _noting(errors):
         if answers.storage.encryption.enable:
             pbkdf_memory(facts, answers, luks_devices(answers.storage))

@@ -316,6 +316,7 @@ def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: Host
     missing = {each.mountpoint for each in host.filesystems} - {place for _, place, _, _ in rows}
     ensure(not missing, f"{', '.join(sorted(missing))} in the host's fstab", "no such line")
     planned = {each.mountpoint for each in host.filesystems}
+    later = {each.mountpoint for each in host.filesystems if each.later}
     for device, place, kind, options in rows:
         if kind == "zfs":
             mount = mounted_at(mounts, str(root) + (place if place != "/" else ""))
@@ -336,6 +337,9 @@ def _check_file_systems(live: LiveSystem, runner: Runner, root: Path, host: Host
         ensure(name is not None, f"{device} of the host's fstab ({place})", "no such device")
         if place not in planned:
             yield f"{place}: {device} is {name}"
+            continue
+        if place in later:
+            yield f"{place}: {device} is {name}, which the host alone mounts"
             continue
         target = str(root) + (place if place != "/" else "")
         mount = mounted_at(mounts, target)

@@ -207,6 +207,10 @@ def _destroyed(plan: Plan) -> Iterator[Line]:
             yield "    what stays"
             for each in stays:
                 yield from _paragraph(each, "      - ", "        ")
+    if plan.mounted:
+        yield "  On other disks, and mounted by the host as it is"
+        for each in plan.mounted:
+            yield from _paragraph(each, "      - ", "        ")
 
 
 def _because(plan: Plan) -> Iterator[Line]:

@@ -138,8 +138,10 @@ class Step(Frozen):
     """Share of the progress bar, relative to the others."""
 
 
-class HostFilesystem(Frozen):
+class HostFilesystem(Sparse):
     """One entry of the host's `fileSystems`."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(("later",))
 
     mountpoint: str
     """Where."""
@@ -151,6 +153,8 @@ class HostFilesystem(Frozen):
     """All options."""
     needed_for_boot: bool = False
     """Whether stage 1 mounts it."""
+    later: bool = False
+    """Whether the host alone mounts it, and nobody does while it is installed."""
 
 
 class HostLuks(Sparse):
@@ -332,7 +336,7 @@ def is_reversible(step: Step) -> bool:
 class Plan(Sparse):
     """Everything that will be done. Same facts, answers and medium: same plan, byte for byte."""
 
-    sparse: ClassVar[frozenset[str]] = frozenset(("because",))
+    sparse: ClassVar[frozenset[str]] = frozenset(("because", "mounted"))
 
     version: Literal[1] = 1
     """Format of the plan."""
@@ -346,6 +350,8 @@ class Plan(Sparse):
     """Disks it touches."""
     destroyed: tuple[Destruction, ...]
     """What is lost."""
+    mounted: tuple[str, ...] = ()
+    """What the host mounts from disks that are not written to, one sentence each."""
     pictures: tuple[DiskPicture, ...] = ()
     """The same disks as they are and as they will be, for drawing."""
     warnings: tuple[str, ...] = ()

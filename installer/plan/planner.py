@@ -7,7 +7,7 @@ from re import fullmatch
 from typing import Literal
 
 from installer.answers.catalogue import TIERS
-from installer.answers.model import Answers, ExistingKind, Redundancy, StorageAnswers, TokenKind
+from installer.answers.model import Answers, ExistingKind, Redundancy, TokenKind
 from installer.answers.presets import proposed
 from installer.answers.select import select_disks, title
 from installer.answers.sizes import GIB, format_size, parse_size
@@ -32,14 +32,16 @@ from installer.plan.installation import (
     hook_steps,
     images_to_copy,
 )
+from installer.plan.layouts.data_mounts import found_elements, lines, require_not_own, with_found
+from installer.plan.layouts.fates import Fates, fates
 from installer.plan.layouts.found import adopted, kept_paths, taken_over
 from installer.plan.layouts.ground import Ground, usable
 from installer.plan.layouts.kept import (
     Kept,
     beside_again,
+    is_blank,
     keep,
     kept_losses,
-    names,
     require_no_twin,
     require_one_root,
 )
@@ -87,6 +89,7 @@ from installer.plan.storage.btrfs import Btrfs
 from installer.plan.storage.disk import WholeDisk, disk_title
 from installer.plan.storage.element import Element, Layout
 from installer.plan.storage.filesystem import Mounted
+from installer.plan.storage.found import FoundDevice
 from installer.plan.storage.gpt import Partition, PartitionType
 from installer.plan.storage.in_place import InPlace
 from installer.plan.storage.kept import KeptPartition, SharedEsp
@@ -168,7 +171,8 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
     trusted = tuple(step.id for step in certificates)
     hooks = tuple(hook_steps(answers, "before-write", trusted))
     again = answers.storage.existing is ExistingKind.reinstall
-    kept = keep(facts, answers, chosen[0].disk, firmware) if _keeps(answers) else None
+    meant = fates(facts, answers, [each.disk for each in chosen], [each.disk for each in for_pool])
+    kept = _kept(facts, answers, chosen, meant, firmware) if _keeps(answers) else ()
     # Another system's EFI system partition, from which this host starts already.
     shared = beside_again(answers, chosen[0].disk, firmware) if again and len(chosen) == 1 else None
     layout = system(
@@ -182,12 +186,15 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
             system=source.size,
             root_type=ROOT_TYPES[medium.system] if source.prebuilt else PartitionType.linux,
             gate=tuple(step.id for step in hooks[-1:]),
-            kept=kept or shared,
+            kept=kept or ((shared,) if shared else ()),
         ),
     )
+    found = found_elements(facts, answers, meant.mounted, shared_names(facts.disks))
+    layout = with_found(layout, found)
     on_disks = {each.identity.key: each.disk for each in every}
     if again:
         layout = adopted(layout, on_disks, answers.hostname)
+        require_not_own(layout, answers.hostname)
     for element in layout.elements:
         if isinstance(element, Luks):
             require_name_free(element.key, facts.disks)
@@ -215,10 +222,11 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
     storage_steps = (
         taken_over(layout, on_disks, answers, 2 * source.size) if again else tuple(layout.steps())
     )
+    beside = tuple(filter(None, kept))
     if kept:
-        require_no_twin(kept, layout, facts.disks, answers.hostname)
+        require_no_twin(beside, layout, facts.disks, answers.hostname)
         if source.prebuilt:
-            require_one_root(kept, source.prebuilt.name)
+            require_one_root(beside, source.prebuilt.name)
     installation = Installation(
         answers=answers,
         layout=layout,
@@ -243,16 +251,19 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
         host_id=Names(answers.hostname, (chosen[0].identity,)).host_id(),
         inputs_digest=sha256(canonical_json(inputs).encode()).hexdigest(),
         disks=tuple(each.identity for each in every),
-        destroyed=tuple(_losses(facts, answers, each, kept or shared) for each in every),
+        destroyed=tuple(
+            _losses(facts, answers, each, (*beside, *((shared,) if shared else ()))) for each in every
+        ),
+        mounted=tuple(lines(found)),
         pictures=tuple(
             DiskPicture(
                 disk=each.identity.key,
                 before=picture(each.disk),
-                after=_after(layout, each, again=again, beside=kept is not None),
+                after=_after(layout, each, again=again, beside=any(one.disk is each.disk for one in beside)),
             )
             for each in every
         ),
-        warnings=tuple(_warnings(facts, answers, chosen, for_pool, layout)),
+        warnings=tuple(_warnings(facts, answers, chosen, for_pool, layout, kept)),
         because=because,
         host=host,
         handoff=handoff,
@@ -275,7 +286,11 @@ def _chosen(facts: Facts, answers: Answers) -> tuple[tuple[Chosen, ...], tuple[C
     }
     everything = [disk for disks in selected.values() for disk, _ in disks]
     _require_once(everything)
-    touched = [_touched(disk, storage) if _keeps(answers) else disk for disk in everything]
+    touched = everything
+    if _keeps(answers):
+        system_disks = [disk for disk, _ in selected[MAIN]]
+        meant = fates(facts, answers, system_disks, [disk for disk, _ in selected[POOL]])
+        touched = [*(_touched(disk, meant) for disk in system_disks), *everything[len(system_disks) :]]
     require_contained(touched, facts.disks)
     shared = shared_names(facts.disks)
     system, pool = (
@@ -293,12 +308,12 @@ def _keeps(answers: Answers) -> bool:
     return answers.storage.existing is ExistingKind.keep
 
 
-def _touched(disk: Disk, storage: StorageAnswers) -> Disk:
+def _touched(disk: Disk, meant: Fates) -> Disk:
     """The disk without what sleeps in partitions that stay: only what is in use keeps their table from being changed."""
-    named = [each for each in storage.partitions if each.action != "keep"]
+    named = {number for number, each in meant.of(disk).items() if each.action != "keep"}
     partitions = tuple(
         each
-        if any(names(wanted, each) for wanted in named)
+        if each.number in named
         else each.model_copy(
             update={"filesystem": None, "holders": tuple(one for one in each.holders if one.active)}
         )
@@ -307,9 +322,31 @@ def _touched(disk: Disk, storage: StorageAnswers) -> Disk:
     return disk.model_copy(update={"partitions": partitions})
 
 
-def _losses(facts: Facts, answers: Answers, chosen: Chosen, kept: Kept | None) -> Destruction:
+def _kept(
+    facts: Facts, answers: Answers, chosen: Sequence[Chosen], meant: Fates, firmware: str
+) -> tuple[Kept | None, ...]:
+    """What stays of each of the system's disks; none of one that is blank, beside others that are not."""
+    alone = len(chosen) == 1
+    found = tuple(
+        None
+        if not alone and is_blank(each.disk)
+        else keep(facts, answers, each.disk, firmware, meant.of(each.disk), alone=alone)
+        for each in chosen
+    )
+    if not any(found):
+        raise HyperError(
+            "there is nothing to keep on these disks",
+            why=f"{' and '.join(each.title for each in chosen)} are blank",
+            remedy='write storage.existing = "erase", or name the disks that something is on',
+            code=Exit.unsuitable,
+        )
+    return found
+
+
+def _losses(facts: Facts, answers: Answers, chosen: Chosen, beside: Sequence[Kept]) -> Destruction:
     """What is lost on one disk, and what stays."""
     key = chosen.identity.key
+    kept = next((each for each in beside if each.disk is chosen.disk), None)
     if answers.storage.existing is ExistingKind.reinstall:
         paths = ", ".join(kept_paths(answers))
         return Destruction(
@@ -321,7 +358,7 @@ def _losses(facts: Facts, answers: Answers, chosen: Chosen, kept: Kept | None) -
                 *(kept_losses(kept, key).kept if kept else ()),
             ),
         )
-    if kept is None or chosen.disk is not kept.disk:
+    if kept is None:
         return losses(chosen.disk, key, facts.systems)
     return kept_losses(kept, key)
 
@@ -458,12 +495,13 @@ def _grow(layout: Layout) -> GrowRoot | None:
     )
 
 
-def _warnings(
+def _warnings(  # noqa: PLR0917
     facts: Facts,
     answers: Answers,
     chosen: tuple[Chosen, ...],
     for_pool: tuple[Chosen, ...],
     layout: Layout,
+    kept: tuple[Kept | None, ...],
 ) -> Iterator[str]:
     """What does not forbid the plan, and should be known before it is confirmed."""
     others = [each for each in facts.disks if each not in [one.disk for one in (*chosen, *for_pool)]]
@@ -496,7 +534,7 @@ def _warnings(
     yield from _beside_warnings(facts, answers, chosen, layout)
     yield from _encryption_warnings(facts, answers, layout)
     yield from token_warnings(facts, answers)
-    yield from _joined_warnings(answers, chosen, for_pool, layout)
+    yield from _joined_warnings(answers, chosen, for_pool, layout, kept)
     yield from _room_warnings(answers, layout)
 
 
@@ -548,18 +586,27 @@ def _encryption_warnings(facts: Facts, answers: Answers, layout: Layout) -> Iter
 
 
 def _joined_warnings(
-    answers: Answers, chosen: tuple[Chosen, ...], for_pool: tuple[Chosen, ...], layout: Layout
+    answers: Answers,
+    chosen: tuple[Chosen, ...],
+    for_pool: tuple[Chosen, ...],
+    layout: Layout,
+    kept: tuple[Kept | None, ...],
 ) -> Iterator[str]:
     """What disks lose or risk by being joined."""
     storage = answers.storage
     kinds = [(chosen, system_redundancy(storage) if len(chosen) > 1 else Redundancy.none)]
     if for_pool:
         kinds.append((for_pool, pool_redundancy(storage) if len(for_pool) > 1 else Redundancy.none))
+    rooms = {each.disk.name: each.room for each in kept if each}
     for disks, redundancy in kinds:
-        smallest = min(each.disk.size for each in disks)
+        sizes = {each.disk.name: rooms.get(each.disk.name, each.disk.size) for each in disks}
+        smallest = min(sizes.values())
         for each in disks if redundancy is not Redundancy.none else ():
-            if rest := (each.disk.size - smallest) // GIB:
-                yield f"{each.title} is larger than the smallest beside it: {rest} GiB of it stay unused."
+            if rest := (sizes[each.disk.name] - smallest) // GIB:
+                if each.disk.name in rooms:
+                    yield f"{each.title} has more free space than the others: {rest} GiB of it stay unused."
+                else:
+                    yield f"{each.title} is larger than the smallest beside it: {rest} GiB of it stay unused."
         if redundancy is Redundancy.none and len(disks) > 1:
             yield f"Nothing is mirrored: when one of {len(disks)} disks fails, all that they hold is lost."
     for element in layout.elements:
@@ -600,6 +647,8 @@ def _sizes(layout: Layout, element: Element) -> Iterator[int]:
             yield element.size
         case KeptPartition():
             yield element.found.size
+        case FoundDevice():
+            yield element.size
         case _:
             for key in element.below():
                 yield from _sizes(layout, layout[key])

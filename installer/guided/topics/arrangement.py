@@ -107,7 +107,7 @@ def layout(free: Sequence[Disk], alone: int, there: HostThere | None) -> One:
         lines=(_("Free disks: {count}.").format(count=count), because),
         more=(
             _(
-                "A mirror takes whole disks: what was on them is lost, and you see what before. One disk can be shared."
+                "A mirror takes whole disks, or what is free on each of them; you see what is lost before it is."
             ),
         ),
         options=(

@@ -163,9 +163,12 @@ def several(
     chosen: Iterable[str] = (),
 ) -> Many:
     """Which disks for the system."""
+    possible = [each.value for each in options if each.refused is None]
     return Many(
         title=_("Disks"),
-        prompt=_("Which disks? Everything on them will be lost."),
+        prompt=_("Which disks? What becomes of what is on them is asked next.")
+        if any(disk.partitions for disk in situation.facts.disks if disk.name in possible)
+        else _("Which disks? Everything on them will be lost."),
         lines=(
             contents(situation),
             _("The smallest decides how large it becomes."),

@@ -10,7 +10,7 @@ from installer.guided.preview import disk_titles, drawing, preview
 from installer.guided.questions import Answers, Dialogue, Item, Notice, One, Option
 from installer.guided.situation import Level, Situation
 from installer.guided.told import refusal, told
-from installer.guided.topics import arrangement, disk_choice, partitions, reinstallation
+from installer.guided.topics import arrangement, data, disk_choice, partitions, reinstallation
 from installer.guided.topics.swap import hibernation, swap
 from installer.guided.words import _
 from installer.plan.losses import losses
@@ -97,8 +97,8 @@ def _wanted(
         if existing == EACH:
             existing, fates = "keep", (yield from partitions.dialogue(situation, disks[0]))
     layout = arrangement.system_layout(kind, len(disks))
-    if kind in ("mirror", "array") and (name := reinstallation.host_on(disks)):
-        existing = yield _again(name)
+    if kind in ("mirror", "array") and any(disk.partitions for disk in disks):
+        existing = yield _on_several(situation, layout, disks)
         if existing == "reinstall":
             return (yield from reinstallation.dialogue(situation, layout, disks))
     filesystem = yield arrangement.filesystem(layout)
@@ -126,6 +126,9 @@ def _wanted(
     asks = swapping["kind"] in ("partition", "file") and situation.level is not Level.beginner
     if asks and (yield hibernation(situation, changes)):
         changes[("storage", "swap")] = {**swapping, "hibernate": True}
+    more = yield from data.dialogue(situation, changes, {*chosen, *for_guests}, [*(fates or ())])
+    if more:
+        changes[("storage", "partitions")] = [*(fates or ()), *more]
     return changes
 
 
@@ -163,20 +166,51 @@ def _before_and_after(plan: Plan) -> One:
     )
 
 
-def _again(name: str) -> One:
-    """What becomes of a host that is on all of the disks."""
+def _on_several(situation: Situation, layout: str, disks: list[Disk]) -> One:
+    """What becomes of what is on several disks."""
+    wanted: Answers = {
+        ("storage",): {
+            "layout": layout,
+            "disks": [dict([telling(disk, situation.facts)]) for disk in disks],
+            "existing": "keep",
+            "filesystem": "btrfs",
+            "swap": {"kind": "none"},
+        }
+    }
+    plan = preview(situation, wanted)
+    refused = refusal(plan) if isinstance(plan, HyperError) else None
+    name = reinstallation.host_on(disks)
+    again = (
+        Option("reinstall", _("install this host anew: its guests stay, the system is replaced"))
+        if name
+        else None
+    )
     return One(
         title=_("What is on the disks"),
         prompt=_("What shall become of what is on them?"),
         lines=(
-            _("The host {name} is on all of them.").format(name=name),
-            _("Recommended: install it anew, unless nothing of its guests is needed any more."),
+            *(
+                (
+                    _("The host {name} is on all of them.").format(name=name),
+                    _("Recommended: install it anew, unless nothing of its guests is needed any more."),
+                )
+                if name
+                else (
+                    disk_choice.contents(situation),
+                    _("Recommended: keep it, and use the free space. Nothing that is there is written to.")
+                    if refused is None
+                    else _(
+                        "Keeping it is not possible here, as it is said below. To stop, leave the installer."
+                    ),
+                )
+            ),
         ),
         options=(
-            Option("reinstall", _("install this host anew: its guests stay, the system is replaced")),
+            *((again,) if again else ()),
+            Option("keep", _("keep all of it: the host goes into the free space of each disk"), refused),
             Option("erase", _("erase all of it: the host gets the whole disks")),
         ),
-        default="reinstall",
+        default="reinstall" if name else "keep" if refused is None else None,
         field=("storage", "existing"),
     )
 

@@ -8,6 +8,7 @@ from typing import Literal
 from installer.answers.model import Answers, FilesystemKind, RecoveryKind, Redundancy, TokenKind
 from installer.answers.recovery import recovery_kind
 from installer.answers.sizes import MIB
+from installer.facts.disks import Partition as Found
 from installer.plan.actions import SecretReference
 from installer.plan.layouts.kept import Kept
 from installer.plan.naming import Names
@@ -51,17 +52,23 @@ class Ground:
     """Of a root that stands on its partition, with nothing between."""
     gate: tuple[str, ...] = ()
     """Ids of steps before the first write."""
-    kept: Kept | None = None
-    """What stays of the one disk; none: the disks are emptied."""
+    kept: tuple[Kept | None, ...] = ()
+    """What stays of each disk; none of one that is blank; empty: the disks are emptied."""
 
     @property
     def smallest(self) -> int:
         """Bytes of the smallest of the system's disks: in a mirror the rest of the larger ones stays unused. Where things
-        stay on the disk, of what is left for the root.
+        stay on them, of what is left for the root.
         """
-        if self.kept:
-            return self.kept.room
-        return min(disk.disk.size for disk in self.disks)
+        kept = self.kept or (None,) * len(self.disks)
+        return min(
+            each.room if each else disk.disk.size for disk, each in zip(self.disks, kept, strict=True)
+        )
+
+    @property
+    def esp(self) -> Found | None:
+        """The EFI system partition of another system that the host starts from."""
+        return next((each.esp for each in self.kept if each and each.esp), None)
 
 
 @dataclass(frozen=True)

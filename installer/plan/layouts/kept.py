@@ -1,6 +1,6 @@
 """What stays of a disk that other things are on: which partitions, where the free space is, whose ESP starts the host."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from installer.answers.model import Answers, BootLoader, EspKind, KernelsPlace, PartitionAnswers
@@ -11,12 +11,14 @@ from installer.facts import Facts
 from installer.facts.disks import Disk, Partition
 from installer.facts.systems import InstalledSystem
 from installer.plan.actions import FoundPartition
+from installer.plan.layouts.fates import fates
 from installer.plan.losses import partition_words
 from installer.plan.model import Destruction, DiskIdentity
 from installer.plan.naming import Names
 from installer.plan.storage import gpt
 from installer.plan.storage.element import Layout
 from installer.plan.storage.filesystem import Mount
+from installer.plan.storage.found import FoundDevice
 from installer.plan.storage.gpt import Partition as NewPartition
 from installer.plan.storage.gpt import PartitionType
 from installer.plan.storage.kept import KeptDisk, KeptFilesystem, KeptPartition, KeptTable
@@ -93,33 +95,34 @@ class Kept:
         return (number for number in range(1, ENTRIES + 1) if number not in taken)
 
 
-def keep(facts: Facts, answers: Answers, disk: Disk, firmware: str) -> Kept:
+def keep(
+    facts: Facts,
+    answers: Answers,
+    disk: Disk,
+    firmware: str,
+    wanted: Mapping[int, PartitionAnswers] | None = None,
+    *,
+    alone: bool = True,
+) -> Kept:
     """What the answers leave on this disk.
+
+    Args:
+        facts: The machine.
+        answers: What is wanted.
+        disk: Which disk.
+        firmware: `uefi` or `bios`.
+        wanted: What becomes of single partitions of it, by number, where that is known already.
+        alone: The system goes onto this disk alone; of several each has an EFI system partition of its own.
 
     Raises:
         HyperError: they name what is not there (Exit.selection), what must not be touched, or cannot be kept
             (Exit.unsuitable).
     """
     if disk.table != "gpt":
-        have = "no partition table" if disk.table is None else f"a partition table of the kind {disk.table}"
-        raise HyperError(
-            f"nothing on {title(disk)} can be kept",
-            why=f"it has {have}, and partitions are kept in a GPT only",
-            remedy='write storage.existing = "erase" if nothing on it is needed, choose another disk, or convert it with '
-            "the system that is on it (Windows: mbr2gpt)",
-            code=Exit.unsuitable,
-        )
+        raise _no_gpt(disk)
     _require_known(disk)
-    wanted = {
-        _matching(each, disk, place).number: each for place, each in enumerate(answers.storage.partitions)
-    }
-    if len(wanted) != len(answers.storage.partitions):
-        raise HyperError(
-            "two entries of storage.partitions mean the same partition",
-            why=f"{len(answers.storage.partitions)} entries match {len(wanted)} partitions of {title(disk)}",
-            remedy="say of each partition once what becomes of it",
-            code=Exit.selection,
-        )
+    if wanted is None:
+        wanted = fates(facts, answers, (disk,)).of(disk)
     systems = [each for each in facts.systems if each.disk == disk.name]
     deleted, formatted, stays, mounted = [], [], [], []
     for partition in disk.partitions:
@@ -137,6 +140,7 @@ def keep(facts: Facts, answers: Answers, disk: Disk, firmware: str) -> Kept:
         _require_expendable(partition, disk, systems)
     for partition, place in mounted:
         _require_mountable(partition, place)
+        require_alone(facts, disk, partition)
     if firmware == "bios" and (there := [each for each in systems if not each.running]):
         raise HyperError(
             f"{title(disk)} cannot be shared with {there[0].name}",
@@ -144,7 +148,7 @@ def keep(facts: Facts, answers: Answers, disk: Disk, firmware: str) -> Kept:
             remedy="choose another disk for this host, or start machine and installer by UEFI if the other system does",
             code=Exit.unsuitable,
         )
-    esp = _shared(answers, disk, stays) if firmware == "uefi" else None
+    esp = _shared(answers, disk, stays) if firmware == "uefi" and alone else None
     used = sorted(
         (each.start, each.start + each.size) for each in (*stays, *(partition for partition, _ in formatted))
     )
@@ -166,6 +170,31 @@ def keep(facts: Facts, answers: Answers, disk: Disk, firmware: str) -> Kept:
         free=max(free_regions(taken, limit), key=lambda each: (each[1] - each[0], -each[0]), default=(0, 0)),
         esp=esp,
     )
+
+
+def _no_gpt(disk: Disk) -> HyperError:
+    """MBR tables have no GUIDs by which a partition would be told again, no copy, and four entries."""
+    have = "no partition table" if disk.table is None else f"a partition table of the kind {disk.table}"
+    if disk.table == "dos":
+        have = "an MBR partition table"
+    single = (
+        ", or install on another disk and have partitions of this one mounted as they are ([[storage.partitions]] with "
+        "`disk` and `mount`)"
+        if disk.partitions or disk.filesystem
+        else ""
+    )
+    return HyperError(
+        f"nothing on {title(disk)} can be kept beside the host",
+        why=f"it has {have}, and a host is put beside partitions in a GPT only",
+        remedy='write storage.existing = "erase" if nothing on it is needed, convert the table first (mbr2gpt in Windows, '
+        f"gdisk otherwise, after copying what is dear to you){single}",
+        code=Exit.unsuitable,
+    )
+
+
+def is_blank(disk: Disk) -> bool:
+    """Whether there is nothing on it that could be kept."""
+    return disk.table is None and not (disk.partitions or disk.filesystem or disk.holders)
 
 
 def beside_again(answers: Answers, disk: Disk, firmware: str) -> Kept | None:
@@ -228,31 +257,6 @@ def _require_known(disk: Disk) -> None:
         )
 
 
-def names(wanted: PartitionAnswers, partition: Partition) -> bool:
-    """Whether an entry of the answers means this partition."""
-    return (
-        (wanted.number is None or partition.number == wanted.number)
-        and (wanted.uuid is None or partition.part_uuid == wanted.uuid)
-        and (wanted.label is None or partition.label == wanted.label)
-    )
-
-
-def _matching(wanted: PartitionAnswers, disk: Disk, place: int) -> Partition:
-    found = [each for each in disk.partitions if names(wanted, each)]
-    if len(found) == 1:
-        return found[0]
-    listed = "\n".join(
-        f"{each.number}: {each.label or 'no name'}, {each.part_uuid}, {format_size(each.size)}, {partition_words(each)}"
-        for each in disk.partitions
-    )
-    raise HyperError(
-        f"storage.partitions[{place}] matches {len(found) or 'no'} partition{'' if len(found) == 1 else 's'}, must match one",
-        why=f"{title(disk)} has these:\n{listed or 'none'}",
-        remedy="correct number, uuid or label; a uuid fits exactly one",
-        code=Exit.selection,
-    )
-
-
 def _require_expendable(partition: Partition, disk: Disk, systems: Iterable[InstalledSystem]) -> None:
     """HyperError (Exit.unsuitable) for what another system cannot do without."""
     reason = RESERVED.get(partition.type_uuid or "")
@@ -283,6 +287,33 @@ def _require_mountable(partition: Partition, place: str) -> None:
         remedy="leave `mount` out: it stays as it is, and the host can be taught to open it later",
         code=Exit.unsuitable,
     )
+
+
+def require_alone(facts: Facts, disk: Disk, partition: Partition | None) -> None:
+    """HyperError (Exit.unsuitable) if another device carries the same UUID: the host could mount that one instead.
+
+    Args:
+        facts: The machine.
+        disk: Where the file system is.
+        partition: In which partition; none: on the whole disk.
+    """
+    filesystem = partition.filesystem if partition else disk.filesystem
+    if filesystem is None or filesystem.kind == "btrfs":
+        return  # each device of a btrfs carries its UUID
+    own = partition.name if partition else disk.name
+    for other in facts.disks:
+        there = (
+            (other.name, other.filesystem),
+            *((each.name, each.filesystem) for each in other.partitions),
+        )
+        for name, found in there:
+            if found and found.uuid == filesystem.uuid and (other.name, name) != (disk.name, own):
+                raise HyperError(
+                    f"the {filesystem.kind} of {title(disk)} cannot be told from a copy of it",
+                    why=f"{name} on {title(other)} carries the UUID {found.uuid} as well, and the host mounts by UUID",
+                    remedy="take the copy out, or give one of them a new UUID (tune2fs -U random, xfs_admin -U generate)",
+                    code=Exit.unsuitable,
+                )
 
 
 def _shared(answers: Answers, disk: Disk, stays: Iterable[Partition]) -> Partition | None:
@@ -353,11 +384,12 @@ def ground_elements(kept: Kept, identity: DiskIdentity) -> tuple[KeptDisk, KeptT
     )
 
 
-def kept_elements(kept: Kept, table: str) -> Iterator[KeptPartition | KeptFilesystem]:
-    """What stays on the table, and the file systems of it that the host mounts."""
+def kept_elements(kept: Kept, table: str, number: int | None) -> Iterator[KeptPartition | KeptFilesystem]:
+    """What stays on the table, and the file systems of it that the host mounts; `number` is the disk's among several."""
+    mark = "" if number is None else f"{number}-"
     for each in kept.stays:
         yield KeptPartition(
-            key=f"kept-{each.number}",
+            key=f"kept-{mark}{each.number}",
             table=table,
             found=found(each),
             label=each.label or "",
@@ -368,8 +400,8 @@ def kept_elements(kept: Kept, table: str) -> Iterator[KeptPartition | KeptFilesy
         assert filesystem is not None
         assert filesystem.uuid is not None
         yield KeptFilesystem(
-            key=f"kept-fs-{partition.number}",
-            on=f"kept-{partition.number}",
+            key=f"kept-fs-{mark}{partition.number}",
+            on=f"kept-{mark}{partition.number}",
             kind=filesystem.kind,
             uuid=filesystem.uuid,
             mounts=(Mount(place, MOUNTABLE[filesystem.kind], PATIENCE, held=True),),
@@ -394,20 +426,22 @@ def kept_losses(kept: Kept, key: str) -> Destruction:
     )
 
 
-def require_no_twin(kept: Kept, layout: Layout, everyone: Iterable[Disk], hostname: str) -> None:
+def require_no_twin(kept: Sequence[Kept], layout: Layout, everyone: Iterable[Disk], hostname: str) -> None:
     """HyperError (Exit.unsuitable) if this host's name was given to something that stays: UUIDs and labels follow from it."""
     ours = {
         uuid.lower()
         for element in layout.elements
-        if not isinstance(element, KeptFilesystem)
+        if not isinstance(element, KeptFilesystem | FoundDevice)
         and isinstance(uuid := getattr(element, "uuid", None), str)
     }
     labels = {element.label for element in layout.elements if isinstance(element, NewPartition)}
+    beside = {each.disk.name: each for each in kept}
     for disk in everyone:
-        stays = kept.stays if disk is kept.disk else disk.partitions
+        own = beside.get(disk.name)
+        stays = own.stays if own else disk.partitions
         for each in stays:
             uuid = each.filesystem.uuid if each.filesystem else None
-            if (uuid and uuid.lower() in ours) or (disk is kept.disk and each.label in labels):
+            if (uuid and uuid.lower() in ours) or (own and each.label in labels):
                 raise HyperError(
                     f"{hostname} is on {title(disk)} already, and would be there twice",
                     why=f"partition {each.number} ({each.label or 'no name'}) is this host's own, and stays",
@@ -417,10 +451,10 @@ def require_no_twin(kept: Kept, layout: Layout, everyone: Iterable[Disk], hostna
                 )
 
 
-def require_one_root(kept: Kept, system: str) -> None:
+def require_one_root(kept: Sequence[Kept], system: str) -> None:
     """HyperError (Exit.answers): a system for many hosts finds its root by the partition's type, which must be there once."""
     roots = (PartitionType.root_arm64.value, PartitionType.root_x86_64.value)
-    if other := next((each for each in kept.stays if each.type_uuid in roots), None):
+    if other := next((each for one in kept for each in one.stays if each.type_uuid in roots), None):
         raise HyperError(
             f"the ready system {system} cannot tell its root from partition {other.number}",
             why="it finds its root by the type of the partition, and that of another Linux has the same",

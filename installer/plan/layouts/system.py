@@ -23,6 +23,7 @@ from installer.answers.model import (
 from installer.answers.sizes import GIB, MIB, format_size, parse_size
 from installer.answers.storage_shape import needs_md, system_redundancy
 from installer.errors import Exit, HyperError
+from installer.facts.disks import Partition as Found
 from installer.plan.layouts.data_pool import data_pool, own_dataset
 from installer.plan.layouts.ground import (
     ARRAY_HEADER,
@@ -42,13 +43,13 @@ from installer.plan.naming import Names
 from installer.plan.storage import gpt, swap
 from installer.plan.storage.biosboot import BIOS_BOOT_SIZE, BiosBoot
 from installer.plan.storage.btrfs import Btrfs
-from installer.plan.storage.disk import disk_title
+from installer.plan.storage.disk import WholeDisk, disk_title
 from installer.plan.storage.element import Element, Layout
 from installer.plan.storage.ext4 import Ext4
 from installer.plan.storage.filesystem import Filesystem, Mount
 from installer.plan.storage.gpt import Partition, PartitionType, Table
 from installer.plan.storage.in_place import InPlace
-from installer.plan.storage.kept import KeptFilesystem, SharedEsp
+from installer.plan.storage.kept import KeptFilesystem, KeptTable, SharedEsp
 from installer.plan.storage.lvm import EXTENT, POOL_SHARE, Volume, VolumeGroup
 from installer.plan.storage.swap import RandomKeySwap, Swap, SwapFile
 from installer.plan.storage.vfat import ESP_OPTIONS, EfiSystem
@@ -112,7 +113,7 @@ class _System:
         slices = self._slices()
         self._require_room(slices)
         if self.ground.kept:
-            return self._beside(slices, self.ground.kept)
+            return self._beside(slices)
         disks = self.ground.disks
         tables = tuple(Table(key=f"{disk.key}-table", disk=disk.key) for disk in disks)
         partitions: list[Element] = []
@@ -125,55 +126,84 @@ class _System:
         elements = (*disks, *pool_disks, *tables, *partitions, *self._everything(slices), *pool)
         return Layout(elements=elements, gate=self.ground.gate)
 
-    def _beside(self, slices: tuple[Slice, ...], kept: Kept) -> Layout:
-        """The same beside what stays on the one disk."""
-        (disk,) = self.ground.disks
-        whole, table = ground_elements(kept, disk.disk)
-        hostname = self.answers.hostname
-        new = slices[:-1] if kept.root else slices
-        partitions: list[Element] = [*cut(new, disk, None, hostname, kept.free[1], kept)]
+    def _beside(self, slices: tuple[Slice, ...]) -> Layout:
+        """The same beside what stays on the disks."""
+        disks: list[Element] = []
+        tables: list[Element] = []
+        partitions: list[Element] = []
+        standing: list[Element] = []
+        upper: list[Element] = []
+        mounted: list[Element] = []
+        for place, (disk, kept) in enumerate(zip(self.ground.disks, self.ground.kept, strict=True)):
+            mine = slices if place < self.boots else slices[-1:]
+            start, end = _free(disk, kept)
+            if self.redundancy is not Redundancy.none:
+                end = start + self._least_room()
+            if kept is None:
+                disks.append(disk)
+                tables.append(Table(key=f"{disk.key}-table", disk=disk.key))
+                partitions += cut(mine, disk, self._number(place), self.answers.hostname, end)
+                continue
+            whole, table = ground_elements(kept, disk.disk)
+            disks.append(whole)
+            tables.append(table)
+            new = mine[:-1] if kept.root else mine
+            partitions += cut(new, disk, self._number(place), self.answers.hostname, end, kept)
+            formatted = self._formatted(kept, table, slices[-1], self._number(place))
+            partitions += formatted[0]
+            upper += formatted[1]
+            stays = tuple(kept_elements(kept, table.key, self._number(place)))
+            mounted += (each for each in stays if isinstance(each, KeptFilesystem))
+            standing += (each for each in stays if not isinstance(each, KeptFilesystem))
+            if kept.esp:
+                upper.insert(0, self._shared_esp(kept.esp))
+        pool_disks, pool = data_pool(self.answers, self.ground)
+        elements = (*disks, *pool_disks, *tables, *partitions, *standing)
+        return Layout(
+            elements=(*elements, *self._everything(slices), *upper, *mounted, *pool), gate=self.ground.gate
+        )
+
+    def _least_room(self) -> int:
+        """Bytes of the smallest stretch that the host gets on one of the disks."""
+        stretches = (_free(*each) for each in zip(self.ground.disks, self.ground.kept, strict=True))
+        return min(end - start for start, end in stretches)
+
+    def _shared_esp(self, esp: Found) -> SharedEsp:
+        assert esp.filesystem is not None
+        assert esp.filesystem.uuid is not None
+        return SharedEsp(
+            key="esp",
+            on=f"kept-{esp.number}",
+            kind="vfat",
+            uuid=esp.filesystem.uuid,
+            mounts=(Mount(self._esp_place, ESP_OPTIONS),),
+            room=LOADER_ROOM if self.apart else SHARED_ROOM,
+        )
+
+    def _formatted(
+        self, kept: Kept, table: KeptTable, root_slice: Slice, number: int | None
+    ) -> tuple[list[Element], list[Element]]:
+        """Partitions whose place stays, and what is made in them but for the root."""
+        partitions: list[Element] = []
         upper: list[Element] = []
         for (found, wanted), end in zip(kept.formatted, kept.ends, strict=True):
             root = wanted.mount == "/"
-            role = "root" if root else f"data-{found.number}"
+            name = found.number if number is None else f"{number}-{found.number}"
+            role = "root" if root else f"data-{name}"
             partitions.append(
                 Partition(
                     key=f"{role}-partition",
                     table=table.key,
                     number=found.number,
                     label=self.names.label(role, gpt.LABEL_LIMIT),
-                    type=slices[-1].type if root else PartitionType.linux,
+                    type=root_slice.type if root else PartitionType.linux,
                     start=found.start,
                     size=end - found.start,
                 )
             )
             if not root and wanted.mount:
                 upper.append(self._data(role, wanted.mount))
-        stays = tuple(kept_elements(kept, table.key))
-        if kept.esp:
-            assert kept.esp.filesystem is not None
-            assert kept.esp.filesystem.uuid is not None
-            esp = SharedEsp(
-                key="esp",
-                on=f"kept-{kept.esp.number}",
-                kind="vfat",
-                uuid=kept.esp.filesystem.uuid,
-                mounts=(Mount(self._esp_place, ESP_OPTIONS),),
-                room=LOADER_ROOM if self.apart else SHARED_ROOM,
-            )
-            upper.insert(0, esp)
-        pool_disks, pool = data_pool(self.answers, self.ground)
-        mounted = tuple(each for each in stays if isinstance(each, KeptFilesystem))
-        standing = tuple(each for each in stays if each not in mounted)
-        return Layout(
-            elements=(
-                *(whole, *pool_disks, table),
-                *(*partitions, *standing),
-                *(*self._everything(slices), *upper, *mounted),
-                *pool,
-            ),
-            gate=self.ground.gate,
-        )
+        return partitions, upper
 
     def _data(self, role: str, place: str) -> Element:
         """A file system beside the root's, of the same kind as far as one can do without its ways."""
@@ -207,9 +237,8 @@ class _System:
         """Partitions of a disk that boots, the root's last."""
         esp_size = self._esp_size()
         found = []
-        shares = self.ground.kept is not None and self.ground.kept.esp is not None
         if self.ground.firmware == "uefi":
-            if not shares:
+            if self.ground.esp is None:
                 found.append(Slice("esp", PartitionType.esp, ESP_ALONE if self.apart else esp_size))
             if self.apart:
                 found.append(Slice("xbootldr", PartitionType.xbootldr, esp_size))
@@ -226,7 +255,7 @@ class _System:
 
     def _kernels_apart(self) -> bool:
         """Whether kernels have a partition of their own beside the EFI system partition."""
-        boot, kept = self.answers.boot, self.ground.kept
+        boot, esp = self.answers.boot, self.ground.esp
         if (
             self.ground.firmware != "uefi"
             or boot.loader is BootLoader.grub
@@ -234,7 +263,7 @@ class _System:
         ):
             return False
         if boot.kernels is KernelsPlace.auto:
-            return kept is not None and kept.esp is not None and too_small(kept.esp)
+            return esp is not None and too_small(esp)
         if self.boots > 1:
             raise HyperError(
                 "boot.kernels = 'xbootldr' does not fit several disks",
@@ -325,7 +354,8 @@ class _System:
         needed = sum(size for _, size in needs)
         disk = min((each.disk for each in self.ground.disks), key=lambda each: each.size)
         if self.ground.kept:
-            self._require_free(needs, len(slices) - 1, self.ground.kept)
+            for whole, kept in zip(self.ground.disks, self.ground.kept, strict=True):
+                self._require_free(needs, len(slices) - 1, whole, kept)
             return
         if needed <= disk.size:
             return
@@ -340,14 +370,17 @@ class _System:
             code=Exit.unsuitable,
         )
 
-    def _require_free(self, needs: list[tuple[str, int]], own: int, kept: Kept) -> None:
-        """The same of the free space and, where the root takes a partition, of that."""
-        (whole,) = self.ground.disks
-        outside, inside = needs[:own], needs[own:-1]
+    def _require_free(
+        self, needs: list[tuple[str, int]], own: int, whole: WholeDisk, kept: Kept | None
+    ) -> None:
+        """The same of the free space of one disk and, where the root takes a partition, of that."""
+        start, end = _free(whole, kept)
+        tables = ("partition tables", 2 * MIB)
+        outside, inside = needs[:own], [each for each in needs[own:] if each != tables]
         stretches = (
-            ((kept.free[1] - kept.free[0], outside, "the free space"), (kept.room, inside, "that partition"))
-            if kept.root
-            else ((kept.room, [*outside, *inside], "the free space"),)
+            ((end - start, outside, "the free space"), (kept.room, inside, "that partition"))
+            if kept and kept.root
+            else ((end - start, [*outside, *inside], "the free space"),)
         )
         for room, parts, where in stretches:
             needed = sum(size for _, size in parts)
@@ -355,7 +388,7 @@ class _System:
                 raise HyperError(
                     f"{where} of {disk_title(whole.disk)} is too small"
                     if where == "the free space"
-                    else f"partition {kept.root[0].number if kept.root else ''} of {disk_title(whole.disk)} is too small",
+                    else f"partition {kept.root[0].number if kept and kept.root else ''} of {disk_title(whole.disk)} is too small",
                     why=f"it has {format_size(max(room, 0))} in one piece, and {format_size(needed)} are needed: "
                     + ", ".join(f"{format_size(size)} {what}" for what, size in parts if size >= MIB),
                     remedy='free more with action = "delete" in storage.partitions, shrink what stays with its own system, '
@@ -559,3 +592,8 @@ class _System:
                     more=tuple(more),
                     redundancy=redundancy,
                 )
+
+
+def _free(disk: WholeDisk, kept: Kept | None) -> tuple[int, int]:
+    """Where on a disk the host's partitions go: first byte, and where they end."""
+    return kept.free if kept else (gpt.ALIGNMENT, gpt.usable_end(disk.disk.size))

@@ -22,13 +22,11 @@ def erase(device: str) -> Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WholeDisk(Device):
-    """A disk that is emptied."""
+class SavedDisk(Device):
+    """A disk whose table and headers are saved before anything is written to any disk."""
 
     disk: DiskIdentity
     """Which."""
-    old_partitions: tuple[int, ...]
-    """Numbers of the partitions on it now that hold something: not an MBR's extended one."""
 
     def identity(self) -> DiskIdentity:
         return self.disk
@@ -37,10 +35,6 @@ class WholeDisk(Device):
         del layout
         return self.disk.device
 
-    def ready(self, layout: Layout) -> str:
-        del layout
-        return f"wipe-{self.key}"
-
     def place(self, layout: Layout) -> str:
         del layout
         return disk_title(self.disk)
@@ -48,17 +42,42 @@ class WholeDisk(Device):
     def words(self) -> str:
         return disk_title(self.disk)
 
-    def steps(self, layout: Layout) -> Iterator[Step]:
-        save = f"save-headers-{self.key}"
-        # Of every disk before any is written to: one that cannot be read leaves the others as they are.
-        saved = tuple(f"save-headers-{each.key}" for each in layout.elements if isinstance(each, WholeDisk))
-        yield Step(
-            id=save,
+    @property
+    def saved(self) -> str:
+        """Id of the step that saves them."""
+        return f"save-headers-{self.key}"
+
+    def save(self, layout: Layout) -> Step:
+        """That step."""
+        return Step(
+            id=self.saved,
             summary=f"Save the partition table and headers of {self.words()}",
             requires=layout.gate,
             actions=(SaveHeaders(disk=self.key),),
             checks=(HeadersSaved(disk=self.key),),
         )
+
+
+def saved_steps(layout: Layout) -> tuple[str, ...]:
+    """Ids of the steps that save what was on the disks."""
+    return tuple(each.saved for each in layout.elements if isinstance(each, SavedDisk))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeDisk(SavedDisk):
+    """A disk that is emptied."""
+
+    old_partitions: tuple[int, ...]
+    """Numbers of the partitions on it now that hold something: not an MBR's extended one."""
+
+    def ready(self, layout: Layout) -> str:
+        del layout
+        return f"wipe-{self.key}"
+
+    def steps(self, layout: Layout) -> Iterator[Step]:
+        # Of every disk before any is written to: one that cannot be read leaves the others as they are.
+        saved = saved_steps(layout)
+        yield self.save(layout)
         # A step of its own: with the table these devices vanish, and a second try could not wipe them again.
         partitions = f"wipe-partitions-{self.key}"
         olds = tuple(self.disk.partition(number) for number in sorted(self.old_partitions, reverse=True))

@@ -64,6 +64,8 @@ class Mounted(Element):
 
     mounts: tuple[Mount, ...]
     """Where."""
+    at_once: bool = True
+    """Whether it is mounted while the host is installed, or by the host alone."""
 
     @property
     @abstractmethod
@@ -205,8 +207,13 @@ def named(devices: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def all_mounts(layout: Layout) -> tuple[Mount, ...]:
-    """Every mount of the layout, parents before children."""
-    found = (mount for each in layout.elements if isinstance(each, Mounted) for mount in each.mounts)
+    """Every mount while the host is installed, parents before children."""
+    found = (
+        mount
+        for each in layout.elements
+        if isinstance(each, Mounted) and each.at_once
+        for mount in each.mounts
+    )
     return tuple(sorted(found, key=lambda mount: PurePosixPath(mount.mountpoint).parts))
 
 

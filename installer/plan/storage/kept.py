@@ -10,57 +10,32 @@ from installer.plan.actions import (
     MakeDirectory,
     PartitionSpec,
     Run,
-    SaveHeaders,
 )
 from installer.plan.checks import (
     EntriesKept,
     ForeignFilesKept,
-    HeadersSaved,
     MountedAt,
     NoSignatures,
     PartitionTableIs,
     SignatureIs,
 )
-from installer.plan.model import DiskIdentity, HostFilesystem, Region, Step
-from installer.plan.storage.disk import disk_title, erase
+from installer.plan.model import HostFilesystem, Region, Step
+from installer.plan.storage.disk import SavedDisk, disk_title, erase, saved_steps
 from installer.plan.storage.element import Base, Device, HostPart, Layout
 from installer.plan.storage.filesystem import STAGE_ONE, Mounted, hold_steps, parent_mount
 from installer.plan.storage.gpt import Partition
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptDisk(Device):
+class KeptDisk(SavedDisk):
     """A disk of which only the table's ends are saved: nothing on it is erased."""
-
-    disk: DiskIdentity
-    """Which."""
-
-    def identity(self) -> DiskIdentity:
-        return self.disk
-
-    def device(self, layout: Layout) -> str:
-        del layout
-        return self.disk.device
 
     def ready(self, layout: Layout) -> str:
         del layout
-        return f"save-headers-{self.key}"
-
-    def place(self, layout: Layout) -> str:
-        del layout
-        return disk_title(self.disk)
-
-    def words(self) -> str:
-        return disk_title(self.disk)
+        return self.saved
 
     def steps(self, layout: Layout) -> Iterator[Step]:
-        yield Step(
-            id=self.ready(layout),
-            summary=f"Save the partition table and headers of {self.words()}",
-            requires=layout.gate,
-            actions=(SaveHeaders(disk=self.key),),
-            checks=(HeadersSaved(disk=self.key),),
-        )
+        yield self.save(layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +128,12 @@ class KeptTable(Base):
         changes = bool(action.delete or specs)
         # What another system's partition holds is looked at before the first write, since it may forbid all of it.
         looks = tuple(each.look for each in layout.elements if isinstance(each, SharedEsp))
+        # Of every disk before any is written to: one that cannot be read leaves the others as they are.
+        saved = dict.fromkeys((layout.device(self.disk).ready(layout), *saved_steps(layout)))
         yield Step(
             id=self.ready(layout),
             summary=self._summary(layout, action) if changes else "Find the partition table as it was",
-            requires=(layout.device(self.disk).ready(layout), *looks),
+            requires=(*saved, *looks),
             writes=(self.disk,) if changes else (),
             actions=(action, *(erase(device) for device in devices)) if changes else (),
             checks=(
@@ -244,6 +221,7 @@ class KeptFilesystem(Mounted):
                     kind=self.kind,
                     options=(*mount.options, *mount.on_host),
                     needed_for_boot=mount.mountpoint in STAGE_ONE,
+                    later=not self.at_once,
                 )
                 for mount in self.mounts
             ),
