@@ -18,6 +18,7 @@ demo: setup-lab ## Watch the installer install a machine, from blank disks to a 
 
 test: setup-test lint ## Everything that CI runs: the checks, the fast tests, the tests in machines
 	$(PYTHON) -m tests.lab build
+	$(PYTHON) -m tests.network_manager
 	$(FAST)
 	$(MACHINES) -m vm
 

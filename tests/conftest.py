@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests import tested_layouts
+from tests import network_manager, tested_layouts
 from tests.network import machine
 from tests.nixeval import nix
 
@@ -86,6 +86,10 @@ def has_subvolumes() -> bool:
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nixpkgs": (has_nixpkgs, "NIXPKGS=<a nixpkgs tree> make test"),
     "nix": (lambda: nix.find() is not None, ".venv/bin/python -m tests.nixeval.nix --get"),
+    "networkmanager": (
+        lambda: has_root() and network_manager.find() is not None,
+        "as root: .venv/bin/python -m tests.network_manager, then make test",
+    ),
     "libvirt": (has_libvirt, "as root: make test"),
     "uefi_snapshots": (
         has_uefi_snapshots,

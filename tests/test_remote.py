@@ -20,7 +20,8 @@ from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Runner
 from installer.remote.installation import Remote, install_there
-from installer.remote.kexec import start_kexec
+from installer.remote.kexec import NETWORK, start_kexec
+from installer.remote.network import Carried, carry, parse
 from installer.remote.target import Seen, Target, parse_look, parse_target, secret_files, sent_answers
 from tests.nixeval.nix import REPOSITORY
 
@@ -327,6 +328,19 @@ def kexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "tree"
 
 
+def own_network() -> Carried:
+    """Of the machine that runs the tests, whose network the server has; tests/test_remote_network.py has others."""
+    words = [f"{{ {words}; }} 2>/dev/null; true" for words in NETWORK]
+    told = [
+        subprocess.run(["sh", "-c", each], check=True, capture_output=True, text=True).stdout
+        for each in words
+    ]
+    told[4] = "127.0.0.1 1 127.0.0.1 22"
+    there = parse(told)
+    assert there is not None
+    return carry(there)
+
+
 @pytest.mark.root
 def test_another_system_ends_and_is_reached_by_the_same_keys(
     server: Server, answers: Path, kexec: Path, capfd: pytest.CaptureFixture[str]
@@ -336,6 +350,8 @@ def test_another_system_ends_and_is_reached_by_the_same_keys(
     assert install_there(server.remote(answers, kexec=kexec)) == Exit.consent
     told = capfd.readouterr().out
     assert "It has the same host key, and whoever logs in by key now does so then." in told
+    assert "".join(f"  {line}\n" for line in own_network().lines) in told
+    assert ("To have it keep this one" in told) is bool(own_network().answers)
     assert told.index("The live system runs there now.") < told.index("token 1234")
     sent = server.folder / "home/hyper-nixos-kexec"
     assert sent.stat().st_mode & 0o777 == 0o700
@@ -345,6 +361,7 @@ def test_another_system_ends_and_is_reached_by_the_same_keys(
     at = ram_disk.index(embed.MAGIC)
     files = embed.unpack(ram_disk[at : at + embed.AREA])
     assert files == {
+        **{f"network/{name}": content for name, content in own_network().files.items()},
         "authorized_keys": (server.folder / "key.pub").read_bytes(),
         "host-keys/ssh_host_ed25519_key": (server.folder / "host").read_bytes(),
     }

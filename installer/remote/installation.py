@@ -145,7 +145,8 @@ def _send(connection: Connection, answers: Path) -> None:
 
 def _take_over(request: Remote, connection: Connection, seen: Seen) -> None:
     if request.kexec is not None:
-        start_kexec(connection, seen, request.kexec)
+        answers = parse(request.answers.read_bytes(), request.answers.name) if request.answers else {}
+        start_kexec(connection, seen, request.kexec, network="network" in answers)
         return
     raise HyperError(
         f"our live system does not run on {connection.target.host}",

@@ -14,6 +14,7 @@ from installer import embed
 from installer.errors import Exit, HyperError
 from installer.initrd import appended
 from installer.remote.connection import LOST, Connection
+from installer.remote.network import Carried, carry, parse
 from installer.remote.target import LOOK, Seen, parse_look
 
 KERNEL, RAM_DISK, SCRIPT = "bzImage", "initrd.gz", "kexec-boot"
@@ -25,12 +26,22 @@ AUTHORIZED = (
     'cat "$HOME/.ssh/authorized_keys" "$HOME/.ssh/authorized_keys2" "/etc/ssh/authorized_keys.d/$(id -un)" 2>/dev/null; '
     "true"
 )
+NETWORK = (
+    "ip -json -details address",
+    "ip -json -4 route show table main",
+    "ip -json -6 route show table main",
+    "cat /run/systemd/resolve/resolv.conf || cat /etc/resolv.conf",
+    'echo "$SSH_CONNECTION"',
+    'cd /sys/class/net && for each in */wireless; do [ ! -d "$each" ] || echo "${each%/*}"; done',
+)
+"""What the machine's network is asked with, in the order that `parse` takes."""
 STARTED = 600.0
 """Seconds in which the live system has to answer. Firmware has no part in it; a slow network card may take a minute."""
 
 
-def start_kexec(connection: Connection, seen: Seen, tree: Path) -> None:
-    """Send the tree, start it, and wait until the live system answers in the other one's place.
+def start_kexec(connection: Connection, seen: Seen, tree: Path, *, network: bool = True) -> None:
+    """Send the tree, start it, and wait until the live system answers in the other one's place. `network`: whether the
+    answers say what network the installed host has.
 
     Raises:
         HyperError: the tree is none, the machine cannot start it, nobody confirmed that what runs there ends
@@ -47,10 +58,19 @@ def start_kexec(connection: Connection, seen: Seen, tree: Path) -> None:
     host = connection.target.host
     _require_able(connection, seen)
     files = _ways_in(connection)
+    carried = _network(connection)
+    files |= {f"{embed.NETWORK}/{name}": content for name, content in carried.files.items()}
     print(
         f"{host} runs {seen.system}. It ends at once, with everything that runs on it; nothing is installed yet.\n"
-        "The live system in its place needs about 4 GB of memory, and gets its address by DHCP."
+        "The live system in its place needs about 4 GB of memory. Its network is that of now:"
     )
+    for line in carried.lines:
+        print(f"  {line}")
+    if carried.answers and not network:
+        print(
+            "The answers say nothing of the network: the installed host would ask for another address, by DHCP. To have "
+            f"it keep this one, put it into them:\n{carried.answers}"
+        )
     print(
         "It has the same host key, and whoever logs in by key now does so then."
         if embed.KEYS in files
@@ -118,6 +138,15 @@ def _ways_in(connection: Connection) -> dict[str, bytes]:
         if key := connection.output(f"cat {path} 2>/dev/null; true"):
             files[f"{embed.HOST_KEYS}/ssh_host_{kind}_key"] = key.encode()
     return files
+
+
+def _network(connection: Connection) -> Carried:
+    """The network of the machine, for the live system. Raises HyperError."""
+    asked = (f"PATH=$PATH:/usr/sbin:/sbin; {{ {words}; }} 2>/dev/null; true" for words in NETWORK)
+    there = parse([connection.output(words) for words in asked])
+    if there is None:
+        return Carried({}, ("not known, since its ip(8) prints no JSON; so all by DHCP",), "")
+    return carry(there)
 
 
 def _send(connection: Connection, tree: Path, files: dict[str, bytes]) -> None:
