@@ -4,11 +4,12 @@ import json
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from installer.answers.foreign.disko import read_disko
-from installer.answers.foreign.kickstart import STORAGE, read_kickstart
+from installer.answers.foreign.kickstart import COMPUTES, INCLUDE, STORAGE, read_kickstart
 from installer.answers.foreign.proxmox import read_proxmox
 from installer.answers.foreign.tree import Imported
 from installer.errors import Exit, HyperError
@@ -47,12 +48,32 @@ def read(path: Path, kind: str, facts: Facts | None) -> Imported:
             case "proxmox":
                 return read_proxmox(tomllib.loads(content), facts)
             case "kickstart":
-                return read_kickstart(content, facts)
+                return read_kickstart(content, facts, _beside(path.parent))
     except ValueError as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     raise _unreadable(
         path, "it is no JSON or Nix with disko.devices, no answer.toml of Proxmox, and no kickstart"
     )
+
+
+def _beside(folder: Path) -> Callable[[str], str | None]:
+    """What a kickstart includes, from the folder that it is in and those below: by its path there, or by its last name.
+
+    A path that leads out of the folder, and an address, are looked for by their last name alone.
+    """
+
+    def found(name: str) -> str | None:
+        tried = [] if "://" in name else [folder / name.removeprefix("/")]
+        for path in (*tried, folder / name.rpartition("/")[2]):
+            if path.resolve().is_relative_to(folder.resolve()) and path.is_file():
+                try:
+                    with path.open("rb") as file:
+                        return file.read(LARGEST).decode()
+                except (OSError, UnicodeDecodeError) as error:
+                    raise _unreadable(path, str(error)) from None
+        return None
+
+    return found
 
 
 def _kind(path: Path, content: str) -> str:
@@ -61,7 +82,7 @@ def _kind(path: Path, content: str) -> str:
     if path.suffix == ".toml" and "[global]" in content:
         return "proxmox"
     words = {line.split()[0] for line in content.splitlines() if line.strip()}
-    return "kickstart" if words & {*STORAGE} else ""
+    return "kickstart" if words & {*STORAGE, *INCLUDE, *COMPUTES} else ""
 
 
 def _unreadable(path: Path, why: str) -> HyperError:

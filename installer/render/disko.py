@@ -91,8 +91,6 @@ class _Disko:
             match element:
                 case Luks(key_file=str()):
                     yield f"the key file {element.key_file} of {element.key} has to be made before disko runs"
-                case ZfsPool(redundancy=Redundancy.raid10):
-                    yield f"the pairs of the pool {element.name}"
                 case (
                     WholeDisk()
                     | Table()
@@ -223,11 +221,26 @@ class _Disko:
             datasets[each.name] = {"type": "zfs_fs", "mountpoint": mount.mountpoint, "options": options}
         return {
             "type": "zpool",
-            "mode": MODES.get(pool.redundancy, "mirror"),
+            "mode": self._pairs(pool) if pool.redundancy is Redundancy.raid10 else MODES[pool.redundancy],
             "options": {"ashift": "12", "autotrim": "on"},
             "rootFsOptions": dict(word.split("=", 1) for word in PROPERTIES),
             "datasets": datasets,
         }
+
+    def _pairs(self, pool: ZfsPool) -> Nix:
+        """Mirrors side by side: each names its devices as disko calls them."""
+        devices = [self._called(key) for key in pool.on]
+        pairs = zip(devices[::2], devices[1::2], strict=True)
+        mirrors: list[Nix] = [{"mode": "mirror", "members": [*pair]} for pair in pairs]
+        return {"topology": {"type": "topology", "vdev": mirrors}}
+
+    def _called(self, key: str) -> str:
+        """A pool's device by the path that disko has for it."""
+        element = self.layout[key]
+        if isinstance(element, Luks):
+            return f"/dev/mapper/{element.key}"
+        assert isinstance(element, Partition)
+        return f"/dev/disk/by-partlabel/{element.label}"
 
 
 def _rest(volume: Volume) -> str:

@@ -3,26 +3,24 @@
 import re
 from typing import Any
 
-from installer.answers.foreign.disks import selector, storage_disks
+from installer.answers.foreign.disko_pool import (
+    FIXED,
+    LEVELS,
+    OTHER,
+    apart,
+    guests_dataset,
+    redundancy,
+    staying,
+)
+from installer.answers.foreign.disks import for_guests, selector, storage_disks
 from installer.answers.foreign.tree import Imported, Path, Tree
 from installer.facts import Facts
 
 SIZE = re.compile(r"^([0-9]+)([KMGTP])$")
-LEVELS = {1: "mirror", 5: "raid5", 6: "raid6", 10: "raid10"}
-MODES = {
-    "": "none",
-    "mirror": "mirror",
-    "raidz": "raidz1",
-    "raidz1": "raidz1",
-    "raidz2": "raidz2",
-    "raidz3": "raidz3",
-}
 MEMBERS = {"lvm_pv": ("vg", "lvm_vg"), "mdraid": ("name", "mdadm"), "zfs": ("pool", "zpool")}
 """Kind of content to the field that names what it is part of, and where that stands."""
-POOL = "no root is on it; storage for VMs apart from the root is [storage.pool]"
 ROOTS = ("ext4", "xfs", "btrfs")
 OURS = "the installer cuts, names and numbers partitions by itself"
-FIXED = "the installer chooses it"
 ONE_ROOT = "the root takes the rest of the disks; further file systems are folders of it, subvolumes, or [storage.pool]"
 
 
@@ -41,6 +39,7 @@ class _Reader:
         self.boot: dict[str, Any] = {}
         self.root_disks: list[str] = []
         self.redundancy: str | None = None
+        self.place: str | None = None
 
     def read(self) -> Imported:
         for name, disk in (self.tree.look(*self.base, "disk") or {}).items():
@@ -49,9 +48,15 @@ class _Reader:
             for name in self.tree.look(*self.base, kind) or {}:
                 self._group((*self.base, kind, name), kind)
         self._disks()
+        pool = apart(self.tree, self.base, self.root_disks, self.facts)
+        if pool is not None:
+            self.storage["pool"] = pool.pool
+            self.place = pool.path or self.place
         answers: dict[str, Any] = {"storage": self.storage}
         if self.boot:
             answers["boot"] = self.boot
+        if self.place:
+            answers["first_run"] = {"pool": self.place}
         return Imported(answers, self.tree.left())
 
     def _disks(self) -> None:
@@ -76,6 +81,19 @@ class _Reader:
         self.tree.take(*path, "type")
         content = disk.get("content") if isinstance(disk, dict) else None
         if not isinstance(content, dict):
+            return
+        if disk.get("destroy") is False:
+            if not self._holds_root(content):
+                entries = staying(self.tree, path, name, disk, self.facts)
+                if entries:
+                    self.storage.setdefault("partitions", []).extend(entries)
+                return
+            self.tree.take(*path, "destroy")
+            self.storage["existing"] = "keep"
+        else:
+            self.tree.take(*path, "destroy")
+        if content.get("type") != "gpt" and not self._holds_root(content):
+            self.tree.leave((*path, "content"), OTHER)
             return
         if content.get("type") != "gpt":
             self.tree.leave((*path, "content"), "each disk of the system gets a GPT")
@@ -145,7 +163,7 @@ class _Reader:
             case "lvm_pv" | "mdraid" | "zfs":
                 field, kind = MEMBERS[content["type"]]
                 if not self._holds_root(self.tree.look(*self.base, kind, str(content.get(field)))):
-                    self.tree.leave(path, POOL)
+                    self.tree.leave(path, OTHER)
                     return
                 self.tree.take(*path, "type")
                 self.tree.take(*path, field)
@@ -252,6 +270,11 @@ class _Reader:
             if each.get("type"):
                 self.tree.take(*here, "type")
             found[name.strip("/")] = place
+            options = each.get("mountOptions") or []
+            if "nodatacow" in options and for_guests(place):
+                self.storage["pool"] = {"kind": "dir", "nodatacow": True}
+                self.place = place
+                self.tree.take(*here, "mountOptions", options.index("nodatacow"))
             if place == "/" and each.get("mountOptions"):
                 self._options((*here, "mountOptions"))
             elif each.get("mountOptions") == self.storage.get("mount_options"):
@@ -269,6 +292,9 @@ class _Reader:
             self.tree.take(*path, "type")
             self._content((*path, "content"), inner, disk, partition)
             self.tree.leave((*path, "name"), "swap on an encrypted host has a new random key at every boot")
+            return
+        if not self._holds_root(inner):
+            self.tree.leave(path, OTHER)
             return
         self.tree.take(*path, "type")
         self.tree.leave((*path, "name"), FIXED)
@@ -304,7 +330,7 @@ class _Reader:
         if not isinstance(group, dict):
             return
         if not self._holds_root(group):
-            self.tree.leave(path, POOL)
+            self.tree.leave(path, OTHER)
             return
         self.tree.take(*path, "type")
         match kind:
@@ -357,10 +383,8 @@ class _Reader:
         datasets = group.get("datasets") or {}
         places = {group.get("mountpoint"), *(each.get("mountpoint") for each in datasets.values())}
         root = "/" in places
-        mode = group.get("mode", "")
-        if isinstance(mode, str) and mode in MODES and root:
-            self.tree.take(*path, "mode")
-            self.redundancy = MODES[mode]
+        if root:
+            self.redundancy = redundancy(self.tree, path, group, len(self.root_disks))
         self.storage["filesystem"] = "zfs"
         for field in ("options", "rootFsOptions"):
             self.tree.leave((*path, field), FIXED)
@@ -369,6 +393,9 @@ class _Reader:
                 for field in ("type", "mountpoint"):
                     self.tree.take(*path, "datasets", each, field)
                 self.tree.leave((*path, "datasets", each, "options"), FIXED)
+            elif for_guests(str(dataset.get("mountpoint") or "")) and "pool" not in self.storage:
+                self.place = str(dataset["mountpoint"])
+                self.storage["pool"] = {"kind": "zfs"} | guests_dataset(self.tree, (*path, "datasets", each))
             else:
                 self.tree.leave((*path, "datasets", each), "the root's datasets are / and /nix")
 

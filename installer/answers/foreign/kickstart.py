@@ -2,10 +2,20 @@
 
 import re
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from installer.answers.foreign.disks import selector, storage_disks
+from installer.answers.foreign.disks import (
+    CHANGES,
+    linux_partitions,
+    partition,
+    selector,
+    storage_disks,
+    which,
+)
 from installer.answers.foreign.tree import Imported, Tree
+from installer.answers.select import telling
 from installer.facts import Facts
 
 STORAGE = (
@@ -24,7 +34,7 @@ STORAGE = (
 )
 """Commands that are read; of the others only what they are called is told."""
 VALUED = frozenset(
-    ("--size", "--grow-to", "--maxsize", "--fstype", "--ondisk", "--ondrive", "--onpart", "--asprimary", "--label", "--fsoptions",
+    ("--size", "--grow-to", "--maxsize", "--fstype", "--ondisk", "--ondrive", "--onpart", "--usepart", "--asprimary", "--label", "--fsoptions",
      "--passphrase", "--vgname", "--name", "--device", "--level", "--drives", "--only-use", "--type", "--location", "--append",
      "--boot-drive", "--timeout", "--poolname", "--percent", "--luks-version", "--pbkdf", "--cipher", "--data", "--metadata",
      "--subvol", "--parent", "--spares", "--disklabel", "--list", "--driveorder", "--pesize", "--chunksize", "--metadatasize")
@@ -33,6 +43,11 @@ VALUED = frozenset(
 FLAGS = frozenset(("--subvol", "--asprimary"))
 SIZED = re.compile(r"^[0-9]+$")
 NOT_READ = "only the storage part is read"
+INCLUDE = ("%include", "%ksappend")
+COMPUTES = ("%pre", "%pre-install")
+WRITES = re.compile(r"(?:>>?|\btee\b(?:\s+-a)?)\s*[\"']?(/[\w./-]+)")
+DEEPEST = 5
+"""Files that include each other."""
 ONE_BOOT = "there is one boot file system, as large as the largest here"
 OURS = "the installer cuts and names partitions by itself"
 LEVELS = {
@@ -47,27 +62,55 @@ LEVELS = {
 }
 
 
-def parse(text: str) -> list[dict[str, Any]]:
-    """Each command as a table: `command`, its `arguments`, and its options; sections (`%packages`) as one each."""
-    commands: list[dict[str, Any]] = []
+Include = Callable[[str], str | None]
+"""The text of an included file by the name that the kickstart gives it; none: it is not there."""
+
+
+@dataclass
+class Parsed:
+    """A kickstart's commands, and what is only known when it runs."""
+
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    """Each as a table: `command`, its `arguments`, and its options; sections (`%packages`) as one each."""
+    missing: list[str] = field(default_factory=list)
+    """Included files that are not there."""
+    written: set[str] = field(default_factory=set)
+    """Files that its scripts write before it is read."""
+
+
+def parse(text: str, include: Include = lambda _: None) -> Parsed:
+    """A kickstart's commands, those of files that it includes in their place."""
+    found = Parsed()
+    _parse(text, include, found, 0)
+    return found
+
+
+def _parse(text: str, include: Include, found: Parsed, depth: int) -> None:
     section: str | None = None
     for raw in text.splitlines():
         line = raw.strip()
         if section is not None:
+            if section in COMPUTES:
+                found.written |= {*WRITES.findall(line)}
             section = None if line == "%end" else section
             continue
         if not line or line.startswith("#"):
-            continue
-        if line.startswith("%") and not line.startswith(("%include", "%ksappend")):
-            section = line.split()[0]
-            commands.append({"command": section})
             continue
         try:
             words = shlex.split(line, comments=True)
         except ValueError:
             words = line.split()
-        commands.append(_command(words))
-    return commands
+        if line.startswith("%") and words[0] not in INCLUDE:
+            section = words[0]
+            found.commands.append({"command": section})
+            continue
+        if words[0] in INCLUDE and len(words) > 1 and depth < DEEPEST:
+            more = include(words[1])
+            if more is not None:
+                _parse(more, include, found, depth + 1)
+                continue
+            found.missing.append(words[1])
+        found.commands.append(_command(words))
 
 
 def _command(words: list[str]) -> dict[str, Any]:
@@ -93,14 +136,17 @@ def _command(words: list[str]) -> dict[str, Any]:
 class _Reader:
     """One kickstart at work."""
 
-    def __init__(self, commands: list[dict[str, Any]], facts: Facts | None) -> None:
-        self.commands = commands
+    def __init__(self, parsed: Parsed, facts: Facts | None) -> None:
+        self.parsed, self.commands = parsed, parsed.commands
+        commands = parsed.commands
         self.tree = Tree({self._title(place): each for place, each in enumerate(commands)})
         self.facts = facts
         self.storage: dict[str, Any] = {}
         self.boot: dict[str, Any] = {}
         self.drives: dict[str, tuple[str, ...]] = {}
-        self.boot_title = ""
+        self.partitions: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.decided: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = []
+        self.removes_linux: list[str] = []
 
     def _title(self, place: int) -> str:
         same = [
@@ -112,7 +158,9 @@ class _Reader:
     def read(self) -> Imported:
         for place, command in enumerate(self.commands):
             self._one(self._title(place), command)
-        self._disks()
+        selectors = self._disks()
+        self._linux(selectors)
+        self._kept(selectors)
         answers: dict[str, Any] = {"storage": self.storage}
         if self.boot:
             answers["boot"] = self.boot
@@ -121,7 +169,7 @@ class _Reader:
     def _one(self, title: str, command: dict[str, Any]) -> None:
         name = command["command"]
         if name not in STORAGE:
-            self.tree.leave((title,), NOT_READ)
+            self.tree.leave((title,), self._unknown(command))
             return
         self.tree.take(title, "command")
         match name:
@@ -131,6 +179,7 @@ class _Reader:
                 self._clearpart(title, command)
             case "ignoredisk":
                 self._use(title, "--only-use", command)
+                self.tree.take(title, "--drives")  # what no selector names is not touched
             case "autopart":
                 self._autopart(title, command)
             case "bootloader":
@@ -148,25 +197,101 @@ class _Reader:
             case _:
                 self._part(title, command)
 
+    def _unknown(self, command: dict[str, Any]) -> str:
+        """Why a command is not taken over, as exactly as can be known without running anything."""
+        name = str(command["command"])
+        written = sorted(self.parsed.written & {*self.parsed.missing})
+        if name in COMPUTES:
+            if written:
+                return f"it is a script that writes {', '.join(written)} on the machine, and what comes of it is read from there"
+            return "it is a script that runs on the machine; whether it writes more commands only running it tells"
+        if name not in INCLUDE:
+            return NOT_READ
+        (file,) = (command.get("arguments") or [""])[:1]
+        if file in self.parsed.written:
+            return (
+                f"%pre writes it on the machine, and until then disks, partitions and sizes that stand in it are not known: "
+                f"run %pre there, put {file.rpartition('/')[2]} beside this file, and import again"
+            )
+        if "://" in file:
+            return "nothing is fetched: put it beside this file by its last name, and import again"
+        return "there is no such file beside this one: put it there, and import again"
+
     def _use(self, title: str, option: str, command: dict[str, Any]) -> None:
         for name in filter(None, str(command.get(option, "")).split(",")):
             self.drives.setdefault(name, (title, option))
 
     def _clearpart(self, title: str, command: dict[str, Any]) -> None:
-        if command.get("--all"):
-            self.tree.take(title, "--all")
-        for option in ("--initlabel",):
+        for option in ("--all", "--initlabel", "--none"):
             self.tree.take(title, option)
         if command.get("--linux") or command.get("--none") or command.get("--list"):
             self.storage["existing"] = "keep"
-            self.tree.take(title, "--none")
-            for option in ("--linux", "--list"):
-                self.tree.leave(
-                    (title, option),
-                    'partitions stay, unless storage.partitions names them with action = "delete"',
-                )
+        for name in filter(None, str(command.get("--list", "")).split(",")):
+            self._decide(title, "--list", name, {"action": "delete"})
+        if command.get("--linux"):
+            self.removes_linux.append(title)
         self.tree.leave((title, "--disklabel"), "tables are GPT")
         self._use(title, "--drives", command)
+
+    def _decide(self, title: str, option: str, name: str, fate: dict[str, Any]) -> None:
+        """What becomes of a partition that is there."""
+        found = partition(name, self.facts)
+        if isinstance(found, str):
+            self.tree.leave((title, option), f"{name}: {found}")
+            return
+        self.storage["existing"] = "keep"
+        if (title, option) not in self.tree.reasons:
+            self.tree.take(title, option)
+        self.partitions.append((found[0], found[1] | fate))
+        self.decided.append((title, option, *self.partitions[-1]))
+
+    def _linux(self, selectors: list[dict[str, Any]]) -> None:
+        """`clearpart --linux`: what Linux has on the system's disks goes."""
+        for title in self.removes_linux:
+            if self.facts is None:
+                why = f"which partitions are Linux' only the machine tells: {CHANGES.partition('; ')[2]}"
+                self.tree.leave((title, "--linux"), why)
+                continue
+            decided = [each for _, each in self.partitions]
+            for disk in self.facts.disks:
+                chosen = dict([telling(disk, self.facts)])
+                if chosen not in selectors:
+                    continue
+                self.tree.take(title, "--linux")
+                for each in linux_partitions(disk):
+                    if not any(which(each).items() <= other.items() for other in decided):
+                        self.partitions.append((chosen, which(each) | {"action": "delete"}))
+            if (title, "--linux") not in self.tree.taken:
+                self.tree.leave(
+                    (title, "--linux"), "no disk of the system is known: name it with --drives or --ondisk"
+                )
+
+    def _kept(self, selectors: list[dict[str, Any]]) -> None:
+        """What becomes of partitions, and which disks the system is on where only they tell."""
+        if not self.partitions:
+            return
+        if not selectors:
+            own = [disk for disk, each in self.partitions if each.get("mount") == "/" or each.get("action")]
+            selectors = [each for place, each in enumerate(own) if each not in own[:place]]
+            self.storage |= storage_disks(selectors)
+        alone = len(selectors) == 1
+        for title, option, disk, each in [*self.decided]:
+            if disk not in selectors and each.get("action"):
+                self.tree.leave(
+                    (title, option), "nothing is deleted or formatted on a disk that is not the system's"
+                )
+                self.partitions.remove((disk, each))
+        self.storage["partitions"] = [
+            each if alone and disk in selectors else {"disk": disk} | each for disk, each in self.partitions
+        ]
+        if all(disk not in selectors for disk, _ in self.partitions) and not self._says_keep():
+            self.storage.pop("existing", None)
+
+    def _says_keep(self) -> bool:
+        options = ("--none", "--linux", "--list")
+        return any(
+            each.get(one) for each in self.commands for one in options if each["command"] == "clearpart"
+        )
 
     def _autopart(self, title: str, command: dict[str, Any]) -> None:
         kind = command.get("--type", "lvm")
@@ -226,7 +351,9 @@ class _Reader:
             self._use(title, option, command)
         self.tree.leave((title, "--asprimary"), "tables are GPT, where all are alike")
         self.tree.leave((title, "--label"), OURS)
-        if place in ("/boot", "/boot/efi", "biosboot") or command.get("--fstype") in (
+        if command.get("--onpart") or command.get("--usepart"):
+            self._onpart(title, command, place)
+        elif place in ("/boot", "/boot/efi", "biosboot") or command.get("--fstype") in (
             "efi",
             "biosboot",
             "prepboot",
@@ -244,16 +371,49 @@ class _Reader:
             self.tree.take(title, "--grow")
             if place.startswith("pv."):
                 self.storage.setdefault("volumes", "lvm")
-        elif command.get("--onpart") or command.get("--noformat"):
-            self.storage["existing"] = "keep"
-            self.tree.leave(
-                (title,), f"write storage.partitions with the partition's uuid and mount = {place!r}"
-            )
+        elif command.get("--noformat"):
+            self.tree.leave((title,), "which partition it is nothing says: --onpart does")
         else:
             self.tree.leave(
                 (title,), "file systems beside the root are folders of it, subvolumes, or [storage.pool]"
             )
         self._encryption(title, command)
+
+    def _onpart(self, title: str, command: dict[str, Any], place: str) -> None:
+        """A partition that is there already."""
+        option = "--onpart" if command.get("--onpart") else "--usepart"
+        name, stays = str(command[option]), bool(command.get("--noformat"))
+        if place in ("/boot/efi", "/efi") and (stays or command.get("--fstype") == "efi"):
+            self.storage |= {"existing": "keep", "esp": "share"}
+            for each in ("arguments", option, "--noformat", "--fstype"):
+                self.tree.take(title, each)
+            if not stays:
+                self.tree.leave(
+                    (title, "--fstype"), "what is on an EFI system partition stays: it is shared"
+                )
+            return
+        if not place.startswith("/") or (place == "/" and stays) or place in ("/boot", "/boot/efi", "/efi"):
+            why = (
+                "a root is never put over what stays"
+                if place == "/"
+                else "the installer makes boot partitions, swap and members of arrays and groups by itself, in free space"
+            )
+            self.tree.leave((title,), f"{why}; to give its place up, delete it in storage.partitions")
+            return
+        fate = {"mount": place} if stays else {"action": "format", "mount": place}
+        self._decide(title, option, name, fate)
+        if (title, option) not in self.tree.taken:
+            self.tree.leave((title,), "which partition it is must be known first")
+            return
+        self.tree.take(title, "arguments")
+        self.tree.take(title, "--noformat")
+        if place == "/":
+            if fstype := command.get("--fstype"):
+                self._kind(title, str(fstype))
+        elif stays:
+            self.tree.take(title, "--fstype")  # it is mounted as what it is
+        else:
+            self.tree.leave((title, "--fstype"), "it is ext4, or xfs where the root is")
 
     def _boot(self, title: str, command: dict[str, Any], place: str) -> None:
         self.tree.take(title, "arguments")
@@ -370,8 +530,8 @@ class _Reader:
         self.tree.leave((title, "--label"), OURS)
         self.tree.leave((title, "--metadata"), "metadata has as many copies as data, two at least")
 
-    def _disks(self) -> None:
-        selectors = []
+    def _disks(self) -> list[dict[str, Any]]:
+        selectors: list[dict[str, Any]] = []
         for name, (title, option) in self.drives.items():
             found = selector(name if not name.startswith("disk/") else f"/dev/{name}", self.facts)
             if isinstance(found, str):
@@ -390,8 +550,15 @@ class _Reader:
         self.storage |= storage_disks(selectors)
         if len(selectors) > 1:
             self.storage.setdefault("layout", "array")
+        return selectors
 
 
-def read_kickstart(text: str, facts: Facts | None = None) -> Imported:
-    """The storage part of a kickstart's text."""
-    return _Reader(parse(text), facts).read()
+def read_kickstart(text: str, facts: Facts | None = None, include: Include = lambda _: None) -> Imported:
+    """The storage part of a kickstart's text.
+
+    Args:
+        text: The kickstart.
+        facts: The machine that it is for, which tells what kernel names stand for there.
+        include: Finds what `%include` and `%ksappend` name. Nothing is run and nothing fetched.
+    """
+    return _Reader(parse(text, include), facts).read()

@@ -152,8 +152,17 @@ def _disks(tree: Tree, answers: dict[str, Any], facts: Facts | None) -> None:
         tree.take(path, "filesystem")
         storage["filesystem"] = kind
     if kind in ("ext4", "xfs"):
-        # Proxmox puts these on LVM, with a thin pool for guests beside the root.
-        storage |= {"volumes": "lvm", "pool": {"kind": "lvm-thin"}}
+        # Proxmox puts these on LVM, with a thin pool for guests beside the root, unless that is to have no size.
+        storage["volumes"] = "lvm"
+        if tree.look(path, "lvm", "maxvz") == 0:
+            tree.take(path, "lvm", "maxvz")
+        else:
+            storage["pool"] = {"kind": "lvm-thin"}
+    elif kind == "zfs":
+        storage["pool"] = {"kind": "zfs"}  # rpool/data
+    elif kind == "btrfs":
+        storage["pool"] = {"kind": "dir"}  # /var/lib/pve/local-btrfs, on the root's disks
+    if kind in ("ext4", "xfs"):
         for field, name in (("maxroot", "root_size"),):
             if isinstance(size := tree.look(path, "lvm", field), int | float):
                 tree.take(path, "lvm", field)
@@ -179,6 +188,8 @@ def _disks(tree: Tree, answers: dict[str, Any], facts: Facts | None) -> None:
             storage["layout"] = "mirror" if raid == "raid1" else "array"
         if storage.get("layout") == "array":
             storage["redundancy"] = RAIDS[raid]
+    for part in ("lvm", "zfs", "btrfs"):
+        tree.leave((path, part, "hdsize"), "each disk is used whole")
     tree.leave((path, "zfs"), "the installer chooses it, and ZFS's cache takes an eighth of the memory")
     tree.leave((path, "btrfs"), "the installer chooses it")
 
