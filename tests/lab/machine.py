@@ -19,6 +19,7 @@ from tests.lab.channels import Agent, Monitor, Serial, connect
 from tests.lab.command import run
 from tests.lab.patience import patience
 from tests.lab.tools import entered
+from tests.lab.trunk import Trunk
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_SECURE_CODE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
@@ -65,6 +66,8 @@ class Hardware:
     """Whether it has that interface."""
     secure_boot: bool = False
     """Whether its firmware can enforce Secure Boot: it is in setup mode, without keys."""
+    vlan: int | None = None
+    """The VLAN that its network interface is on, with tagged frames; none: no tags."""
 
 
 STALLED = "Possible timer handling issue on cpu"
@@ -84,6 +87,12 @@ class Machine:
     """What the machine reaches: an address and port of its network, `10.0.2.100:80`, to a port on this host."""
     sticks: tuple[Path, ...] = ()
     """Images that are plugged in as further USB sticks."""
+    unlock: int = 0
+    """Port of the SSH server in its stage 1, which is forwarded too; 0: it has none."""
+    unlock_port: int = 0
+    """On this host; chosen when it starts."""
+    further: tuple[str, ...] = ()
+    """Words at the end of QEMU's command line: a kernel that it starts without a boot loader."""
     _started: "Running | None" = field(default=None, repr=False)
 
     def create(self) -> None:
@@ -107,9 +116,10 @@ class Machine:
         `without` is the serial number of a disk that is pulled; what is written to the others then is forgotten.
         With `base` the disks are left out, to be plugged in later; where it was kept, it goes on from there.
         """
-        with socket.socket() as free:
+        with socket.socket() as free, socket.socket() as other:
             free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+            other.bind(("127.0.0.1", 0))
+            self.port, self.unlock_port = int(free.getsockname()[1]), int(other.getsockname()[1])
         return Running(self, name, iso, without, base)
 
 
@@ -156,6 +166,7 @@ class Running:
         self._sockets = Path(tempfile.mkdtemp(prefix="hv-lab-"))
         self._output = machine.folder / f"{name}.qemu.log"
         self._tpm: subprocess.Popen[bytes] | None = None
+        self._trunk: Trunk | None = None
         arguments = self._arguments(iso)
         if base is not None and restored:
             arguments += ["-incoming", f"file:{base.state}"]
@@ -226,7 +237,13 @@ class Running:
                 for there, port in self.machine.services.items()
             )
             forwarded = f"hostfwd=tcp:127.0.0.1:{self.machine.port}-:22{reached}"
-            words += ["-netdev", f"user,id=lan,restrict=on,{forwarded}"]
+            if unlock := self.machine.unlock:
+                forwarded += f",hostfwd=tcp:127.0.0.1:{self.machine.unlock_port}-:{unlock}"
+            if hardware.vlan is None:
+                words += ["-netdev", f"user,id=lan,restrict=on,{forwarded}"]
+            else:
+                self._trunk = Trunk(sockets, hardware.vlan)
+                words += self._trunk.words("lan", f"restrict=on,{forwarded}")
             words += ["-device", f"virtio-net-pci,netdev=lan,mac={hardware.mac},romfile="]
         if hardware.firmware == "uefi":
             # System management mode alone may write to the variables then.
@@ -299,7 +316,7 @@ class Running:
         if self._base is not None:
             words += ["-drive", f"if=none,id=payload,format=raw,readonly=on,file={self._base.payload}"]
             words += ["-device", "virtio-blk-pci,drive=payload,serial=HYPERNIXOS-CACHE,bus=spare,id=payload"]
-        return words
+        return [*words, *self.machine.further]
 
     def _start_tpm(self) -> None:
         state = self.machine.folder / "tpm"
@@ -467,6 +484,13 @@ class Running:
         """Pull a disk out of the running machine."""
         self.monitor.run("device_del", id=f"device{self._number(serial)}")
 
+    def press(self, *keys: str) -> None:
+        """Press keys of its keyboard one after the other, by where they are on one of the United States (QEMU's names)."""
+        for key in keys:
+            pressed = [{"type": "qcode", "data": each} for each in key.split("+")]
+            self.monitor.run("send-key", keys=pressed, **{"hold-time": 20})
+            threading.Event().wait(0.1)  # the next one waits in QEMU for this one to be let go
+
     def screenshot(self, name: str) -> Path:
         """The screen as a PNG in the run's folder."""
         picture = self.machine.folder / f"{name}.png"
@@ -495,6 +519,8 @@ class Running:
         if self._tpm is not None:
             self._tpm.terminate()
             self._tpm.wait()
+        if self._trunk is not None:
+            self._trunk.close()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def __enter__(self) -> "Running":

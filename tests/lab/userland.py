@@ -27,6 +27,8 @@ PACKAGES: dict[str, str] = {
     "bash-static": "Debian's Nix puts it into its sandbox as /bin/sh",
     "busybox-static": "stage 1 and the first lines of activation, before /usr exists",
     "zstd": "compresses initial RAM disks",
+    "kbd": "loads the keymap in which a passphrase is typed",
+    "console-data": "keymaps",
     # The installer and its libraries.
     "python3": "the installer is written in it",
     "python3-pydantic": "types of facts, answers and plans",

@@ -170,7 +170,8 @@ def libraries(userland: Path, program: str) -> list[str]:
         [
             f"{userland}{LOADER}",
             "--library-path",
-            f"{userland}{LIBRARIES}",
+            # systemd's own library has a folder of its own, by a path that is another one here.
+            f"{userland}{LIBRARIES}:{userland}{LIBRARIES}/systemd",
             "--list",
             f"{userland}{program}",
         ],

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from . import initrd_systemd
 from .initrd import LIBRARIES, LOADER, Modules, write
 
 NEEDED_FOR_BOOT = (
@@ -41,6 +42,8 @@ LUKS_MODULES = (
 )
 ARRAY_MODULES = ("md_mod", "raid1", "raid10", "raid456")
 VOLUME_MODULES = ("dm_mod", "dm_thin_pool", "dm_snapshot")
+SYSTEMD_MODULES = ("autofs4",)
+"""Debian's name of autofs."""
 STAGE_2_ONLY = frozenset({"vfat"})
 
 
@@ -112,23 +115,31 @@ def main() -> None:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out) as compressor,
     ):
         assert compressor.stdin is not None
-        write(
-            compressor.stdin,
-            userland=userland,
-            modules=modules,
-            names=[name for name in names if modules.known(name)],
-            init=(Path(__file__).parent / "stage1.sh").read_bytes(),
-            programs=programs,
-            files={
-                "etc/luks": luks.encode(),
-                "etc/fstab": table.encode(),
-                "etc/claims": claims.encode(),
-                "etc/mdadm.conf": given["arrays"].encode(),
-            },
-        )
+        known = [name for name in names if modules.known(name)]
+        if given["systemd"]["enable"]:
+            goldens = Path(__file__).parents[1] / "stage1"
+            initrd_systemd.write(compressor.stdin, given, [*known, *SYSTEMD_MODULES], goldens)
+        else:
+            write(
+                compressor.stdin,
+                userland=userland,
+                modules=modules,
+                names=known,
+                init=(Path(__file__).parent / "stage1.sh").read_bytes(),
+                programs=programs,
+                files={
+                    "etc/luks": luks.encode(),
+                    "etc/fstab": table.encode(),
+                    "etc/claims": claims.encode(),
+                    "etc/mdadm.conf": given["arrays"].encode(),
+                },
+            )
         compressor.stdin.close()
     if compressor.returncode != 0:
         raise SystemExit("initrd: zstd failed")
+    # What the boot loader's script adds begins at a multiple of four bytes.
+    image = Path(os.environ["out"])  # noqa: SIM112 (Nix's names)
+    os.truncate(image, image.stat().st_size + -image.stat().st_size % 4)
 
 
 if __name__ == "__main__":
