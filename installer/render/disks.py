@@ -58,11 +58,13 @@ def _luks(luks: HostLuks) -> dict[str, Nix]:
     # Where the token is missing or says no, stage 1 asks for the passphrase; "nofail": it goes on without the device, and
     # what stands on it decides how long it is waited for.
     more = [
+        # By default systemd gives up after three, of which a missing token takes one and a wrong passphrase two: it is
+        # tried again by itself. What is left then is a locked root, which nobody comes out of from afar (crypttab(5)).
+        "tries=0",
         *([f"{luks.token}-device=auto"] if luks.token else []),
         *(["nofail"] if luks.dispensable else []),
     ]
-    if more:
-        options["crypttabExtraOpts"] = list(more)
+    options["crypttabExtraOpts"] = list(more)
     return options
 
 

@@ -192,7 +192,7 @@ def overlay(what: Scenario, base: Path, folder: Path, grown: str = "") -> Machin
     for name in ("variables.fd", "key", "key.pub", RECOVERY):
         if (base / name).exists():
             shutil.copy2(base / name, folder / name)
-    return Machine(what.hardware, folder)
+    return Machine(what.hardware, folder, unlock=what.unlock)
 
 
 def documents(text: str) -> dict[str, object]:

@@ -43,6 +43,8 @@ POLKIT = REPOSITORY / "tests/golden/security/setup/polkit.rules"
 """As the modules evaluate to it."""
 ROLES = REPOSITORY / "nix/modules/privileges/roles.json"
 """The roles of people, as the modules read them."""
+STAGE1 = REPOSITORY / "tests/golden/stage1"
+"""What stage 1 with systemd evaluates to."""
 GUARD = REPOSITORY / "tests/golden/services/host/hyper-nixos-guard.service"
 """The unit that minds changes which wait to be confirmed, as the modules evaluate to it."""
 UNREAD = (
@@ -136,6 +138,7 @@ def squash(tree: Path, image: Path) -> None:
 def compose_nixpkgs(folder: Path, sources: dict[str, str]) -> None:
     """The stand-in nixpkgs as a source tree."""
     shutil.copytree(LAB / "nixpkgs", folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(STAGE1, folder / "stage1")
     (folder / "sources.json").write_text(json.dumps(sources))
 
 
@@ -173,6 +176,7 @@ def code() -> Path:
         LAB / "live",
         Path(guest.__file__),
         REPOSITORY / "tests/golden/units",
+        STAGE1,
         POLKIT,
         ROLES,
         GUARD,

@@ -142,7 +142,9 @@ def pulled(
 def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Agent) -> None:
     """Everything that happens in the live system."""
     agent.write(ANSWERS, (recorder.folder / "answers.toml").read_text())
-    agent.write("/run/secrets/passphrase", PASSPHRASE + "\n", 0o600)
+    agent.write("/run/secrets/passphrase", scenario.passphrase + "\n", 0o600)
+    if scenario.pin:
+        agent.write("/run/secrets/pin", scenario.pin + "\n", 0o600)
     agent.write(f"/run/secrets/{ADMINISTRATOR}.hash", PASSWORD_HASH + "\n", 0o600)
     with recorder.phase("hv probe", "installer"):
         facts = checked(agent.start(["hv", "probe", "--json"], merge=False), 12)

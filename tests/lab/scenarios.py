@@ -51,6 +51,12 @@ class Scenario:
     """Whether the host is rescued from the medium at the end, under BIOS with its boot loader ruined."""
     kexec: bool = False
     """Whether the installed host is started from the live system, and not by the firmware."""
+    passphrase: str = PASSPHRASE
+    """Of its encrypted disks."""
+    pin: str | None = None
+    """Of its TPM."""
+    unlock: int = 0
+    """Port of stage 1's SSH server; 0: it has none."""
     given: str | None = None
     """Its answer file itself, in place of one in tests/lab/answers."""
 

@@ -90,21 +90,35 @@ let
       ) (if parent then merged.specialisations else { });
 
       filesystems = config.fileSystems or { };
+      # As NixOS has it, for hosts that ask for what the other stage 1 cannot do: a keymap, or SSH.
+      keymap = config.console.keyMap or "us";
+      ssh = stage1.network.ssh or { };
+      systemd = keymap != "us" || ssh.enable or false;
       initrd = build "initrd-linux-lab" "stage1" {
         modules = (stage1.availableKernelModules or [ ]) ++ (stage1.kernelModules or [ ]);
         supportedFilesystems = stage1.supportedFilesystems or (boot.supportedFilesystems or [ ]);
         luks = stage1.luks.devices or { };
         arrays = if boot.swraid.enable or false then boot.swraid.mdadmConf or "" else "";
         claims = config.lab.claims or { };
-        inherit filesystems;
+        systemd = {
+          enable = systemd;
+          network = stage1.systemd.network or { };
+        };
+        loaded = stage1.kernelModules or [ ];
+        hostName = config.networking.hostName;
+        inherit filesystems keymap ssh;
       };
       toplevel = build "nixos-system-${config.networking.hostName}-${label}" "toplevel" {
         inherit initrd label system;
+        # What the boot loader's script adds to the initial RAM disk: nothing that may lie in the store.
+        secrets = if systemd && ssh.enable or false then ssh.hostKeys else [ ];
         hyperNixos = "${config.lab.hyperNixos or ""}";
         config = {
           inherit filesystems;
           inherit (config) networking;
-          boot = builtins.removeAttrs boot [ "initrd" ];
+          boot = builtins.removeAttrs boot [ "initrd" ] // {
+            kernelParams = lib.optional systemd "root=fstab" ++ boot.kernelParams or [ ];
+          };
           console = config.console or { };
           environment = config.environment or { };
           i18n = config.i18n or { };

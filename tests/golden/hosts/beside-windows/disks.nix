@@ -37,6 +37,7 @@
     initrd.luks.devices.cryptroot = {
       device = "/dev/disk/by-uuid/e1931e47-45c8-5b52-9ba6-b5545c1e32d7";
       allowDiscards = true;
+      crypttabExtraOpts = [ "tries=0" ];
     };
   };
   # Names this host to ZFS and to everything else that keys on it.

@@ -103,12 +103,18 @@
       cryptroot-1 = {
         device = "/dev/disk/by-uuid/eee5dd71-8cc3-588c-9cef-295bc50f4926";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
       cryptroot-2 = {
         device = "/dev/disk/by-uuid/27379ced-5731-5171-a5f8-331526aee0a9";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
     };
     swraid = {

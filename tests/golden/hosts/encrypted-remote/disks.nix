@@ -37,7 +37,10 @@
     initrd.luks.devices.cryptroot = {
       device = "/dev/disk/by-uuid/6baaa23b-57b2-58bd-8025-fb779edd16e4";
       allowDiscards = true;
-      crypttabExtraOpts = [ "tpm2-device=auto" ];
+      crypttabExtraOpts = [
+        "tries=0"
+        "tpm2-device=auto"
+      ];
     };
   };
   # Names this host to ZFS and to everything else that keys on it.

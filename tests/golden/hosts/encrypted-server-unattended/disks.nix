@@ -37,6 +37,7 @@
     initrd.luks.devices.cryptroot = {
       device = "/dev/disk/by-uuid/e9f91acf-f3a6-5a33-a648-91d84e63f246";
       allowDiscards = true;
+      crypttabExtraOpts = [ "tries=0" ];
     };
   };
   # Names this host to ZFS and to everything else that keys on it.

@@ -107,12 +107,18 @@
       cryptroot-1 = {
         device = "/dev/disk/by-uuid/276835cc-4406-5af1-850d-49f7b86e48a1";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
       cryptroot-2 = {
         device = "/dev/disk/by-uuid/8f6b274c-45f9-5f6f-ab76-748b071cee0f";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
     };
     swraid = {

@@ -97,12 +97,18 @@
       cryptroot-1 = {
         device = "/dev/disk/by-uuid/ff8216b0-4a07-59af-b881-202ff4bdd12c";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
       cryptroot-2 = {
         device = "/dev/disk/by-uuid/beed8eb5-bc6e-5666-9df9-806dc18e95d2";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
     };
   };

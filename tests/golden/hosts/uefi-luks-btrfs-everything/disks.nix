@@ -84,6 +84,7 @@
     initrd.luks.devices.cryptroot = {
       device = "/dev/disk/by-uuid/68657723-c043-5e3d-b20a-5c2dd29fecfe";
       allowDiscards = true;
+      crypttabExtraOpts = [ "tries=0" ];
     };
   };
   # Names this host to ZFS and to everything else that keys on it.

@@ -54,12 +54,18 @@
       cryptroot-1 = {
         device = "/dev/disk/by-uuid/12647d2d-c804-59ac-a087-7153a47393ac";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
       cryptroot-2 = {
         device = "/dev/disk/by-uuid/8a0a35d0-753b-5fc3-8e51-830661ec1f6e";
         allowDiscards = true;
-        crypttabExtraOpts = [ "nofail" ];
+        crypttabExtraOpts = [
+          "tries=0"
+          "nofail"
+        ];
       };
     };
     zfs = {

@@ -42,6 +42,7 @@
     initrd.luks.devices.cryptroot = {
       device = "/dev/disk/by-uuid/ff6c831c-e9fb-5471-8d78-0849723244ea";
       allowDiscards = true;
+      crypttabExtraOpts = [ "tries=0" ];
     };
   };
   # Names this host to ZFS and to everything else that keys on it.

@@ -27,7 +27,10 @@ INTERPRETER = "#!/usr/bin/bash\n"
 PROGRAMS = (
     *(f"/usr/bin/{name}" for name in ("bash", "cat", "chmod", "cp", "dirname", "echo", "find")),
     *(f"/usr/bin/{name}" for name in ("ln", "ls", "mkdir", "mount", "mv", "readlink", "realpath", "rm")),
-    *(f"/usr/bin/{name}" for name in ("sleep", "systemctl", "journalctl", "systemd-ask-password", "udevadm")),
+    *(
+        f"/usr/bin/{name}"
+        for name in ("sleep", "systemctl", "journalctl", "systemd-ask-password", "udevadm")
+    ),
     *("/usr/bin/systemd-tty-ask-password-agent", "/usr/bin/systemd-tmpfiles", "/usr/bin/networkctl"),
     *("/usr/bin/systemd-cryptsetup", "/usr/bin/loadkeys", "/usr/bin/setfont", "/usr/bin/umount"),
     *("/usr/bin/gzip", "/usr/bin/kmod", "/usr/sbin/fsck", "/usr/sbin/sulogin", "/usr/sbin/nologin"),
@@ -36,7 +39,12 @@ PROGRAMS = (
 """What nixpkgs puts below /bin, as far as something here runs it."""
 CHECKS = {"ext4": "/usr/sbin/fsck.ext4", "xfs": "/usr/sbin/fsck.xfs", "btrfs": "/usr/bin/btrfs"}
 """nixos/modules/tasks/filesystems puts each file system's own programs there."""
-REMOTE_PROGRAMS = ("/usr/sbin/sshd", "/usr/lib/openssh/sshd-auth", "/usr/lib/openssh/sshd-session", "/usr/bin/dbus-daemon")
+REMOTE_PROGRAMS = (
+    "/usr/sbin/sshd",
+    "/usr/lib/openssh/sshd-auth",
+    "/usr/lib/openssh/sshd-session",
+    "/usr/bin/dbus-daemon",
+)
 DBUS = ("dbus.service", "dbus.socket")
 """Units that the package of the message bus brings along (boot.initrd.systemd.packages)."""
 OPENED_BY_NAME = (
@@ -85,14 +93,9 @@ NEEDED = ("/", "/nix", "/nix/store", "/var", "/var/log", "/var/lib", "/var/lib/n
 UNCHECKED = ("btrfs", "xfs", "tmpfs")
 
 
-def wanted(given: dict[str, Any]) -> bool:
-    """Whether a host asks for what the other stage 1 does not have: a keymap, or SSH."""
-    return given["keymap"] != "us" or remote(given)
-
-
 def remote(given: dict[str, Any]) -> bool:
     """Whether the passphrase is typed over SSH."""
-    return bool(given["network"].get("ssh", {}).get("enable"))
+    return bool(given["ssh"].get("enable"))
 
 
 # What differs from host to host ------------------------------------------------------------------------------------
@@ -140,10 +143,10 @@ def files(given: dict[str, Any], golden: dict[str, Any]) -> dict[str, str]:
         "/etc/udev/rules.d/99-local.rules": golden["rules"],
     }
     if remote(given):
-        ssh = given["network"]["ssh"]
+        ssh = given["ssh"]
         found["/etc/ssh/sshd_config"] = sshd_config(ssh, golden["contents"]["/etc/ssh/sshd_config"])
         found["/etc/ssh/authorized_keys.d/root"] = "\n".join(ssh["authorizedKeys"])
-    found |= {f"/etc/{path}": text for path, text in network.files(given["systemd"].get("network", {})).items()}
+    found |= {f"/etc/{path}": text for path, text in network.files(given["systemd"]["network"]).items()}
     return found
 
 
@@ -178,7 +181,7 @@ def units(golden: dict[str, Any], upstream: set[str]) -> tuple[dict[str, str], d
         if name not in upstream and name in golden["upstream"]:
             continue
         texts[f"{name}.d/overrides.conf" if name in upstream else name] = debian(unit["text"])
-        links |= {alias: name for alias in unit["aliases"]}
+        links |= dict.fromkeys(unit["aliases"], name)
         for kind, option in (("wants", "wantedBy"), ("requires", "requiredBy")):
             links |= {f"{target}.{kind}/{name}": f"../{name}" for target in unit[option]}
     return texts, links
@@ -221,7 +224,11 @@ class Stage1:
         kinds = {line.split()[2] for line in fstab(self.given["filesystems"]).splitlines()}
         programs += [CHECKS[kind] for kind in sorted(kinds) if kind in CHECKS]
         # What nixpkgs names of its systemd, as far as Debian has the same.
-        named = (path.removeprefix("@systemd@/") for path in self.golden["store"] if path.startswith("@systemd@/lib/"))
+        named = (
+            path.removeprefix("@systemd@/")
+            for path in self.golden["store"]
+            if path.startswith("@systemd@/lib/")
+        )
         programs += [f"/usr/{path}" for path in named if (self.userland / "usr" / path).is_file()]
         for program in [*programs, TOKENS]:
             self._with_libraries(program)
@@ -236,7 +243,10 @@ class Stage1:
             self.archive.link(f"usr/sbin/{tool}", "../bin/kmod")
             self.archive.link(f"usr/bin/{tool}", "kmod")
         self.archive.link("usr/bin/sh", "bash")
-        for name, text in (("bin/resolve-in-root", RESOLVE), ("lib/systemd/systemd-vconsole-setup", VCONSOLE)):
+        for name, text in (
+            ("bin/resolve-in-root", RESOLVE),
+            ("lib/systemd/systemd-vconsole-setup", VCONSOLE),
+        ):
             self.archive.file(f"usr/{name}", text.encode(), executable=True)
         self.archive.link(f"{SYSTEMD}/systemd-cryptsetup", "../../bin/systemd-cryptsetup")
         if remote(self.given):
@@ -320,10 +330,16 @@ class Stage1:
             for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
                 (place / name).write_bytes((source / name).read_bytes())
             # udev finds modules by their aliases: the index of exactly these.
-            argv = [f"{self.userland}{LOADER}", "--argv0", "depmod", "--library-path", f"{self.userland}{LIBRARIES}"]
+            argv = [
+                f"{self.userland}{LOADER}",
+                "--argv0",
+                "depmod",
+                "--library-path",
+                f"{self.userland}{LIBRARIES}",
+            ]
             subprocess.run([*argv, f"{self.userland}/usr/bin/kmod", "-b", scratch, version], check=True)
-            for path in _files(place):
-                self.archive.file(f"usr/lib/modules/{version}/{path.relative_to(place)}", path.read_bytes())
+            for file in _files(place):
+                self.archive.file(f"usr/lib/modules/{version}/{file.relative_to(place)}", file.read_bytes())
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -92,13 +92,17 @@ def entries(limit: int) -> Iterator[Entry]:
             yield Entry(number, name, child["org.nixos.bootspec.v1"])
 
 
-def place(source: Path, destination: Path) -> None:
-    """Copy under a fresh name and rename: a power cut leaves the old file or the new one."""
-    if destination.exists() and filecmp.cmp(source, destination, shallow=False):
+def place(source: Path, destination: Path, secrets: str | None = None) -> None:
+    """Copy under a fresh name and rename: a power cut leaves the old file or the new one. `secrets` is the program that
+    adds what is secret to the copy.
+    """
+    if not secrets and destination.exists() and filecmp.cmp(source, destination, shallow=False):
         return
     destination.parent.mkdir(parents=True, exist_ok=True)
     fresh = destination.with_name(destination.name + ".tmp")
     shutil.copyfile(source, fresh)
+    if secrets:
+        output(secrets, str(fresh))
     with fresh.open("rb") as copied:
         os.fsync(copied.fileno())
     fresh.rename(destination)
@@ -155,7 +159,7 @@ def systemd_boot(toplevel: Path, loader: dict[str, Any], esp: Path, *, first: bo
             source = Path(entry.boot[kind])
             name = "-".join(source.parts[3:])
             files[kind] = boot / "EFI/nixos" / f"{name}.efi"
-            place(source, files[kind])
+            place(source, files[kind], entry.boot.get("initrdSecrets") if kind == "initrd" else None)
         content = (
             f"title {entry.title}\nversion Generation {entry.generation} {entry.boot['label']}\n"
             f"linux /{files['kernel'].relative_to(boot)}\ninitrd /{files['initrd'].relative_to(boot)}\n"

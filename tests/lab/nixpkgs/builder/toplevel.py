@@ -26,6 +26,18 @@ INIT = """{busybox} echo
 {busybox} ln -sfn {toplevel} /run/booted-system
 exec /usr/lib/systemd/systemd "$@"
 """
+PREPARE = """{busybox} mountpoint -q /dev || {busybox} mount -t devtmpfs dev /dev
+{busybox} mountpoint -q /proc || {busybox} mount -t proc proc /proc
+{busybox} mountpoint -q /sys || {busybox} mount -t sysfs sysfs /sys
+{busybox} echo "<<< NixOS-shaped stage 2 >>>" >/dev/console
+{toplevel}/activate || {busybox} echo "activation failed" >/dev/console
+{busybox} ln -sfn {toplevel} /run/booted-system
+"""
+"""What systemd in stage 1 runs in the host's root before it goes over to it (nixos/modules/system/boot/stage-2-init.sh)."""
+SECRETS = """# Adds what is secret, and read here and now, to a copy of the initial RAM disk: an archive of its own behind it.
+export PYTHONPATH={code}
+exec /usr/bin/python3 -B -m builder.secrets_added "$1" {secrets}
+"""
 LISTS_WITH_COMMAS = ("Ciphers", "KexAlgorithms", "Macs", "HostKeyAlgorithms", "PubkeyAcceptedAlgorithms")
 
 
@@ -67,6 +79,10 @@ class Toplevel:
         start = SCRIPT.format(busybox=self.userland / "usr/bin/busybox", userland=self.userland)
         here = {"busybox": self.userland / "usr/bin/busybox", "toplevel": self.out}
         self._script("init", start + INIT.format(**here))
+        self._script("prepare-root", start + PREPARE.format(**here))
+        if self.given["secrets"]:
+            code, secrets = Path(__file__).parents[1], " ".join(self.given["secrets"])
+            self._script("append-initrd-secrets", start + SECRETS.format(code=code, secrets=secrets))
         for name, module in (("activate", "activate"), ("bin/switch-to-configuration", "switch")):
             code = Path(__file__).with_name(f"{module}.py")
             self._script(name, f'{start}exec /usr/bin/python3 -I -B {code} {self.out} "$@"\n')
@@ -107,6 +123,7 @@ class Toplevel:
                 "kernelParams": parameters,
                 "label": f"NixOS {self.given['label']} (stand-in, Linux {self._kernel_version()})",
                 "toplevel": str(self.out),
+                **({"initrdSecrets": f"{self.out}/append-initrd-secrets"} if self.given["secrets"] else {}),
             },
             "org.nixos.specialisation.v1": specialisations,
         }
