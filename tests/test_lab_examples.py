@@ -9,7 +9,7 @@ import pytest
 from installer.answers.load import load
 from installer.answers.sizes import GIB, MIB, parse_size
 from installer.facts.disks import Disk, Transport
-from installer.facts.firmware import FirmwareKind
+from installer.facts.firmware import FirmwareKind, Tpm
 from installer.medium import ReadyClosure
 from installer.plan.planner import make_plan
 from tests import plan_cases as cases
@@ -57,7 +57,11 @@ def test_it_can_be_planned_on_its_machine(scenario: Scenario) -> None:
         nar_size=600 * MIB,
     )
     medium = cases.medium(closures=(closure,), estimated_closure=GIB)
-    plan = make_plan(cases.machine(*disks, firmware=FirmwareKind.uefi64), answers, medium)
+    facts = cases.machine(*disks, firmware=FirmwareKind.uefi64)
+    card = facts.nics[0].model_copy(update={"mac": scenario.hardware.mac})
+    tpm = Tpm(version=2, device="tpm0") if scenario.hardware.tpm else None
+    firmware = facts.firmware.model_copy(update={"tpm": tpm})
+    plan = make_plan(facts.model_copy(update={"nics": (card,), "firmware": firmware}), answers, medium)
     chosen = {disk.serial for disk in plan.disks}
     assert chosen == {disk.serial for disk in EXAMPLES[scenario.name].disks}
     assert scenario.mirrored is False or len(plan.disks) == 2

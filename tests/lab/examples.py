@@ -12,7 +12,7 @@ from typing import Any
 from installer.answers.toml import toml, toml_key
 from tests.lab.machine import Disk, Hardware
 from tests.lab.paths import REPOSITORY
-from tests.lab.scenarios import ADMINISTRATOR, Scenario
+from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, Scenario
 
 FOLDER = REPOSITORY / "examples"
 _PASSPHRASE = {
@@ -21,6 +21,9 @@ _PASSPHRASE = {
     "encryption.pbkdf_iterations": 4,
     "encryption.recovery_key": "seal",
 }
+GERMAN = "yacht zu preußen"
+"""A passphrase with letters that lie elsewhere on a German keyboard, or are on no other."""
+PIN = "4y7z1"
 BYSTANDER = Disk("HVOTHER9", size="64M", bus="virtio")
 """A disk that no example chooses."""
 _PAIR = (Disk("HVMAIN01", bus="nvme"), Disk("HVMAIN02", bus="nvme"))
@@ -40,6 +43,8 @@ class Example:
     """Whether the host must also start without either of its system's disks."""
     beside: bool = False
     """Whether another system is on the disk."""
+    remote: bool = False
+    """Whether its passphrase is typed over SSH: then the answers' keymap and network are its own too."""
 
 
 EXAMPLES = {
@@ -76,15 +81,14 @@ EXAMPLES = {
         {**_PASSPHRASE, "disk.serial": "HVMAIN01", "swap.size": "256MiB"},
     ),
     "encrypted-remote": Example(
-        "LUKS and xfs; without token and without SSH in stage 1, which the lab's stage 1 does not have.",
+        "LUKS and xfs; the passphrase typed over SSH on a VLAN, and on a German keyboard; TPM with PIN.",
         (Disk("HVMAIN01", bus="nvme"),),
         {
             **_PASSPHRASE,
             "disk.serial": "HVMAIN01",
-            "encryption.token": None,
-            "encryption.pin": None,
-            "encryption.ssh": None,
+            "encryption.pin": {"file": "/run/secrets/pin"},
         },
+        remote=True,
     ),
     "beside-windows": Example(
         "LUKS and ext4 in the free space beside another system, with an EFI system partition of its own.",
@@ -132,6 +136,17 @@ def _scenario(name: str, example: Example) -> Scenario:
         ],
         "hypervisor": {"tier": "minimal"},
     }
+    hardware = _machine(example.disks)
+    passphrase, pin, unlock = PASSPHRASE, None, 0
+    if example.remote:
+        said = tomllib.loads(_text(name))
+        network = said["network"]
+        network["ethernets"][0]["match"]["mac"] = hardware.mac
+        given |= {"keymap": said["keymap"], "network": network}
+        (vlan,) = network["vlans"]
+        address = vlan["addressing"]["addresses"][0].removesuffix("/24")
+        hardware = replace(hardware, tpm=True, vlan=vlan["id"], address=address)
+        passphrase, pin, unlock = GERMAN, PIN, 2222
     if not example.beside:
         given["boot"] |= {"esp_size": "1GiB"}  # type: ignore[operator]
     lines = [f"{toml_key(key)} = {toml(value)}\n" for key, value in given.items()]
@@ -141,13 +156,16 @@ def _scenario(name: str, example: Example) -> Scenario:
         name=name,
         summary=example.summary,
         hostname=hostname,
-        hardware=_machine(example.disks),
+        hardware=hardware,
         encrypted=bool(storage.get("encryption", {}).get("enable")),
         hardened=False,
         source="closure",
         mirrored=example.mirrored,
         beside=example.beside,
         rescued=example.beside,
+        passphrase=passphrase,
+        pin=pin,
+        unlock=unlock,
         given=text,
     )
 

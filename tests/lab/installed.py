@@ -175,10 +175,13 @@ def disks(what: Scenario, recorder: Recorder) -> Path:
             play.install(what, recorder, running, agent)
             agent.start(["bash", "-c", "sync; reboot -f"])
             running.wait_off(5)
+        shutil.copy2(recorder.folder / play.LAST_WORDS, folder / play.LAST_WORDS)
         if what.encrypted:
             shutil.copy2(recorder.folder / RECOVERY, folder / RECOVERY)
 
-    content = cache.key(layers.code().name, what.answers(), what.hardware.firmware, PASSWORD_HASH)
+    content = cache.key(
+        layers.code().name, what.answers(), what.hardware.firmware, PASSWORD_HASH, what.passphrase
+    )
     return cache.built("installed", content, install)
 
 
@@ -189,7 +192,7 @@ def overlay(what: Scenario, base: Path, folder: Path, grown: str = "") -> Machin
         argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base / name)]
         size = [grown] if grown and number == 0 else []
         run(entered(userland.build() / "root", [*argv, str(folder / name), *size], keep_user=True))
-    for name in ("variables.fd", "key", "key.pub", RECOVERY):
+    for name in ("variables.fd", "key", "key.pub", RECOVERY, play.LAST_WORDS):
         if (base / name).exists():
             shutil.copy2(base / name, folder / name)
     return Machine(what.hardware, folder, unlock=what.unlock)

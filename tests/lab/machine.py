@@ -68,6 +68,8 @@ class Hardware:
     """Whether its firmware can enforce Secure Boot: it is in setup mode, without keys."""
     vlan: int | None = None
     """The VLAN that its network interface is on, with tagged frames; none: no tags."""
+    address: str | None = None
+    """What it calls itself, with the first address of that /24 as its gateway; none: what QEMU hands out."""
 
 
 STALLED = "Possible timer handling issue on cpu"
@@ -236,9 +238,13 @@ class Running:
                 f",guestfwd=tcp:{there}-cmd:busybox nc 127.0.0.1 {port}"
                 for there, port in self.machine.services.items()
             )
-            forwarded = f"hostfwd=tcp:127.0.0.1:{self.machine.port}-:22{reached}"
+            own = hardware.address or ""
+            forwarded = f"hostfwd=tcp:127.0.0.1:{self.machine.port}-{own}:22{reached}"
             if unlock := self.machine.unlock:
-                forwarded += f",hostfwd=tcp:127.0.0.1:{self.machine.unlock_port}-:{unlock}"
+                forwarded += f",hostfwd=tcp:127.0.0.1:{self.machine.unlock_port}-{own}:{unlock}"
+            if own:
+                network = own.rpartition(".")[0]
+                forwarded += f",net={network}.0/24,host={network}.1"
             if hardware.vlan is None:
                 words += ["-netdev", f"user,id=lan,restrict=on,{forwarded}"]
             else:

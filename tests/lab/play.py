@@ -20,6 +20,8 @@ from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, PASSWORD, PASSWORD_HA
 from tests.lab.session import Ssh, make_key, serial_login
 
 ANSWERS = "/run/answers.toml"
+LAST_WORDS = "last-words.txt"
+"""What the installer said, to its last screen."""
 COPYING = r"copying path '/nix/store/|MiB copied|debian-userland"
 """A line of the installer's that shows it in the middle of copying the system."""
 
@@ -146,6 +148,10 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
     if scenario.pin:
         agent.write("/run/secrets/pin", scenario.pin + "\n", 0o600)
     agent.write(f"/run/secrets/{ADMINISTRATOR}.hash", PASSWORD_HASH + "\n", 0o600)
+    if scenario.unlock:
+        # The lab's live system has no network; stage 1 will have the cards that it sees.
+        checked(agent.start(["modprobe", "virtio_net"]), 5)
+        checked(agent.start(["udevadm", "settle"]), 5)
     with recorder.phase("hv probe", "installer"):
         facts = checked(agent.start(["hv", "probe", "--json"], merge=False), 12)
         (recorder.folder / "facts-before.json").write_text(facts)
@@ -191,6 +197,7 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
             return
         answer = job.wait(150)
         recorder.excerpt("hv install", answer.text)
+        (recorder.folder / LAST_WORDS).write_text(answer.text)
         log = agent.run("cat", "/run/hyper-nixos/install/install.log", measured=5).text
         (recorder.folder / "install.log").write_text(log)
     recorder.prove("the installer says that all is installed and proved", answer.code == 0, answer.text)

@@ -102,7 +102,10 @@ let
         claims = config.lab.claims or { };
         systemd = {
           enable = systemd;
-          network = stage1.systemd.network or { };
+          # Names of network cards are given in stage 1 too (nixos/modules/system/boot/networkd.nix).
+          network = lib.recursiveUpdate {
+            links = config.systemd.network.links or { };
+          } (stage1.systemd.network or { });
         };
         loaded = stage1.kernelModules or [ ];
         hostName = config.networking.hostName;

@@ -13,7 +13,7 @@
   i18n.defaultLocale = "en_US.UTF-8";
   time.timeZone = "UTC";
   console = {
-    keyMap = "de";
+    keyMap = "de-latin1";
     earlySetup = true;
   };
   nix.settings.experimental-features = [

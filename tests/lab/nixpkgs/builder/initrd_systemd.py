@@ -90,7 +90,7 @@ echo "${{path#"$1"}}"
 ELF = b"\x7fELF"
 NEEDED = ("/", "/nix", "/nix/store", "/var", "/var/log", "/var/lib", "/var/lib/nixos", "/etc", "/usr")
 """Mounted in stage 1 whatever their options say (nixpkgs, nixos/lib/utils.nix, pathsNeededForBoot)."""
-UNCHECKED = ("btrfs", "xfs", "tmpfs")
+UNCHECKED = ("btrfs", "tmpfs")
 
 
 def remote(given: dict[str, Any]) -> bool:
