@@ -14,7 +14,7 @@ from installer.execute.log import Log, Redactor
 from installer.execute.runner import Runner
 from installer.plan.planner import make_plan
 from installer.render.disks import disks
-from tests.lab import stage_one, trunk
+from tests.lab import stage_one, trunk, unlocking
 from tests.lab.nixpkgs.builder import initrd_systemd
 from tests.lab.nixpkgs.builder.initrd import Archive
 from tests.lab.small import given
@@ -110,7 +110,7 @@ def test_a_trunk_carries_one_vlan() -> None:
 
 
 def test_keys_of_a_german_keyboard() -> None:
-    assert stage_one.german("yzß a") == ("z", "y", "minus", "spc", "a", "ret")
+    assert unlocking.german("yzß a") == ("z", "y", "minus", "spc", "a", "ret")
     assert stage_one.TYPED_AS_US == "zacht yu preu-en"
 
 

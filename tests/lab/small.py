@@ -6,6 +6,7 @@ switches the machine off. A minute, where a host that is installed first takes a
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from installer.render.network import networkd
 from installer.render.unlock import unlocking
 from tests.lab import layers, userland
 from tests.lab.command import run
-from tests.lab.machine import Disk, Hardware, Machine
+from tests.lab.machine import OVMF_VARIABLES, Disk, Hardware, Machine
 from tests.lab.nixpkgs.builder import initrd_systemd, stage1
 from tests.lab.nixpkgs.builder.initrd import Archive, Modules
 from tests.lab.session import make_key
@@ -35,12 +36,15 @@ busybox poweroff -f
 ARRIVED = r"small stage 2 on /dev/mapper/cryptroot[\s\S]*PCR 7: ([0-9A-F]{64})"
 SECTOR = 512
 ENROL = """set -e
-swtpm socket --tpm2 --tpmstate dir="$1" --server type=unixio,path="$1/s" --ctrl type=unixio,path="$1/s.ctrl" \\
-    --flags not-need-init,startup-clear --daemon
-systemd-cryptenroll --unlock-key-file="$3" --tpm2-device=swtpm:path="$1/s" --tpm2-pcrs="7:sha256=$4" $5 "$2"
-swtpm_ioctl --unix "$1/s.ctrl" -s
+place=$(mktemp -d)
+trap 'rm -r "$place"' EXIT
+swtpm socket --tpm2 --tpmstate dir="$1" --server type=unixio,path="$place/s" \\
+    --ctrl type=unixio,path="$place/s.ctrl" --flags not-need-init,startup-clear --daemon
+systemd-cryptenroll --unlock-key-file="$3" --tpm2-device=swtpm:path="$place/s" --tpm2-pcrs="7:sha256=$4" $5 "$2"
 """
-"""TPM's state, disk, passphrase, PCR 7, and whether there is a PIN: as the host's first run does it."""
+"""TPM's state, disk, passphrase, PCR 7, and whether there is a PIN: as the host's first run does it. What was started ends
+with the namespace that all of it is in.
+"""
 
 
 def given(case: str) -> dict[str, Any]:
@@ -74,6 +78,7 @@ class Small:
         self.host["filesystems"]["/"] |= {"fsType": "ext4"}
         self.passphrase = folder / "passphrase"
         self.passphrase.write_text(passphrase)
+        self.passphrase.chmod(0o600)
         below = layers.base()
         paths = json.loads((below / "paths.json").read_text())
         self._userland, self._linux = (
@@ -81,6 +86,8 @@ class Small:
         )
         self.host |= {"userland": str(self._userland), "linux": str(self._linux)}
         self.host["ssh"]["authorizedKeys"] = [f"restrict,pty {make_key(folder)}"]
+        shutil.copyfile(userland.build() / "root" / OVMF_VARIABLES, folder / "variables.fd")
+        (folder / "tpm").mkdir()
         self._host_key()
         self._initrd()
         self._disk()
@@ -125,6 +132,15 @@ class Small:
             )
         )
         self._convert("raw", raw, "qcow2", self.folder / "SMALL1.qcow2")
+
+    def renew(self) -> None:
+        """The disk as it was made."""
+        self._convert("raw", self.folder / "luks.img", "qcow2", self.folder / "SMALL1.qcow2")
+
+    def fingerprint(self) -> str:
+        """Of the host key of its stage 1."""
+        argv = ["ssh-keygen", "-l", "-f", str(self.host_key)]
+        return run(entered(userland.build() / "root", argv, keep_user=True)).split()[1]
 
     def _host_key(self) -> None:
         self.host_key = self.folder / "host_key"
@@ -187,8 +203,8 @@ class Small:
                 cipher = Cipher(algorithms.AES(secret), modes.XTS(number.to_bytes(16, "little"))).encryptor()
                 piece = content[number * SECTOR : (number + 1) * SECTOR]
                 stream.write(cipher.update(piece) + cipher.finalize())
-        self._convert("raw", luks, "qcow2", self.folder / "SMALL1.qcow2")
         plain.unlink()
+        self.renew()
 
     def _convert(self, kind: str, source: Path, other: str, target: Path) -> None:
         argv: list[str | Path] = ["qemu-img", "convert", "-f", kind, "-O", other, source, target]

@@ -4,32 +4,21 @@ Its units, files and modules are what nixpkgs evaluates to, its programs Debian'
 pressed at the machine's own keyboard, as scan codes that know nothing of letters.
 """
 
-import os
-import pty
 import re
-import select
 import shutil
-import subprocess
-import time
 from dataclasses import replace
 
-from tests.lab import installed, userland
+from tests.lab import installed, unlocking, userland
 from tests.lab.examples import GERMAN, PIN, examples
 from tests.lab.installed import Host
 from tests.lab.machine import Running
-from tests.lab.patience import patience
 from tests.lab.play import LAST_WORDS
 from tests.lab.recorder import Recorder
 from tests.lab.scenarios import Scenario, combinations
-from tests.lab.session import Ssh
-from tests.lab.tools import entered
+from tests.lab.unlocking import ASKED, PIN_ASKED, typed
 
-PLACES = {"y": "z", "z": "y", "ß": "minus", " ": "spc"}
-"""Keys of a German keyboard by what is in their place on one of the United States."""
 TYPED_AS_US = GERMAN.translate(str.maketrans("yzß", "zy-"))
 """What the same keys give on a keyboard of the United States."""
-ASKED = r"(?i)enter passphrase for disk"
-PIN_ASKED = r"(?i)enter TPM2 PIN|token PIN"
 STAGE_2 = r"stage 2"
 OTHER_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 """A firmware's memory with keys for Secure Boot in it: PCR 7 measures them."""
@@ -71,19 +60,7 @@ def play_tpm() -> Recorder:
     return installed.played("stage-1-tpm", summary, tpm_scenario(), _tpm)
 
 
-# At the keyboard ----------------------------------------------------------------------------------------------------
-
-
-def german(text: str) -> tuple[str, ...]:
-    """The keys that give a text on a German keyboard, and Enter."""
-    return (*(PLACES.get(letter, letter) for letter in text), "ret")
-
-
-def _typed(host: Host, running: Running, text: str, name: str) -> None:
-    """Typed at the machine's own keyboard, with a picture of it."""
-    running.press(*german(text)[:-1])
-    host.recorder.picture(running.screenshot(name), f"{name}: typed on a German keyboard")
-    running.press("ret")
+# The host ---------------------------------------------------------------------------------------------------------------
 
 
 def _up(host: Host, running: Running, when: str) -> None:
@@ -112,79 +89,27 @@ def _tokens(host: Host) -> list[dict[str, object]]:
     return [token for token in found.values() if token["type"] == "systemd-tpm2"]
 
 
-# Over SSH -----------------------------------------------------------------------------------------------------------
-
-
-def _stage_1(host: Host) -> Ssh:
-    """Stage 1's server; it is known by the key that the installer's last screen tells."""
-    return Ssh("root", host.machine.unlock_port, host.machine.folder)
-
-
-def _fingerprint(host: Host, port: int) -> str:
-    """Of the key that a server shows."""
-    script = f"ssh-keyscan -t ed25519 -T {int(patience(10))} -p {port} 127.0.0.1 | ssh-keygen -l -f -"
-    deadline = time.monotonic() + patience(60)
-    while True:
-        argv = entered(userland.build() / "root", ["sh", "-c", script], keep_user=True)
-        shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-        if found := re.search(r"SHA256:\S+", shown):
-            return found[0]
-        assert time.monotonic() < deadline, f"no SSH server showed a key at port {port}"
-
-
-def _answered(ssh: Ssh, secret: str) -> str:
-    """Log in with a terminal, and type what is asked for; asked again while nothing is. What was shown."""
-    deadline = time.monotonic() + patience(60)
-    while True:
-        shown = _terminal(entered(userland.build() / "root", ssh.command("-tt"), keep_user=True), secret)
-        if re.search(ASKED, shown) or time.monotonic() > deadline:
-            return shown
-
-
-def _terminal(argv: list[str], secret: str) -> str:
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execvp(argv[0], argv)
-    shown, typed, deadline = "", False, time.monotonic() + patience(60)
-    while time.monotonic() < deadline:
-        if not select.select([terminal], [], [], 1)[0]:
-            continue
-        try:
-            data = os.read(terminal, 4096)
-        except OSError:  # how a terminal says that its program is gone
-            data = b""
-        if not data:
-            break
-        shown += data.decode("utf-8", "replace")
-        if not typed and re.search(ASKED, shown):
-            os.write(terminal, f"{secret}\n".encode())
-            typed = True
-    os.close(terminal)
-    os.waitpid(process, 0)
-    return shown
-
-
 def _remote(host: Host) -> None:
-    prove = host.recorder.prove
+    prove, recorder = host.recorder.prove, host.recorder
     with host.machine.start("remote") as running:
         with host.recorder.phase("stage 1 asks for the passphrase", "firmware"):
             running.serial.expect(ASKED, 60)
         with host.recorder.phase("a wrong passphrase at the keyboard, twice", "firmware"):
             for number in (1, 2):
-                _typed(host, running, "falsch", f"wrong-{number}")
+                typed(recorder, running, "falsch", f"wrong-{number}")
                 running.serial.expect(ASKED, 60)
         prove("after wrong passphrases it is asked for again", True, running.serial.text()[-800:])
-        fingerprint = _fingerprint(host, host.machine.unlock_port)
+        fingerprint = unlocking.fingerprint(host.machine.unlock_port)
         last_words = (host.machine.folder / LAST_WORDS).read_text()
         told = re.findall(r"host key there:[^:]*?(SHA256:\S+)", last_words)
         claim = "stage 1 has the host key that the installer's last screen told"
         prove(claim, told == [fingerprint], f"{fingerprint}\n{last_words[-2500:]}")
-        _nothing_else(host)
+        unlocking.nothing_else(recorder, host.machine)
         with host.recorder.phase("the passphrase over SSH, on the VLAN", "firmware"):
-            shown = _answered(_stage_1(host), GERMAN)
+            shown = unlocking.answered(unlocking.server(host.machine), GERMAN)
         host.recorder.excerpt("the passphrase over SSH", shown)
         _up(host, running, "after the passphrase was typed over SSH")
-        own = _fingerprint(host, host.machine.port)
+        own = unlocking.fingerprint(host.machine.port)
         prove("the host's own SSH server has another key", own != fingerprint, own)
         look = "ip -brief address show; networkctl --no-pager --lines 0 status manage"
         network = host.told(look)
@@ -200,7 +125,7 @@ def _remote(host: Host) -> None:
     with host.machine.start("pin") as running:
         with host.recorder.phase("stage 1 asks for the PIN", "firmware"):
             running.serial.expect(PIN_ASKED, 60)
-        _typed(host, running, PIN, "pin")
+        typed(recorder, running, PIN, "pin")
         _up(host, running, "after the PIN was typed")
         said = running.serial.text()
         prove("with the PIN no passphrase is asked for", not re.search(ASKED, said), said[-1500:])
@@ -209,53 +134,33 @@ def _remote(host: Host) -> None:
     with host.machine.start("changed") as running:
         with host.recorder.phase("the PIN, with a changed firmware", "firmware"):
             running.serial.expect(PIN_ASKED, 60)
-            _typed(host, running, PIN, "pin-of-before")
+            typed(recorder, running, PIN, "pin-of-before")
             running.serial.expect(ASKED, 60)
         prove("when PCR 7 has changed the passphrase is asked for", True, running.serial.text()[-800:])
-        _typed(host, running, GERMAN, "passphrase")
+        typed(recorder, running, GERMAN, "passphrase")
         _up(host, running, "after y, z and ß were typed on a German keyboard")
         prove("PCR 7 is another one", _pcr(host) != before, before)
         host.off(running)
 
 
-def _nothing_else(host: Host) -> None:
-    """Stage 1's SSH server runs no command, moves no file and forwards no port."""
-    ssh = _stage_1(host)
-    code, text = ssh.run("id", measured=30)
-    host.recorder.prove("no command is run there", code != 0 and "uid=" not in text, text)
-    root = userland.build() / "root"
-    for claim, options in (
-        ("no file is moved there", ("-s", "sftp")),
-        ("no port is forwarded there", ("-W", f"127.0.0.1:{host.what.unlock}")),
-    ):
-        command = ssh.command(*options[:1]) if options[0] == "-s" else ssh.command(*options)
-        argv = [*command, *(options[1:] if options[0] == "-s" else ())]
-        done = subprocess.run(
-            entered(root, argv, keep_user=True), stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        shown = (done.stdout + done.stderr).decode(errors="replace")
-        refused = "subsystem request failed" in shown or "prohibited" in shown
-        host.recorder.prove(claim, done.returncode != 0 and refused, shown)
-
-
 def _same_keys_elsewhere(host: Host) -> None:
     """What the keys of the passphrase give with another keymap opens nothing."""
     device = host.encrypted()
-    for claim, typed, opens in (
+    for claim, words, opens in (
         ("the passphrase opens the disk", GERMAN, True),
         ("the same keys with keymap us do not open it", TYPED_AS_US, False),
     ):
-        command = f"printf %s '{typed}' | cryptsetup open --test-passphrase --key-file - {device}"
+        command = f"printf %s '{words}' | cryptsetup open --test-passphrase --key-file - {device}"
         code, text = host.root(command, 60)
         host.recorder.prove(claim, (code == 0) == opens, text)
 
 
 def _tpm(host: Host) -> None:
-    prove = host.recorder.prove
+    prove, recorder = host.recorder.prove, host.recorder
     with host.machine.start("typed") as running:
         with host.recorder.phase("stage 1 asks for the passphrase", "firmware"):
             running.serial.expect(ASKED, 60)
-        _typed(host, running, GERMAN, "first")
+        typed(recorder, running, GERMAN, "first")
         _up(host, running, "after y, z and ß were typed on a German keyboard")
         host.first_run()
         tokens = _tokens(host)
@@ -273,7 +178,7 @@ def _tpm(host: Host) -> None:
         with host.recorder.phase("stage 1 with a changed firmware", "firmware"):
             running.serial.expect(ASKED, 60)
         prove("when PCR 7 has changed the passphrase is asked for", True, running.serial.text()[-800:])
-        _typed(host, running, GERMAN, "passphrase")
+        typed(recorder, running, GERMAN, "passphrase")
         _up(host, running, "after the passphrase was typed")
         prove("PCR 7 is another one", _pcr(host) != before, before)
         host.off(running)

@@ -2,9 +2,21 @@
 
 import pytest
 
-from tests.lab import stage_one
+from tests.lab import stage_alone, stage_one
 
 pytestmark = pytest.mark.matrix
+
+
+def test_alone() -> None:
+    """Without an installed host: a few minutes."""
+    claims = {proof.claim for proof in stage_alone.play().write().proofs if proof.holds}
+    assert "stage 1 has its own host key" in claims
+    assert "no command is run there" in claims
+    assert "the passphrase typed over SSH on the VLAN opens the disk" in claims
+    assert "y, z and ß of a German keyboard open the disk" in claims
+    for kind in ("alone", "with PIN"):
+        assert f"with the TPM {kind} no passphrase is asked for" in claims
+        assert f"with another PCR 7 the TPM {kind} opens nothing, and the passphrase does" in claims
 
 
 def test_remote() -> None:
