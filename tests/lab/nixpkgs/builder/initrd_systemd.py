@@ -125,8 +125,8 @@ def fstab(filesystems: dict[str, Any]) -> str:
 def sshd_config(settings: dict[str, Any], golden: str) -> str:
     """nixos/modules/system/boot/initrd-ssh.nix: of the golden's text the port and the host keys are another host's."""
     keys = "".join(f"HostKey {path}\n" for path in settings["hostKeys"])
-    text = re.sub(r"(?m)^HostKey .*\n", "", golden)
-    return re.sub(r"(?m)^Port .*\n", f"Port {settings['port']}\n{keys}", text)
+    text = re.sub(r"(?m)^Port .*$", f"Port {settings['port']}", golden)
+    return re.sub(r"(?m)(?:^HostKey .*\n)+", keys, text)
 
 
 def files(given: dict[str, Any], golden: dict[str, Any]) -> dict[str, str]:
