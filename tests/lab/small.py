@@ -105,7 +105,9 @@ class Small:
             vlan=self.host["systemd"]["network"]["netdevs"]["20-manage"]["vlanConfig"]["Id"],
             address=address.removesuffix("/24"),
         )
-        parameters = f"console=tty0 console=ttyS0,115200 no_timer_check root=fstab init={TOPLEVEL}/init"
+        # Emulated, and maybe beside others: systemd's own 90 seconds for a disk may not do.
+        slow = "no_timer_check systemd.default_device_timeout_sec=900"
+        parameters = f"console=tty0 console=ttyS0,115200 {slow} root=fstab init={TOPLEVEL}/init"
         started = (
             "-kernel",
             self._linux / "bzImage",

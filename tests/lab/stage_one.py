@@ -4,6 +4,7 @@ Its units, files and modules are what nixpkgs evaluates to, its programs Debian'
 pressed at the machine's own keyboard, as scan codes that know nothing of letters.
 """
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -19,6 +20,8 @@ from tests.lab.unlocking import ASKED, PIN_ASKED, typed
 
 TYPED_AS_US = GERMAN.translate(str.maketrans("yzß", "zy-"))
 """What the same keys give on a keyboard of the United States."""
+SLOW = ["no_timer_check", "systemd.default_device_timeout_sec=900"]
+"""Emulated, and maybe beside others: systemd's own 90 seconds for a disk may not do."""
 STAGE_2 = r"stage 2"
 OTHER_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 """A firmware's memory with keys for Secure Boot in it: PCR 7 measures them."""
@@ -42,6 +45,7 @@ def tpm_scenario() -> Scenario:
             *found.changes,
             ('recovery_key = "seal"', 'recovery_key = "seal"\ntoken = "tpm2"'),
             ('hostname = "kvm2"', 'hostname = "kvm2"\nkeymap = "de-latin1"'),
+            ("[boot]", f"[boot]\nkernel_params = {json.dumps(SLOW)}"),
         ),
     )
 
