@@ -6,11 +6,10 @@ import json
 import re
 import shlex
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from tests import linux_guest
-from tests.lab import installed, userland
+from tests.lab import installed
+from tests.lab.devices_guest import BLOCK, MARKER, SIZE, WRITTEN, image
 from tests.lab.installed import Host
 from tests.lab.machine import SECOND_MAC, THIRD_MAC, Disk, Running
 from tests.lab.patience import patience
@@ -26,45 +25,6 @@ TABLET = "056a:0000"
 SERIAL = "HVSPARE3"
 """Of the NVMe disk that a guest gets."""
 WRITTEN_HERE = "WRITTEN-BY-THE-HOST"
-WRITTEN_THERE = "WRITTEN-BY-THE-GUEST"
-BLOCK = 4096
-"""Bytes from one mark on the disk to the next."""
-MODULES = (
-    "virtio_blk", "button", "nvme-keyring", "nvme-auth", "nvme-core", "nvme", "e1000e", "usb-common", "usbcore",
-    "xhci-hcd", "xhci-pci",
-)  # fmt: skip
-INIT = f"""#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-for pass in 1 2 3; do for module in $(cat /modules/order); do insmod /modules/$module; done; done 2>/dev/null
-see() {{
-    found=
-    for each in /sys/bus/pci/devices/*; do
-        id=$(sed s/0x// $each/vendor):$(sed s/0x// $each/device)
-        case $id in {CARD}|{DISK}|{USB}|{GPU}|{SOUND}) ;; *) continue ;; esac
-        driver=$(readlink $each/driver)
-        echo "$id=${{driver##*/}}"
-    done | sort >/found
-    found=" $(tr '\\n' ' ' </found)"
-    for each in /sys/bus/usb/devices/*; do
-        [ "$(cat $each/idVendor 2>/dev/null)" = {TABLET[:4]} ] && found="$found usb={TABLET}"
-    done
-    for each in /sys/class/net/e*; do
-        [ -e $each ] && found="$found mac=$(cat $each/address)"
-    done
-    for each in /dev/nvme*n1; do
-        [ -b $each ] || continue
-        found="$found disk=$(dd if=$each bs={BLOCK} count=1 2>/dev/null | tr -d '\\0')"
-        echo {WRITTEN_THERE} | dd of=$each bs={BLOCK} seek=1 conv=sync,fsync 2>/dev/null
-    done
-    echo "$found"
-}}
-echo "{linux_guest.MARKER}$(see)"
-last=$(see)
-while sleep 0.5; do now=$(see); [ "$now" = "$last" ] || echo "NOW$now"; last=$now; done
-"""
 HARMS = 10
 """Exit code of `hv` where it would harm the host."""
 
@@ -136,10 +96,10 @@ class Giving:
 
     def says(self, name: str, what: str, claim: str) -> str:
         """Wait until the guest has said this, a regular expression, on its serial line."""
-        seconds = int(patience(60))
+        seconds = int(patience(10))
         look = f"until hv vm logs {name} | grep -q -- {shlex.quote(what)}; do sleep 2; done"
         wait = f"timeout {seconds} sh -c {shlex.quote(look)}; hv vm logs {name} | tail -n 20"
-        text = self.host.ssh.run(wait, measured=80)[1]
+        text = self.host.ssh.run(wait, measured=20)[1]
         state = ""
         said = re.search(what, text) is not None
         if not said:  # for who looks into it
@@ -227,10 +187,10 @@ class Giving:
             self.prove("until it starts the host keeps it", self.driver(disk) == "nvme", self.driver(disk))
             self.does("start dev", "the guest starts")
             self.prove("while it runs the disk is the guest's", self.driver(disk) == "vfio-pci", disk)
-            text = self.says("dev", linux_guest.MARKER, "the guest is up")
+            text = self.says("dev", MARKER, "the guest is up")
             self.prove(
                 "the guest's own driver reads what the host wrote to the disk",
-                f"{DISK}=nvme" in text and f"disk={WRITTEN_HERE}" in text,
+                f"{DISK} disk={WRITTEN_HERE} disk-written" in text,
                 text,
             )
 
@@ -238,7 +198,8 @@ class Giving:
         """Given while it runs."""
         with self.host.recorder.phase("a USB device for a guest that runs", "host"):
             self.does(f"attach dev --usb {TABLET}", "the USB device is given while the guest runs")
-            self.says("dev", f"usb={TABLET}", "the guest sees the USB device")
+            # One is plugged in from the beginning: the tablet that QEMU itself makes, for the screen.
+            self.says("dev", f"{USB} usb=2", "the guest's USB controller has one more device")
             self.does(f"detach dev --usb {TABLET}", "it is taken back")
 
     def card_of_one_that_runs(self) -> None:
@@ -262,7 +223,7 @@ class Giving:
             self.does(f"attach dev --pci {usb}", "the USB controller is given while the guest runs")
             self.says(
                 "dev",
-                f"{USB}=xhci_hcd {USB}=xhci_hcd",
+                f"{USB} usb=. {USB} usb=1",
                 "the guest has two USB controllers, its own and the host's",
             )
         with self.host.recorder.phase("detach", "host"):
@@ -283,7 +244,7 @@ class Giving:
                 f"timeout {int(patience(5))} sh -c 'until ls /dev/disk/by-id/nvme-*{SERIAL}; do sleep 1; done'; "
                 f"dd if=$(ls /dev/disk/by-id/nvme-*{SERIAL} | head -n 1) bs={BLOCK} skip=1 count=1 status=none | tr -d '\\0'"
             )
-            self.prove("the host reads what the guest wrote to the disk", WRITTEN_THERE in told, told)
+            self.prove("the host reads what the guest wrote to the disk", WRITTEN in told, told)
             self.does(f"detach dev --pci {disk}", "the disk is taken out of the guest's definition")
             self.does(f"detach dev --pci {usb}", "so is the USB controller")
 
@@ -298,7 +259,7 @@ class Giving:
             text = self.does(f"attach dev --pci {gpu}", "the graphics card is given to a guest")
             self.prove("its sound goes along, and that is said", sound in text, text)
             self.does("start dev", "the guest starts with it")
-            self.says("dev", f"{GPU}=.* {SOUND}=", "the guest has both functions")
+            self.says("dev", f"{GPU}.* {SOUND}", "the guest has both functions")
             self.does("stop dev --force", "that guest is ended")
             drivers = self.driver(gpu), self.driver(sound)
             self.prove(
@@ -316,11 +277,6 @@ def play() -> Recorder:
     )
 
 
-def image() -> Path:
-    """The guest's disk, with the lab's own kernel, which has drivers of such devices."""
-    return linux_guest.disk(INIT, MODULES, userland.build() / "kernel")
-
-
 def _play(host: Host) -> None:
     host.machine.sticks = (image(),)
     with host.machine.start("host") as running:
@@ -333,6 +289,7 @@ def _play(host: Host) -> None:
         found = installed.documents(host.root("hv passthrough list --json", 40)[1])["devices"]
         assert isinstance(found, list)
         it = Giving(host, found)
+        failed: list[AssertionError] = []
         for part in (
             it.looked_at,
             it.moved,
@@ -343,7 +300,12 @@ def _play(host: Host) -> None:
             it.all_come_back,
             it.graphics,
         ):
-            part()
+            try:  # one run tells of everything
+                part()
+            except AssertionError as error:
+                failed.append(error)
+        if failed:
+            raise AssertionError("\n\n".join(map(str, failed)))
         _end(host, running)
 
 
@@ -352,17 +314,17 @@ def _prepare(host: Host) -> None:
     stick = "$(ls /dev/disk/by-id/usb-*-0:0 | head -n 1)"
     with host.recorder.phase("a guest that says which devices it has", "host"):
         host.told(
-            f"dd if={stick} of=/home/alice/linux.raw bs=1M status=none && chown alice /home/alice/linux.raw",
+            f"dd if={stick} of=/home/alice/devices.raw bs={SIZE} count=1 status=none && chown alice /home/alice/devices.raw",
             60,
         )
         host.told(
             f"echo {WRITTEN_HERE} | dd of=$(ls /dev/disk/by-id/nvme-*{SERIAL} | head -n 1) bs={BLOCK} conv=sync,fsync status=none"
         )
-        code, text = host.ssh.run("hv image import linux.raw --name linux", measured=120)
+        code, text = host.ssh.run("hv image import devices.raw --name devices", measured=120)
         host.recorder.prove("the administrator imports an image", code == 0, text)
         for name in ("dev", "other"):
             words = (
-                f"hv vm create {name} --image linux --memory 256MiB --cpus 1 --firmware bios --network none"
+                f"hv vm create {name} --image devices --memory 64MiB --cpus 1 --firmware bios --network none"
             )
             code, text = host.ssh.run(words, measured=90)
             host.recorder.prove(f"the guest {name} is made", code == 0, text)

@@ -18,7 +18,7 @@ def test_given_devices() -> None:
         "who is no administrator gets no device",
         "the guest's own driver reads what the host wrote to the disk",
         "the guest's own driver reads the card's addresses",
-        "the guest sees the USB device",
+        "the guest's USB controller has one more device",
         "it is not taken from under the guest",
         "the host's driver has the card again",
         "and its other function",
