@@ -164,6 +164,10 @@ for copy in $(find /mnt/boot* -type f -size +1k -name '*kernel*' -o -type f -siz
 done"""
 
 
+_INSTALLED = "touch /mnt/etc/NIXOS\nln -sfn /proc/mounts /mnt/etc/mtab"
+"""What switch-to-configuration and GRUB look for."""
+
+
 def _program(entry: _Entry) -> str:
     """One program as a line of shell."""
     words = shlex.split(entry.text)
@@ -183,7 +187,7 @@ def _program(entry: _Entry) -> str:
         case ["mount", *_, target]:
             line = f"mkdir -p {target}\n{line}"
         case [*_, "boot"] if words[-2].endswith("switch-to-configuration"):
-            line = f"NIXOS_INSTALL_BOOTLOADER=1 {line}"
+            line = f"{_INSTALLED}\nNIXOS_INSTALL_BOOTLOADER=1 {line}"
     ended = f" || [ $? = {entry.status} ]" if entry.status else ""
     return f"{line} <{given} >{PLACE}/said 2>&1{ended}"
 
