@@ -1,6 +1,7 @@
 """A machine in QEMU: firmware, processors, disks with serial numbers, IOMMU, GPUs, TPM, network, and channels to it."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -203,6 +204,11 @@ class Running:
         if code is None:
             return None
         return f"QEMU exited with {code}: {self._output.read_text(errors='replace')[-800:]}"
+
+    def work(self) -> float:
+        """Seconds that processors have worked for this machine (proc_pid_stat(5), utime and stime)."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _arguments(self, iso: Path | None) -> list[str]:
         hardware, folder, sockets = self.machine.hardware, self.machine.folder, self._sockets
