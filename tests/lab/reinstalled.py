@@ -1,5 +1,6 @@
 """An installed host that was lived in is installed anew: its guests and what was to be kept stay, all else is new."""
 
+from base64 import b64encode
 from dataclasses import replace
 
 from tests.lab import installed, play
@@ -26,10 +27,20 @@ firmware = "bios"
 memory = "32MiB"
 network = "none"
 """
-_DEFINE = (
-    f"virsh dumpxml {GUEST} | sed -e /uuid/d -e s,'<name>{GUEST}<','<name>{BY_HAND}<', "
-    f"-e s,{IMAGES}/[^\"\\']*,{IMAGES}/{BY_HAND}.raw, -e /source.file=.*log/d >/root/guest.xml && virsh define /root/guest.xml"
-)
+_DOMAIN = f"""<domain type='qemu'>
+  <name>{BY_HAND}</name>
+  <memory unit='MiB'>32</memory>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='{KEPT[0]}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>
+"""
+_DEFINE = f"echo {b64encode(_DOMAIN.encode()).decode()} | base64 -d >/root/guest.xml && virsh define /root/guest.xml"
 
 
 def hosts() -> dict[str, Scenario]:
