@@ -15,6 +15,7 @@ from installer.plan.layouts.ground import (
     joined,
     with_number,
 )
+from installer.plan.layouts.kept import PATIENCE
 from installer.plan.naming import Names
 from installer.plan.storage import gpt
 from installer.plan.storage.btrfs import Btrfs
@@ -29,8 +30,6 @@ from installer.plan.storage.zfs import ZfsDataset, ZfsPool
 
 KEY_FILE = "/var/lib/hyper-nixos/secrets/keys/{}.key"
 """On the host: only who has opened the root can read it."""
-PATIENCE = ("nofail", "x-systemd.device-timeout=30s")
-"""Host's options: disks that spin up slowly are waited for, dead ones not for ever."""
 
 
 def own_dataset(answers: Answers, pool: str) -> ZfsDataset:

@@ -47,6 +47,8 @@ ROLES = ("esp", "xbootldr", "grub", "boot", "swap", "root")
 SHARED_FLOOR = GIB
 """Bytes of an ESP that is shared without being asked for: a few generations beside the other system's files."""
 PATIENCE = ("nofail", "x-systemd.device-timeout=90s")
+"""Host's options of what it starts without: disks that spin up slowly are waited for, as long as systemd waits for any,
+and dead ones not for ever."""
 
 
 @dataclass(frozen=True)

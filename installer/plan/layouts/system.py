@@ -38,7 +38,7 @@ from installer.plan.layouts.ground import (
     usable,
     with_number,
 )
-from installer.plan.layouts.kept import Kept, ground_elements, kept_elements, too_small
+from installer.plan.layouts.kept import PATIENCE, Kept, ground_elements, kept_elements, too_small
 from installer.plan.naming import Names
 from installer.plan.storage import gpt, swap
 from installer.plan.storage.biosboot import BIOS_BOOT_SIZE, BiosBoot
@@ -77,8 +77,6 @@ ROOT_BESIDE_POOL = 64 * GIB
 """Root where the rest of a volume group is the pool's."""
 BIOS_REACH = 2 << 40
 """Bytes of a disk that every BIOS reads; beyond, some count sectors in 32 bits."""
-PATIENCE = ("nofail", "x-systemd.device-timeout=90s")
-"""Host's options of what it starts without."""
 SHARED_ROOM = 3 * GENERATION_SIZE
 """Bytes that must be free on an ESP that is shared: two generations, and the one that is being written."""
 SWAP_FILE = "/var/lib/swapfile"

@@ -70,7 +70,7 @@
       options = [
         "noatime"
         "nofail"
-        "x-systemd.device-timeout=30s"
+        "x-systemd.device-timeout=90s"
       ];
     };
     "/var/log" = {

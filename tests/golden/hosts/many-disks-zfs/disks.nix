@@ -57,7 +57,7 @@
       fsType = "zfs";
       options = [
         "nofail"
-        "x-systemd.device-timeout=30s"
+        "x-systemd.device-timeout=90s"
       ];
     };
   };
