@@ -16,6 +16,9 @@ from installer.execute.journal import Journal
 from installer.execute.log import Log, Redactor
 from installer.execute.mounts import check_held
 from installer.execute.runner import Runner
+from installer.facts import Facts
+from installer.guided.situation import Situation
+from installer.guided.topics.reinstallation import Search
 from installer.plan.actions import Run
 from installer.plan.planner import make_plan
 from tests.execute.rig import (
@@ -30,6 +33,7 @@ from tests.execute.rig import (
     with_closure,
 )
 from tests.plan_cases import HASH
+from tests.test_execute_reinstall import on_disk
 
 pytestmark = [pytest.mark.root, pytest.mark.nix]
 POOL = "/var/lib/libvirt/images"
@@ -42,19 +46,32 @@ class Host:
     def __init__(self, made: Rig, space: Namespace, root: str) -> None:
         self.rig, self.space, self.root = made, space, root
         self.disks = (made.add_disk(), made.add_disk())
-        first, second = (made.facts(disk) for disk in self.disks)
-        other = second.disks[0].model_copy(update={"name": "vdb"})
-        facts = first.model_copy(update={"disks": (*first.disks, other)})
-        given: dict[str, Any] = {
-            "version": 1,
-            "hostname": "pooled",
-            "storage": {
+        self.installs(
+            {
                 "disk": {"serial": self.disks[0].serial},
                 "filesystem": root,
                 "pool": {"disk": {"serial": self.disks[1].serial}, "filesystem": "ext4"},
                 "destroy": "matched",
                 "swap": {"kind": "none"},
-            },
+            }
+        )
+
+    def facts(self) -> Facts:
+        """The machine, with what is on its disks now."""
+        first, second = (
+            self.rig.facts(disk, partitions=on_disk(disk.device) if hasattr(self, "plan") else ())
+            for disk in self.disks
+        )
+        other = second.disks[0].model_copy(update={"name": "vdb"})
+        return first.model_copy(update={"disks": (*first.disks, other)})
+
+    def installs(self, storage: dict[str, Any]) -> None:
+        """What is to be installed next."""
+        made, facts = self.rig, self.facts()
+        given: dict[str, Any] = {
+            "version": 1,
+            "hostname": "pooled",
+            "storage": storage,
             "users": [{"name": "alice", "admin": True, "password_hash": HASH}],
             "ssh": {"enable": False},
             "system": {"source": "closure", "closure": "tiny", "offline": True},
@@ -65,7 +82,9 @@ class Host:
             f"{each.device} {each.mountpoint} {each.kind} {','.join(each.options)} 0 0\n"
             for each in draft.host.filesystems
         )
-        medium = with_closure(tiny_system(made, self.disks[0], "", fstab=fstab, modules=MODULES))
+        medium = self.medium = with_closure(
+            tiny_system(made, self.disks[0], "", fstab=fstab, modules=MODULES)
+        )
         prepare(made, facts, given, medium)
         self.plan = make_plan(facts, answers, medium)
 
@@ -111,6 +130,31 @@ def test_the_folder_takes_nothing_while_its_disk_is_missing(host: Host) -> None:
         assert host.space.run("ls", f"/mnt{place}") == ""
     finally:
         host.space.run("umount", "-R", "/mnt")
+
+
+def test_guests_on_a_disk_of_their_own_stay_when_the_host_is_installed_anew(host: Host) -> None:
+    """With the answers that the guided installer finds by itself; not a byte of the guests' disk is another afterwards."""
+    done = host.space.install(host.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    host.space.run("mount", f"{host.disks[1].link}-part1", "/mnt")
+    host.space.run("sh", "-c", "head -c 3000000 /dev/urandom > /mnt/web.qcow2")
+    image = host.space.run("sha256sum", "/mnt/web.qcow2")
+    host.space.run("umount", "/mnt")
+    facts = host.facts()
+    search = Search("one-disk", (facts.disks[0].name,), "pooled", Situation(facts, host.medium, {}, "/run"))
+    (way,) = search()
+    storage: dict[str, Any] = {
+        str(path[1]): value for path, value in way.items() if path[0] == "storage" and value is not None
+    }
+    assert storage["filesystem"] == host.root
+    assert storage["pool"]["filesystem"] == "ext4"
+    host.installs({**storage, "destroy": "matched"})
+    done = host.space.install(host.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert "Remove the old system of pooled" in done.stdout
+    host.space.run("mount", f"{host.disks[1].link}-part1", "/mnt")
+    assert host.space.run("sha256sum", "/mnt/web.qcow2") == image
+    host.space.run("umount", "/mnt")
 
 
 def test_a_folder_that_is_not_held_is_noticed(tmp_path: Path) -> None:

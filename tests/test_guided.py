@@ -29,7 +29,7 @@ from installer.guided.topics import host, more, people
 from installer.guided.topics.catalogue import NAMES, TOPICS
 from installer.medium import Medium, ReadyClosure
 from installer.plan.actions import ClearTarget
-from installer.plan.model import is_destructive
+from installer.plan.model import Plan, is_destructive
 from installer.plan.planner import make_plan
 from tests import machines
 from tests import plan_cases as cases
@@ -831,6 +831,96 @@ def test_installing_a_mirror_anew(filesystem: str) -> None:
     destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
     assert [type(each) for each in destructive] == [ClearTarget]
     assert made.host == first.host
+
+
+def with_guests(pool: dict[str, Any], disks: int, encrypted: bool) -> tuple[Plan, Facts]:
+    """A host with disks for guests alone, as it was installed, and the machine with it."""
+    system = cases.blank_disk(size=500 * GIB)
+    others = [
+        cases.blank_disk(
+            **{
+                **TWINS[0],
+                "name": f"nvme{number}n1",
+                "serial": f"GUESTS{number}",
+                "wwn": f"eui.0025384b21404e9{number}",
+                "by_id": (f"nvme-Samsung_SSD_990_PRO_1TB_GUESTS{number}",),
+            }
+        )
+        for number in range(1, disks + 1)
+    ]
+    blank = cases.machine(system, *others)
+    # The second one was named first.
+    named = [{"serial": disk.serial} for disk in reversed(others)]
+    table = cases.storage(filesystem="ext4", pool={**pool, "disks": named})
+    if encrypted:
+        table["encryption"] = cases.ENCRYPTED
+    first = make_plan(blank, cases.answers(storage=table), MEDIUM)
+    by_serial = {disk.serial: disk for disk in blank.disks}
+    named_first = tuple(by_serial[identity.serial] for identity in first.disks)
+    there = installed(first, blank.model_copy(update={"disks": named_first}))
+    return first, there.model_copy(update={"disks": tuple(sorted(there.disks, key=lambda disk: disk.name))})
+
+
+POOLS: dict[str, tuple[dict[str, Any], int, bool]] = {
+    "files on xfs": ({"kind": "dir"}, 1, False),
+    "files on btrfs": ({"kind": "dir", "filesystem": "btrfs"}, 1, False),
+    "a thin pool": ({"kind": "lvm-thin"}, 1, False),
+    "zfs": ({"kind": "zfs"}, 1, False),
+    "a mirrored thin pool": ({"kind": "lvm-thin", "redundancy": "mirror"}, 2, False),
+    "a btrfs that is not mirrored": (
+        {"kind": "dir", "filesystem": "btrfs", "redundancy": "none"},
+        2,
+        False,
+    ),
+    "locked files on ext4": ({"kind": "dir", "filesystem": "ext4"}, 1, True),
+    "a locked, mirrored zfs": ({"kind": "zfs", "redundancy": "mirror"}, 2, True),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_installing_anew_a_host_whose_guests_have_disks_of_their_own(name: str) -> None:
+    """The disks for guests are found by the host's name, in the order of then; what cannot be seen is asked."""
+    pool, count, encrypted = POOLS[name]
+    first, facts = with_guests(pool, count, encrypted)
+    says = {
+        "disks be used": "one-disk",
+        "Which disk?": facts.disks[0].name,
+        "Which file system has it": "ext4",
+        "What do its guests' disks lie on": pool["kind"],
+        "Which file system have the disks for guests": pool.get("filesystem", "xfs"),
+        "stand in for each other": pool.get("redundancy"),
+    }
+    person = Person({**LOCKED, **says})
+    answers = loaded(talk(person, facts))
+    assert answers.storage.existing == "reinstall"
+    assert answers.storage.pool is not None
+    assert answers.storage.pool.kind == pool["kind"]
+    assert [each.serial for each in answers.storage.pool.disks] == [
+        f"GUESTS{number}" for number in reversed(range(1, count + 1))
+    ]
+    made = make_plan(facts, answers, MEDIUM)
+    destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
+    assert [type(each) for each in destructive] == [ClearTarget]
+    assert made.host == first.host
+    # What can be seen is not asked.
+    seen = not encrypted and (count == 1 or pool.get("filesystem") == "btrfs")
+    assert any("What do its guests' disks lie on" in each.prompt for each in person.asked) is not seen
+    (shown,) = [each for each in person.asked if each.title == "Before and after"]
+    assert "GUESTS1: on these disks together:" in "\n".join(shown.lines)
+
+
+def test_a_thin_pool_beside_the_root_is_not_forgotten() -> None:
+    blank = cases.machine(cases.blank_disk(size=500 * GIB))
+    table = cases.storage(filesystem="xfs", volumes="lvm", pool={"kind": "lvm-thin"})
+    first = make_plan(blank, cases.answers(storage=table), MEDIUM)
+    facts = installed(first, blank)
+    says = {"Which file system has it": "xfs", "Does LVM divide": "lvm"}
+    person = Person(
+        {**ALICE, "What shall become": "reinstall", **says, "What do its guests' disks lie on": "lvm-thin"}
+    )
+    answers = loaded(talk(person, facts))
+    assert answers.storage.pool is not None
+    assert make_plan(facts, answers, MEDIUM).host == first.host
 
 
 def test_disks_that_belong_together_are_chosen_together_or_not_at_all() -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 from installer.answers.model import Redundancy
 from installer.answers.problems import Path
+from installer.answers.select import telling
+from installer.answers.storage_shape import usual_redundancy
 from installer.errors import HyperError
+from installer.facts import Facts
 from installer.facts.disks import Disk
 from installer.guided.preview import preview
 from installer.guided.questions import Answers, Item, Line, One, Option, Work
@@ -22,6 +25,14 @@ VOLUMES = ("none", "lvm", "lvm-thin")
 SWAPS = ("zram", "partition")
 """Of which one is on the disks, and the other is not; the other kinds are settings alone."""
 ARRAYS = (Redundancy.raid10, Redundancy.raid6, Redundancy.raid5)
+GUESTS = "-vms"
+"""What the names of partitions for guests alone end in, on disks of their own."""
+POOLS: Sequence[Mapping[str, str]] = (
+    *({"kind": "dir", "filesystem": each} for each in ("xfs", "ext4", "btrfs")),
+    {"kind": "lvm-thin"},
+    {"kind": "zfs"},
+)
+POOL: Path = ("storage", "pool")
 LOCKED = "crypto_LUKS"
 
 
@@ -70,45 +81,73 @@ def dialogue(situation: Situation, layout: str, disks: list[Disk]) -> Generator[
     ways = yield Work(
         title=_("looking at how the host was put together"), task="reckon", arguments=(search,)
     )
-    for path, prompt, words in _parts():
-        values = list(dict.fromkeys(_plain(way[path]) for way in ways))
+    for part in _parts():
+        values = list(dict.fromkeys(part.of(way) for way in ways))
         if len(values) > 1:
             wanted = yield One(
                 title=_("Install anew"),
-                prompt=prompt,
+                prompt=part.prompt,
                 lines=(
                     _(
                         "It cannot be seen from outside. With a wrong choice it ends before anything is changed."
                     ),
                     _("Recommended: what you chose then; a support bundle or your answer file has it."),
                 ),
-                options=tuple(Option(value, words.get(value) or str(value)) for value in values),
+                options=tuple(Option(value, part.words.get(value) or str(value)) for value in values),
                 default=values[0],
-                field=path,
+                field=part.field,
             )
-            ways = [way for way in ways if _plain(way[path]) == wanted]
+            ways = [way for way in ways if part.of(way) == wanted]
     decided: Answers = ways[0]
     return decided
 
 
-def _parts() -> tuple[tuple[Path, str, Mapping[Any, str]], ...]:
-    """What may be unclear: the field, the question, and words for its values where these are not words themselves."""
+@dataclass(frozen=True)
+class Part:
+    """Something that may be unclear."""
+
+    field: Path
+    """In the answer file."""
+    prompt: str
+    """The question."""
+    words: Mapping[Any, str]
+    """For values that are not words themselves."""
+
+    def of(self, way: Answers) -> Any:
+        """Its value; none where this way has no such thing."""
+        value = way.get(self.field[:2])
+        for name in self.field[2:]:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+
+def _parts() -> tuple[Part, ...]:
+    """What is asked, where more than one way fits."""
     none = {None: _("no")}
     return (
-        (("storage", "filesystem"), _("Which file system has it?"), {}),
-        (("storage", "redundancy"), _("Which kind of array is it?"), {}),
-        (("storage", "volumes"), _("Does LVM divide its space?"), none),
-        (
-            ("storage", "swap"),
+        Part(("storage", "filesystem"), _("Which file system has it?"), {}),
+        Part(("storage", "redundancy"), _("Which kind of array is it?"), {}),
+        Part(("storage", "volumes"), _("Does LVM divide its space?"), none),
+        Part(
+            ("storage", "swap", "kind"),
             _("Has it a swap partition?"),
             {"zram": _("no"), "partition": _("yes")},
         ),
+        Part(
+            ("storage", "pool", "kind"),
+            _("What do its guests' disks lie on?"),
+            {
+                None: _("files on the root"),
+                "dir": _("files, on disks of their own"),
+                "lvm-thin": _("lvm-thin: a volume for each guest"),
+                "zfs": _("zfs: a dataset for them"),
+            },
+        ),
+        Part(("storage", "pool", "filesystem"), _("Which file system have the disks for guests?"), {}),
+        Part(
+            ("storage", "pool", "redundancy"), _("How do the disks for guests stand in for each other?"), {}
+        ),
     )
-
-
-def _plain(value: Any) -> Any:
-    """A value that can be chosen: of swap its kind."""
-    return value["kind"] if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)
@@ -126,11 +165,55 @@ class Search:
 
     def __call__(self) -> list[Answers]:
         """Those that fit; when none does, the most usual, whose plan says what speaks against it."""
-        disks = [disk for disk in self.situation.facts.disks if disk.name in self.disks]
-        tried: list[Answers] = list(_made(self.situation, self.layout, disks, self.name))
-        return [way for way in tried if not isinstance(preview(self.situation, way), HyperError)] or tried[
-            :1
-        ]
+        facts = self.situation.facts
+        places = {disk.name: _place(disk, self.name, *SUFFIXES) or 1 for disk in facts.disks}
+        disks = sorted(
+            (disk for disk in facts.disks if disk.name in self.disks), key=lambda disk: places[disk.name]
+        )
+        ways = self._fitting(list(_made(self.situation, self.layout, disks, self.name)))
+        for_guests = {
+            place: disk
+            for disk in facts.disks
+            if disk.name not in self.disks and (place := _place(disk, self.name, GUESTS))
+        }
+        if for_guests:
+            # They stand apart from the system: what fits beside one way fits beside all.
+            disks = [disk for _number, disk in sorted(for_guests.items())]
+            pools = [
+                way[POOL]
+                for way in self._fitting([{**ways[0], POOL: each} for each in _pools(disks, facts)])
+            ]
+            return [{**way, POOL: pool} for way in ways for pool in pools]
+        thin = [{**way, POOL: {"kind": "lvm-thin"}} for way in ways if way[("storage", "volumes")] == "lvm"]
+        return [*ways, *(way for way in thin if self._fits(way))]
+
+    def _fits(self, way: Answers) -> bool:
+        return not isinstance(preview(self.situation, way), HyperError)
+
+    def _fitting(self, tried: Sequence[Answers]) -> Sequence[Answers]:
+        return [way for way in tried if self._fits(way)] or tried[:1]
+
+
+def _place(disk: Disk, name: str, *suffixes: str) -> int | None:
+    """Which of several disks it was when the host was installed, by its partition of the host that ends so; none: it has no
+    such partition.
+    """
+    for partition in disk.partitions:
+        for suffix in suffixes:
+            head, found, rest = (partition.label or "").partition(f"{name}{suffix}")
+            if found and not head and not rest.strip("-0123456789"):
+                return int(rest.strip("-") or 1)
+    return None
+
+
+def _pools(disks: Sequence[Disk], facts: Facts) -> Iterator[dict[str, Any]]:
+    """Each way in which disks for guests alone could have been put together, the usual one first."""
+    selectors = [dict([telling(disk, facts)]) for disk in disks]
+    for pool in POOLS:
+        usual = usual_redundancy(len(disks), zfs=pool["kind"] == "zfs")
+        for redundancy in dict.fromkeys((usual, *Redundancy)) if len(disks) > 1 else (None,):
+            several = {"redundancy": redundancy.value} if redundancy else {}
+            yield {**pool, "disks": selectors, **several}
 
 
 def is_locked(disks: Sequence[Disk]) -> bool:
