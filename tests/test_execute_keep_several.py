@@ -163,7 +163,12 @@ def test_given_up_once_both_tables_were_changed(three: Three) -> None:
     disks = (*three.disks, three.old)
     before = [disk.digest() for disk in disks]
     assert three.space.install(three.rig, "--die-event", "partition-main-2", "done").returncode == -9
-    assert [disk.digest() for disk in three.disks] != before[:2]
+    changed = [disk.digest() for disk in three.disks]
+    assert changed != before[:2]
+    fresh = three.space.install(three.rig, "--fresh")
+    assert fresh.returncode == Exit.consent, fresh.stdout + fresh.stderr
+    assert "hv install --abort" in fresh.stderr
+    assert [disk.digest() for disk in three.disks] == changed, "nor was anything changed by that"
     aborted = three.space.install(three.rig, "--abort")
     assert aborted.returncode == Exit.ok, aborted.stdout + aborted.stderr
     assert [disk.digest() for disk in disks] == before, "not as before, to the byte"

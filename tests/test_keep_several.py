@@ -12,6 +12,7 @@ from installer.answers.load import load
 from installer.answers.problems import AnswersError
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
+from installer.execute.preflight import root_room
 from installer.facts import Facts
 from installer.facts.disks import Disk, Filesystem, Partition
 from installer.facts.firmware import FirmwareKind
@@ -412,6 +413,20 @@ def test_a_host_is_reinstalled_with_its_data_disk() -> None:
             existing="reinstall",
             partitions=[{"number": root.number, "mount": "/srv/again"}],
         )
+
+
+def test_the_system_must_fit_where_the_root_is_and_not_where_something_stays() -> None:
+    large = (replace(KEPT[1], size=450 * GIB),)
+    made = plan(machine(disk("nvme0n1", large, FIRST), old_disk()), existing="keep", partitions=[mounted()])
+    assert root_room(made) < 50 * GIB
+    pool = plan(
+        machine(disk("nvme0n1", (), FIRST), second((), size=4000 * GIB)), pool={"disk": {"serial": "SECOND"}}
+    )
+    assert root_room(pool) < FIRST
+    assert (
+        root_room(plan(machine(disk("nvme0n1", KEPT, FIRST), second()), **both(**LAYOUTS["md, LUKS, LVM"])))
+        > GIB
+    )
 
 
 def test_the_plan_says_it_in_json() -> None:

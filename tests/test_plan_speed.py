@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
 from installer.answers.model import DiskSelector
 from installer.answers.select import select_disks
 from installer.facts import Facts
+from installer.facts.disks import Disk
 from installer.plan.identity import identify, shared_names
 from installer.plan.planner import make_plan
 from installer.plan.reach import dragged_along
@@ -31,6 +33,35 @@ def all_of_them(facts: Facts) -> None:
     assert len(dragged_along(chosen[::2], facts.disks)) >= len(chosen) // 2
 
 
+def beside(facts: Facts) -> None:
+    """A host beside what is on one disk, with the data of others mounted: each a part of what there is."""
+    wanted = [
+        {"disk": {"serial": f"SERIAL{2 * number}"}, "number": 1, "mount": f"/srv/{number}"}
+        for number in range(8)
+    ]
+    storage = cases.storage(partitions=wanted)
+    made = make_plan(told_apart(len(facts.disks) - 1), cases.answers(storage=storage), cases.medium())
+    assert len(made.mounted) == 8
+
+
+@cache
+def told_apart(count: int) -> Facts:
+    """So many disks, on which no file system is a copy of another's."""
+    facts = many_disks(count)
+    return facts.model_copy(update={"disks": tuple(map(_told_apart, facts.disks))})
+
+
+def _told_apart(disk: Disk) -> Disk:
+    partitions = tuple(
+        each.model_copy(
+            update={"filesystem": each.filesystem.model_copy(update={"uuid": f"{disk.name}-{each.number}"})}
+        )
+        for each in disk.partitions
+        if each.filesystem
+    )
+    return disk.model_copy(update={"partitions": partitions})
+
+
 def seconds(work: Callable[[Facts], None], facts: Facts) -> float:
     """Processor time of the quickest of some rounds."""
     rounds = []
@@ -41,7 +72,7 @@ def seconds(work: Callable[[Facts], None], facts: Facts) -> float:
     return min(rounds)
 
 
-@pytest.mark.parametrize("work", [one, all_of_them])
+@pytest.mark.parametrize("work", [one, beside, all_of_them])
 def test_planning_is_linear_in_the_number_of_disks(work: Callable[[Facts], None]) -> None:
     small, large = (seconds(work, many_disks(count)) for count in (SMALL, LARGE))
     assert large / small <= LARGE / SMALL * SLACK, (small, large)

@@ -1,6 +1,7 @@
 """`hv rescue` on hosts that were installed on loop devices: found, mounted by their plan, mended, let go of."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -243,7 +244,10 @@ def test_a_mirror_with_a_ruined_boot_file_system(tmp_path: Path) -> None:
 
 @pytest.mark.matrix
 def test_a_mirror_whose_first_disk_is_gone(tmp_path: Path) -> None:
-    """Refused without a word about it; mounted from what is left, an administrator's login set, and let go of."""
+    """Refused without a word about it; mounted from what is left, an administrator's login set, and let go of.
+
+    GRUB, ruined, is written again, to the disk that is there alone; the other is as it was.
+    """
     with rig(tmp_path) as made, namespace() as space:
         add_nix(made)
         pair = Pair(made, space)
@@ -255,7 +259,7 @@ def test_a_mirror_whose_first_disk_is_gone(tmp_path: Path) -> None:
         (tmp_path / "facts.json").write_text(facts.model_dump_json())
         run("btrfs", "device", "scan", "--forget")
         run("partx", "--delete", lost.device)
-        run("losetup", "--detach", lost.device)
+        # It stays attached without a name or a partition: a loop device that is let go of may be another's at once.
         for link in lost.link.parent.glob(f"{lost.link.name}*"):
             link.unlink()
         try:
@@ -277,13 +281,28 @@ def test_a_mirror_whose_first_disk_is_gone(tmp_path: Path) -> None:
             done = rescue(ready, "login", "alice", "--ssh-key", str(key), "--degraded")
             assert done.returncode == Exit.ok, done.stdout + done.stderr
             assert not mounted(ready)
-            refused = rescue(ready, "repair", "--degraded")
-            assert refused.returncode == Exit.unsuitable, refused.stdout + refused.stderr
-            assert "GRUB is installed to each disk" in refused.stderr
+            before = lost.digest()
+            table = run("sfdisk", "--dump", left.device)
+            for path, place in ((left.device, 384), (f"{left.device}p1", 0)):
+                with Path(path).open("r+b") as device:
+                    device.seek(place)
+                    device.write(bytes(16))
+                    os.fsync(device.fileno())
+            done = rescue(ready, "repair", "--degraded")
+            assert done.returncode == Exit.ok, done.stdout + done.stderr
+            said = " ".join(done.stdout.split())
+            assert f"{left.link.name} stands in for {lost.link.name} while GRUB is written" in said
+            assert "rebuilding the host stops at GRUB" in said
+            assert f"proved: GRUB's boot code and core image are on {left.link.name}" in said
+            with Path(left.device).open("rb") as device:
+                device.seek(384)
+                assert device.read(4) == b"GRUB"
+            assert not lost.link.is_symlink(), "the name of the missing disk leads nowhere outside"
+            assert run("sfdisk", "--dump", left.device) == table
+            assert lost.digest() == before
             assert not mounted(ready)
         finally:
             run("btrfs", "device", "scan", "--forget")
-            run("losetup", lost.device, lost.file)
             run("partx", "--add", lost.device)
 
 
@@ -362,8 +381,14 @@ def test_a_disk_of_the_pool_alone_does_not_keep_grub_from_being_written() -> Non
     assert "/var/lib/libvirt/images" not in places
     assert lost.host.key_luks == ()
     assert plan.host.key_luks
+    gone = left(plan, proof, plan.disks[:1])
+    assert gone.lost == (("/boot", plan.disks[0]),)
+    assert gone.stand_in is not None
+    assert gone.stand_in.mountpoint == "/boot2"
+    other = left(plan, proof, plan.disks[1:2])
+    assert (other.lost, other.stand_in) == ((("/boot2", plan.disks[1]),), None)
     with pytest.raises(HyperError, match="not repaired with a disk missing"):
-        left(plan, proof, plan.disks[:1])
+        left(plan, proof, plan.disks[:2])
 
 
 def test_disks_in_an_adapter_are_known_by_their_partitions(host: Ready) -> None:

@@ -4,7 +4,8 @@ installation.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from installer.plan.model import TARGET, DiskIdentity, HostFilesystem, HostStora
 
 BOOT_STEP = re.compile(r"^format-(esp|boot|xbootldr)(-[0-9]+)?$")
 """Steps of a plan that make file systems to boot from, of the host alone."""
+BY_ID = Path("/dev/disk/by-id")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Left:
     """The host's storage, without what is gone with them."""
     stand_in: HostFilesystem | None
     """Boot file system that takes the place of the first one, whose disk is gone; none: the first one is there."""
+    lost: tuple[tuple[str, DiskIdentity], ...] = ()
+    """Where GRUB has its files on disks that are gone, and these: the first that is there stands in for each."""
 
 
 def left(plan: Plan, proof: BootProof, missing: tuple[DiskIdentity, ...]) -> Left:
@@ -51,12 +55,14 @@ def left(plan: Plan, proof: BootProof, missing: tuple[DiskIdentity, ...]) -> Lef
     if not missing:
         return Left(booting, plan.host, None)
     there = tuple(each for each in booting if each not in missing)
-    if there != booting and (not there or plan.host.loader != "systemd-boot"):
+    grub = plan.host.loader != "systemd-boot"
+    lost = tuple(each for each in booting if each in missing)
+    if not there or (grub and any(each.by_id is None for each in lost)):
         raise HyperError(
             f"{plan.hostname} is not repaired with a disk missing",
-            why="GRUB is installed to each disk that the host's configuration names, and stops at one that is not there"
-            if there
-            else "no disk is left that it boots from",
+            why="no disk is left that it boots from"
+            if not there
+            else "GRUB is installed to each disk that the host's configuration names, and no other can be named so",
             remedy="connect the disk; or go in with `hv rescue shell --degraded`, take the disk out of /etc/nixos, and rebuild "
             "the system there",
             code=Exit.unsuitable,
@@ -89,7 +95,8 @@ def left(plan: Plan, proof: BootProof, missing: tuple[DiskIdentity, ...]) -> Lef
     stand_in = (
         next(each for each in plan.host.filesystems if each.mountpoint == own) if own != main else None
     )
-    return Left(there, host, stand_in)
+    gone = tuple((place, disk) for place, disk in places.items() if disk in lost) if grub else ()
+    return Left(there, host, stand_in, gone)
 
 
 @contextmanager
@@ -118,6 +125,47 @@ def _standing_in(tools: Tools, stand_in: HostFilesystem | None, place: str) -> I
         tools.runner.run([*mount, own])
 
 
+@contextmanager
+def _doubled(tools: Tools, own: str, places: Iterable[str]) -> Iterator[None]:
+    """A boot file system also where those are missing that the system's own programs write to."""
+    with ExitStack() as mounted:
+        for place in places:
+            if place == own:
+                continue
+            tools.runner.run(["mount", "--bind", f"{TARGET}{own}", f"{TARGET}{place}"])
+            mounted.callback(tools.runner.run, ["umount", f"{TARGET}{place}"])
+        yield
+
+
+@contextmanager
+def _named(tools: Tools, there: Left) -> Iterator[Path | None]:
+    """A folder of disks' names in which those of missing ones lead to the one that stands in for them.
+
+    Only GRUB's installer sees it, which stops at a disk that is not there; udev's own names stay as they are.
+    """
+    if not there.lost:
+        yield None
+        return
+    folder = tools.live.runtime / "disk-names"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    links = [link for link in BY_ID.iterdir() if link.is_symlink()]
+    for link in links:
+        (folder / link.name).symlink_to(link.readlink())
+    instead = there.disks[0].name
+    for _, disk in there.lost:
+        for link in links:
+            rest = link.name.removeprefix(instead)
+            if link.name == instead or (rest != link.name and rest.startswith("-part")):
+                name = folder / f"{disk.name}{rest}"
+                name.unlink(missing_ok=True)
+                name.symlink_to(os.path.realpath(link))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _plain(options: tuple[str, ...]) -> tuple[str, ...]:
     """Without what only fstab knows."""
     return tuple(each for each in options if each != "nofail" and not each.startswith("x-"))
@@ -134,11 +182,23 @@ def repair(tools: Tools, plan: Plan) -> Iterator[str]:
     with ExitStack() as standing:
         booting = {proof: left(plan, proof, missing) for proof in proofs[:1]}
         for there in booting.values():
-            if there.stand_in:
-                place = plan.host.esp_mountpoint or "/boot"
+            place = plan.host.esp_mountpoint or "/boot"
+            if there.lost:
+                own = there.stand_in.mountpoint if there.stand_in else place
+                standing.enter_context(_doubled(tools, own, [each for each, _ in there.lost]))
+                yield from _stands_in(there)
+            elif there.stand_in:
                 standing.enter_context(_standing_in(tools, there.stand_in, place))
                 yield f"{there.stand_in.mountpoint} stands in at {place}, whose disk is missing"
         yield from _repaired(tools, plan, booting, missing)
+
+
+def _stands_in(there: Left) -> Iterator[str]:
+    names = " and ".join(disk.name for _, disk in there.lost)
+    yield f"{there.disks[0].name} stands in for {names} while GRUB is written"
+    yield (
+        f"until {names} is replaced, rebuilding the host stops at GRUB, unless it is taken out of /etc/nixos (mirroredBoots)"
+    )
 
 
 def _repaired(
@@ -153,7 +213,9 @@ def _repaired(
     for look in looks:
         # Of now, not of the installation: what another system changed on its partition since is its own again.
         yield from _look(tools, disks[look.disk], look)
-    install_boot_loader(runner, Path(TARGET))
+    with ExitStack() as named:
+        names = [named.enter_context(_named(tools, there)) for there in booting.values()]
+        install_boot_loader(runner, Path(TARGET), next(filter(None, names), None))
     yield "the system's own switch-to-configuration wrote loader, entries and kernels"
     for put in puts:
         put_back_foreign(live, disks[put.disk], Path(put.path))

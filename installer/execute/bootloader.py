@@ -9,8 +9,14 @@ from installer.execute.target import SYSTEM, run_inside
 _OTHERS_READ_AND_ENTER = 0o005
 
 
-def install_boot_loader(runner: Runner, root: Path) -> None:
-    """Activate in the target, then run `bin/switch-to-configuration boot` of its system profile."""
+def install_boot_loader(runner: Runner, root: Path, disk_names: Path | None = None) -> None:
+    """Activate in the target, then run `bin/switch-to-configuration boot` of its system profile.
+
+    Args:
+        runner: Runs programs.
+        root: The mounted target.
+        disk_names: What that program finds in /dev/disk/by-id, instead of what is there; nobody else does.
+    """
     require_open(root)
     _prepare(root)
     # Activation may complain about what only a running system has; what it must achieve is proved afterwards.
@@ -23,7 +29,8 @@ def install_boot_loader(runner: Runner, root: Path) -> None:
         runner,
         root,
         [f"{SYSTEM}/bin/switch-to-configuration", "boot"],
-        environment={"NIXOS_INSTALL_BOOTLOADER": "1"},
+        environment={"NIXOS_INSTALL_BOOTLOADER": "1"}
+        | ({"HV_DISK_NAMES": str(disk_names)} if disk_names else {}),
     )
 
 

@@ -9,6 +9,11 @@ for folder in dev sys; do
     mkdir -p "$root/$folder"
     mount --rbind "/$folder" "$root/$folder"
 done
+# Names of disks as they are told here, in place of udev's: one that is missing may lead to another that stands in for it.
+if [ -n "${HV_DISK_NAMES:-}" ]; then
+    mount --bind "$HV_DISK_NAMES" "$root/dev/disk/by-id"
+    unset HV_DISK_NAMES
+fi
 mkdir -p "$root/proc" "$root/tmp"
 mount -t proc proc "$root/proc"
 # Firmware variables, for the boot entry; the live system may not have mounted them.

@@ -25,7 +25,7 @@ from installer.execute.progress import Mode, Progress, make_progress
 from installer.execute.runner import CommandError, Runner
 from installer.execute.secrets import Secrets
 from installer.execute.summary import summary
-from installer.execute.unfinished import put_aside, saved_plan, unfinished
+from installer.execute.unfinished import put_aside, require_forgettable, saved_plan, unfinished
 from installer.execute.watch import WatchedScreen, Watcher
 from installer.facts import Facts
 from installer.medium import Medium
@@ -81,6 +81,8 @@ def install(request: Request) -> Exit:
         lock = stack.enter_context(only_installer(request.live.runtime, request.live.lock_patience))
         stack.enter_context(ended_by_signals())
         journal = Journal(request.live.journal)
+        if request.fresh:
+            require_forgettable(request.live, journal)
         if request.fresh and (plan := saved_plan(request.live)):
             with _opened(request, journal, lock) as workshop:
                 take_down(workshop.context(plan, RenderedHost({}, ())))

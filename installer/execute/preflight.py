@@ -1,6 +1,7 @@
 """What must be so before the first step: rights, programs, memory, clock, network."""
 
 import os
+import re
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,8 @@ _DAY = 86400.0
 """Seconds that a hardware clock may be off: it may well run by local time."""
 _AHEAD = 5 * 365 * _DAY
 """Seconds after which a medium is so old that rather the clock is wrong."""
+_ROOT = re.compile(r"\bat /(?![^ ,])")
+"""In what a plan says of a partition's content."""
 _ALWAYS = {
     "setpriv": "ends programs with the installer",
     "udevadm": "waits for device names",
@@ -251,6 +254,12 @@ def _system_clock(answers: Answers, medium: Medium, now: datetime) -> list[str]:
     )
 
 
+def root_room(plan: Plan) -> int:
+    """Bytes of the largest partition that the root stands on: not of what stays beside it, nor of a pool's."""
+    regions = (region for picture in plan.pictures for region in picture.after)
+    return max((region.size for region in regions if _ROOT.search(region.content)), default=0)
+
+
 def check_closure(plan: Plan, runner: Runner) -> None:
     """A ready system that lies on this machine is there whole, and the root has room for it and the next one.
 
@@ -258,7 +267,7 @@ def check_closure(plan: Plan, runner: Runner) -> None:
         HyperError: it does not (Exit.unsuitable). What a network or an evaluation brings is known by estimate only, and
             was planned for.
     """
-    room = max((region.size for picture in plan.pictures for region in picture.after), default=0)
+    room = root_room(plan)
     for action in (action for step in plan.steps for action in step.actions):
         if not isinstance(action, CopyClosure) or not (
             action.source == "auto" or action.source.startswith("file://")
@@ -276,8 +285,8 @@ def check_closure(plan: Plan, runner: Runner) -> None:
         if room < 2 * size:
             raise HyperError(
                 "the system to be installed does not fit",
-                why=f"{action.toplevel} has {format_size(size)}, its next generation comes beside it, and the largest "
-                f"partition will have {format_size(room)}",
+                why=f"{action.toplevel} has {format_size(size)}, its next generation comes beside it, and the "
+                f"root's partition will have {format_size(room)}",
                 remedy="choose a larger disk, or a smaller system in `system.closure`",
                 code=Exit.unsuitable,
             )

@@ -9,6 +9,7 @@ from installer.errors import Exit, HyperError
 from installer.execute.journal import Journal
 from installer.execute.live import LiveSystem
 from installer.facts import Facts
+from installer.plan.actions import ChangePartitionTable
 from installer.plan.model import Plan
 
 
@@ -47,6 +48,30 @@ def saved_plan(live: LiveSystem) -> Plan | None:
         return Plan.model_validate_json(live.plan.read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def require_forgettable(live: LiveSystem, journal: Journal) -> None:
+    """HyperError (Exit.consent) if what was interrupted changed a table beside what stays: it would be found again as a host
+    of this name, and only its own record can put the table back.
+    """
+    plan = saved_plan(live)
+    if plan is None or journal.token is None or journal.finished:
+        return
+    changed = [
+        action.disk
+        for step in plan.steps
+        for action in step.actions
+        if isinstance(action, ChangePartitionTable) and journal.begun(step.id)
+    ]
+    if changed:
+        names = " and ".join(disk.name for disk in plan.disks if disk.key in changed)
+        raise HyperError(
+            "the interrupted installation is not forgotten yet",
+            why=f"it put partitions of {plan.hostname} into the table of {names}, beside what stays there; planned anew, they "
+            "would be taken for another host of that name",
+            remedy="`hv install --abort` puts the table back as it was; then begin anew, without `--fresh`",
+            code=Exit.consent,
+        )
 
 
 def put_aside(live: LiveSystem) -> Path | None:
