@@ -166,6 +166,17 @@ def test_what_came_by_dhcp_is_asked_for_again() -> None:
 
 @pytest.mark.root
 @pytest.mark.usefixtures("machine")
+def test_an_address_that_a_router_gave_stays_when_the_machine_is_reached_by_it() -> None:
+    """The live system might choose another one in the same network."""
+    fixed("address add 2001:db8::1234:5678/64 dev old0 nodad valid_lft 3600 preferred_lft 1800")
+    assert not carry(asked("127.0.0.1", "")).files
+    [text] = carry(asked("2001:db8::1234:5678", "")).files.values()
+    section = text.decode().partition("[ipv6]")[2]
+    assert "method=auto\naddress1=2001:db8::1234:5678/64\n" in section
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("machine")
 def test_an_address_that_nothing_wired_has_is_refused() -> None:
     fixed(PLAIN)
     with pytest.raises(HyperError, match="could not be reached") as raised:

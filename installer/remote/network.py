@@ -311,9 +311,7 @@ def _permanent(port: Json) -> str:
 def _by_itself(link: Json, stack: _Stack, parts: Sequence[_Part]) -> bool:
     """Whether the live system would do just this untold: DHCP on a plain port with its own address."""
     plain = stack.bond is None and not stack.vlans and link["address"] == _permanent(stack.ports[0])
-    return plain and all(
-        not part.addresses and (part.asked or (part.family == "inet6" and not part.routes)) for part in parts
-    )
+    return plain and all(not part.addresses and (part.asked or not part.routes) for part in parts)
 
 
 def _connections(files: dict[str, str], link: Json, stack: _Stack, parts: Sequence[_Part]) -> None:
