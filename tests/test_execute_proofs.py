@@ -59,6 +59,9 @@ def _tool(name: str, data: bytes) -> bytes:
         PLAIN + bytes(4) + _tool("zstd", MAIN),
         gzip.compress(PLAIN) + gzip.compress(MAIN),
         _tool("zstd", PLAIN + MAIN),
+        _tool("zstd", PLAIN + MAIN) + bytes(3),
+        _tool("zstd", MAIN) + bytes(2) + PLAIN,
+        _tool("zstd", PLAIN) + _tool("zstd", MAIN),
     ],
 )
 def test_initrd_is_listed_in_every_compression(runner: Runner, data: bytes) -> None:
@@ -85,7 +88,14 @@ def test_initrd_that_cpio_made(runner: Runner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [MAIN[:-200], gzip.compress(MAIN)[:-20], lzma.compress(MAIN)[:-30], b"nothing"]
+    "data",
+    [
+        MAIN[:-200],
+        gzip.compress(MAIN)[:-20],
+        lzma.compress(MAIN)[:-30],
+        _tool("zstd", MAIN)[:-30],
+        b"nothing",
+    ],
 )
 def test_broken_initrd_is_found(runner: Runner, data: bytes) -> None:
     with pytest.raises(Wrong):

@@ -46,7 +46,8 @@ def _entries(runner: Runner, data: bytes) -> Iterator[tuple[str, bytes]]:
         if offset >= len(data):
             return
         if data[offset : offset + 6] in _NEWC:
-            offset = yield from _archive(data, offset)
+            data = data[offset:]  # what is in it is aligned to its own beginning
+            offset = yield from _archive(data, 0)
             continue
         plain, rest = _decompress(runner, data[offset:])
         yield from _entries(runner, plain)
@@ -84,7 +85,26 @@ def _decompress(runner: Runner, data: bytes) -> tuple[bytes, bytes]:
         raise Wrong(
             "an initrd", f"data beginning with {data[:8].hex()}, which is neither newc nor compressed"
         )
-    return runner.run([tool, "-dc"], stdin=data, quiet=True).stdout, b""
+    end = _zstd_end(data) if tool == "zstd" else len(data)
+    return runner.run([tool, "-dc"], stdin=data[:end], quiet=True).stdout, data[end:]
+
+
+def _zstd_end(data: bytes) -> int:
+    """Where the first zstd frame ends (RFC 8878, section 3.1.1): zstd(1) minds what is behind it, be it zeros that fill up
+    to the next archive or an archive with a host's secrets. Raises Wrong where it breaks off.
+    """
+    flags = data[4] if len(data) > 4 else 0
+    single = flags >> 5 & 1
+    at = 5 + (not single) + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[flags >> 6]
+    last = False
+    while not last and at + 3 <= len(data):
+        header = int.from_bytes(data[at : at + 3], "little")
+        last, repeated = bool(header & 1), header >> 1 & 3 == 1
+        at += 3 + (1 if repeated else header >> 3)
+    at += 4 * (flags >> 2 & 1)
+    if not last or at > len(data):
+        raise Wrong("a whole initrd", "compressed data that breaks off")
+    return at
 
 
 def _streamed(stream: "zlib._Decompress | lzma.LZMADecompressor", data: bytes) -> tuple[bytes, bytes]:
