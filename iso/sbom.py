@@ -66,7 +66,12 @@ def parse(text: str) -> tuple[StorePath, ...]:
 
 
 def from_image(image: Image) -> tuple[StorePath, ...]:
-    """What an ISO image's store has. Raises HyperError; unsquashfs reads it, from its place in the image."""
+    """What an ISO image's store has. Raises HyperError."""
+    return from_text(read_store(image, REGISTRATION).decode(errors="replace"), image.name)
+
+
+def read_store(image: Image, name: str) -> bytes:
+    """A file of an ISO image's store. Raises HyperError; unsquashfs reads it, from its place in the image."""
     volume = read_volume(image)
     entry = find(image, volume, STORE)
     if entry is None:
@@ -78,7 +83,7 @@ def from_image(image: Image) -> tuple[StorePath, ...]:
         )
     try:
         done = subprocess.run(
-            ["unsquashfs", "-cat", "-offset", str(entry.extents[0].offset), image.name, REGISTRATION],
+            ["unsquashfs", "-cat", "-offset", str(entry.extents[0].offset), image.name, name],
             capture_output=True,
             check=False,
         )
@@ -91,7 +96,7 @@ def from_image(image: Image) -> tuple[StorePath, ...]:
         ) from error
     if done.returncode:
         raise damaged(image.name, f"unsquashfs: {done.stderr.decode(errors='replace').strip()[-300:]}")
-    return from_text(done.stdout.decode(errors="replace"), image.name)
+    return done.stdout
 
 
 def from_file(path: Path) -> tuple[StorePath, ...]:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -107,6 +108,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 """Marker: whether this machine has what it needs, and how to run its tests."""
 
+
 NOT_RUN = pytest.StashKey[Counter[str]]()
 
 
@@ -161,6 +163,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             counted=counted,
         )
     )
+
+
+def pytest_unconfigure() -> None:
+    """In each worker, too: what its tests had in common goes."""
+    if (fixture := sys.modules.get("tests.media.fixture")) is not None:
+        fixture.forget()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -112,7 +112,12 @@ def _unpacked(there: Path, package: str) -> Path:
 def cpio(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
     """An initramfs (Linux, Documentation/driver-api/early-userspace/buffer-format.rst)."""
     out = io.BytesIO()
-    folders = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
+    folders = {
+        str(parent)
+        for name in (*files, *(links or {}))
+        for parent in Path(name).parents
+        if str(parent) != "."
+    }
     entries = [(name, 0o040755, b"") for name in sorted(folders)]
     entries += [(name, 0o100755, data) for name, data in files.items()]
     entries += [(name, 0o120777, target.encode()) for name, target in (links or {}).items()]

@@ -8,20 +8,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 from installer.answers.sizes import MIB
-from iso import netboot
+from iso import netboot, qemu
 from iso.commands import media_netboot
+from iso.qemu import Attached, Firmware, Machine, find_tools
+from tests import linux_guest
 from tests.file_server import Mirror, mirror
+from tests.media import stage1
+from tests.nixeval import netboot as golden
 from tests.nixeval import nix
-from tests.nixeval.host import flakes, nixpkgs
+from tests.nixeval.host import flakes
 from tests.nixeval.nix import REPOSITORY
 
 SCRIPT = REPOSITORY / "iso/media/fetch-store.sh"
@@ -248,62 +250,36 @@ def test_the_script_and_the_command_know_of_the_same_room() -> None:
     assert int(found[1]) * MIB == netboot.BESIDE
 
 
-STAGE_1 = """let flakes = FLAKES; inherit ((import NIXPKGS/nixos/lib/eval-config.nix {
-  system = null;
-  specialArgs = { self = flakes.own; nixpkgs = flakes.nixpkgsFlake; };
-  modules = [
-    flakes.own.nixosModules.default REPOSITORY/iso/media/netboot.nix { nixpkgs.hostPlatform = "SYSTEM"; }
-  ];
-})) config; inherit (config.boot) initrd; in {
-  failed = map (each: each.message) (builtins.filter (each: !each.assertion) config.assertions);
-  inherit (config) warnings;
-  units = builtins.mapAttrs (_: unit: { inherit (unit) text wantedBy; }) (builtins.intersectAttrs {
-    "hyper-nixos-store.service" = 1; "systemd-networkd.service" = 1; "systemd-networkd.socket" = 1;
-    "systemd-networkd-wait-online.service" = 1; "systemd-resolved.service" = 1;
-  } initrd.systemd.units);
-  network = initrd.systemd.network.units."99-hyper-nixos-store.network".text;
-  options = config.fileSystems."/nix/.ro-store".options;
-  device = config.fileSystems."/nix/.ro-store".device;
-  programs = builtins.attrNames initrd.systemd.extraBin;
-  packages = map (each: each.pname or each.name) initrd.systemd.initrdBin;
-  modules = initrd.availableKernelModules;
-  initrd = config.system.build.initialRamdisk.drvPath;
-  store = config.system.build.squashfsStore.drvPath;
-}"""
-
-
-@cache
-def stage_1(system: str) -> dict[str, Any]:
-    """What the initial RAM disk without a store is made of."""
-    given = {"FLAKES": flakes(), "NIXPKGS": str(nixpkgs()), "REPOSITORY": str(REPOSITORY), "SYSTEM": system}
-    found: dict[str, Any] = nix.require().evaluate(
-        re.sub("|".join(given), lambda each: given[each[0]], STAGE_1)
-    )
-    return found
-
-
 @pytest.mark.nixpkgs
 @pytest.mark.parametrize("system", ["x86_64-linux", "aarch64-linux"])
-def test_stage_1_fetches_the_store_when_it_is_told_to_and_does_nothing_else(system: str) -> None:
-    found = stage_1(system)
+def test_stage_1_is_what_was_committed(system: str) -> None:
+    found = golden.stage_1(system)
     assert (found["failed"], found["warnings"]) == ([], [])
-    units = found["units"]
-    assert len(units) == 5
-    for name, unit in units.items():
-        if name.endswith(".service"):
-            assert "ConditionKernelCommandLine=hyper-nixos.store" in unit["text"].splitlines(), name
-    # Nothing starts it but the service that wants a network.
-    assert [units[f"systemd-networkd.{kind}"]["wantedBy"] for kind in ("service", "socket")] == [[], []]
-    assert "Wants=network-online.target" in units["hyper-nixos-store.service"]["text"].splitlines()
-    assert "x-systemd.requires=hyper-nixos-store.service" in found["options"]
-    # Where the script puts it (`root` is the first file system's).
-    assert found["device"] == "../nix-store.squashfs"
-    assert '"$root/nix-store.squashfs"' in SCRIPT.read_text()
-    assert "DHCP=true" in found["network"]
+    assert found["wanted"] == golden.committed(), "python -m tests.nixeval.netboot"
     assert {"virtio_net", "e1000e", "r8169", "mlx5_core"} <= {*found["modules"]}
     # What the script runs: coreutils have the rest.
     assert {"curl", "mount", "umount"} <= {*found["programs"]}
     assert "coreutils" in found["packages"]
+
+
+def test_stage_1_fetches_the_store_when_it_is_told_to_and_does_nothing_else() -> None:
+    found = golden.committed()
+    for name in (
+        "hyper-nixos-store",
+        "systemd-networkd",
+        "systemd-networkd-wait-online",
+        "systemd-resolved",
+    ):
+        unit = found["units"][f"{name}.service"].splitlines()
+        assert "ConditionKernelCommandLine=hyper-nixos.store" in unit
+    # Nothing starts it but the service that wants a network.
+    assert {*map(len, found["wantedBy"].values())} == {0}
+    assert "Wants=network-online.target" in found["units"]["hyper-nixos-store.service"].splitlines()
+    # Where the script puts it: from the top of the first file system.
+    (row,) = [each.split() for each in found["fstab"].splitlines() if " squashfs " in each]
+    assert row[0] == "../nix-store.squashfs"
+    assert '"$root/nix-store.squashfs"' in SCRIPT.read_text()
+    assert "x-systemd.requires=hyper-nixos-store.service" in row[3].split(",")
 
 
 @pytest.mark.nixpkgs
@@ -345,3 +321,76 @@ def test_what_is_served_can_be_gone_on_with(tmp_path: Path) -> None:
         assert curl("--range", "5-9", f"{url}/file") == (0, STORE)
         assert curl("--range", "0-", f"{url}/../{tmp_path.name}/none")[0] == 22
         assert curl("--head", f"{url}/file")[0] == 0
+
+
+CONTENT = Random(5).randbytes(20 * MIB)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a RAM disk of a real systemd, and a store with what comes after it."""
+    folder = tmp_path_factory.mktemp("live")
+    stage1.store(folder, CONTENT)
+    (folder / "initrd").write_bytes(stage1.ram_disk())
+    return folder
+
+
+def boot(folder: Path, url: str, expect: list[str], *more: Path, named: bytes | None = None) -> str:
+    """Start it; what came over the serial line. `named`: the store that the kernel arguments name, none: no store."""
+    arguments = stage1.ARGUMENTS
+    if named is not None:
+        port = url.rpartition(":")[2]
+        arguments += f" hyper-nixos.store=http://10.0.2.2:{port}{PATH}"
+        arguments += f" hyper-nixos.store-size={len(named)} hyper-nixos.store-sha256={digest(named)}"
+    kernel = next((linux_guest.kernel() / "boot").glob("vmlinuz-*"))
+    machine = Machine(
+        kernel,
+        Firmware.bios,
+        Attached.cd,
+        memory=1024,
+        kernel=kernel,
+        initrds=(folder / "initrd", *more),
+        arguments=arguments,
+    )
+    trial = qemu.run(machine, find_tools(machine), expect=expect, patience=600, hear=lambda _: None)
+    said = trial.serial.decode(errors="replace")
+    assert trial.found == expect, said[-3000:]
+    return said
+
+
+@pytest.mark.vm
+def test_a_machine_fetches_its_store_and_starts_from_it(live: Path, server: Mirror) -> None:
+    """A real systemd as stage 1, with the evaluated units and file systems, its network by DHCP, and an overlay."""
+    store = (live / netboot.STORE).read_bytes()
+    server.files[PATH] = store
+    server.cuts[:] = [5 * MIB, 100]
+    said = boot(live, server.url, ["STAGE2 end"], named=store)
+    assert len(server.asked) == 3
+    assert "STAGE2 store overlay overlay" in said
+    assert "STAGE2 fetched tmpfs ro," in said
+    assert f"STAGE2 content {digest(CONTENT)}" in said
+    assert "STAGE2 the store takes what is added" in said
+    # Who sets up the network after stage 1 finds it as it was.
+    assert "STAGE2 addresses 0" in said
+
+
+@pytest.mark.vm
+@pytest.mark.matrix
+def test_a_machine_does_not_start_from_another_store(live: Path, server: Mirror) -> None:
+    store = (live / netboot.STORE).read_bytes()
+    server.files[PATH] = store[:-1] + bytes([store[-1] ^ 1])
+    said = boot(
+        live, server.url, ["it is not the one that belongs to this kernel", "Ctrl+Alt+Del"], named=store
+    )
+    assert "STAGE2" not in said
+
+
+@pytest.mark.vm
+@pytest.mark.matrix
+def test_a_machine_whose_store_is_in_the_ram_disk_wants_no_network(live: Path, tmp_path: Path) -> None:
+    """As nixpkgs' netbootRamdisk has it: behind the same RAM disk, another archive."""
+    (tmp_path / "store").write_bytes(linux_guest.cpio({netboot.STORE: (live / netboot.STORE).read_bytes()}))
+    said = boot(live, "", ["STAGE2 end"], tmp_path / "store")
+    assert f"STAGE2 content {digest(CONTENT)}" in said
+    assert "Network Configuration" not in said
+    assert "hyper-nixos:" not in said

@@ -29,9 +29,12 @@ from installer.medium import Medium
 from installer.plan.model import Plan
 from installer.plan.planner import make_plan
 from iso import host_filesystems, host_grub, host_machine, host_tree
+from iso.described import described
 from tests.execute.rig import Rig, add_nix, run, tiny_system, with_closure
+from tests.media import fixture
 from tests.media.kernel import kernel
-from tests.nixeval.host import evaluate_flake_host
+from tests.nixeval.host import evaluate_flake_host, flakes
+from tests.nixeval.nix import require
 from tests.plan_cases import HASH, medium
 
 REPOSITORY = Path(__file__).parents[1]
@@ -491,6 +494,43 @@ def test_subvolumes_need_a_newer_program(version: str, enough: bool, tmp_path: P
         with pytest.raises(HyperError, match="no btrfs") as error:
             host_filesystems.require_subvolumes(runner)
         assert "6.12" in error.value.remedy
+
+
+@pytest.mark.nixpkgs
+@pytest.mark.parametrize("system", ["x86_64-linux", "aarch64-linux"])
+def test_the_package_brings_what_images_are_made_with(system: str) -> None:
+    """All but Nix and QEMU, which are the system's."""
+    words = require().evaluate(f"{flakes()}.own.packages.{system}.hv.makeWrapperArgs")
+    there = {re.sub(r"-(bin|\d.*)$", "", name[44:]) for name in words[3].removesuffix("/bin").split("/bin:")}
+    wanted = {"btrfs-progs", "dosfstools", "e2fsprogs", "libfaketime", "mtools", "squashfs", "util-linux"}
+    wanted |= {"xfsprogs", "libisoburn"} | ({"grub"} if system.startswith("x86") else set())
+    assert wanted <= there
+
+
+@pytest.fixture
+def iso(tmp_path: Path) -> Path:
+    """An image with a description in its store, and another one without."""
+    tree = tmp_path / "store"
+    tree.mkdir()
+    named = f"{'1' * 32}-medium.json"
+    (tree / named).write_text(medium().model_dump_json())
+    (tree / "nix-path-registration").write_text(f"/nix/store/{named}\n{'0' * 64}\n120\n\n0\n")
+    (tmp_path / "image").mkdir()
+    run("mksquashfs", tree, tmp_path / "image/nix-store.squashfs", "-quiet", "-no-progress")
+    run("xorriso", "-as", "mkisofs", "-R", "-quiet", "-o", tmp_path / "medium.iso", tmp_path / "image")
+    return tmp_path / "medium.iso"
+
+
+def test_the_medium_is_read_out_of_an_image(iso: Path, tmp_path: Path) -> None:
+    assert described(iso) == medium()
+    (tmp_path / "medium.json").write_text(medium().model_dump_json())
+    assert described(tmp_path / "medium.json") == medium()
+    with pytest.raises(HyperError, match="does not say what it carries") as error:
+        described(fixture.image("24.11"))
+    assert "there is no medium.json in its store" in error.value.why
+    with pytest.raises(HyperError, match="cannot be read") as error:
+        described(tmp_path / "none")
+    assert "take an ISO image of ours" in error.value.remedy
 
 
 def test_the_configuration_of_a_host_that_a_bios_starts(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """`hv media try`: images boot in every way that firmware has, with what was embedded."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 
 import pytest
 
-from hv.cli import dispatch
+from hv.cli import INTERRUPTED, dispatch
 from installer import embed
 from installer.errors import Exit, HyperError
 from iso import qemu
@@ -151,6 +156,36 @@ def test_a_program_that_hangs_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(qemu, "probe_program", lambda: bytes(0xFFF0) + b"\xf4" * 16)
     monkeypatch.setattr(qemu, "PROBE_PATIENCE", 1.0)
     assert not qemu.runs(program, "tcg")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_whoever_ends_it_finds_nothing_left(number: signal.Signals, tmp_path: Path) -> None:
+    """Neither files nor a QEMU; so it is with every `hv media` command, whose main ends in order."""
+    argv = [sys.executable, "-m", "hv", "media", "try", fixture.image("ours"), "--expect", "never said"]
+    process = subprocess.Popen(
+        [*map(str, argv), "--timeout", "600"],
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        begun = time.monotonic()
+        # Its monitor is there once QEMU is at work.
+        while not [*tmp_path.glob("hv-try-*/qmp")]:
+            assert time.monotonic() - begun < 60, "it does not start"
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == INTERRUPTED, said
+    assert [*tmp_path.iterdir()] == []
+    assert b"interrupted" in said
+    left = subprocess.run(["pgrep", "--full", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
 
 
 def test_command_lines(tmp_path: Path) -> None:

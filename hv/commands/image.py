@@ -104,6 +104,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run one verb; the exit code. Raises HyperError."""
     options = parser().parse_args(argv)
+    from installer.execute.interrupts import ended_by_signals
+
+    with ended_by_signals():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     match options.verb:
         case "templates":
             return _templates(json_wanted=options.json)

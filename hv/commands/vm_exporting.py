@@ -96,10 +96,11 @@ def _ova(client: Client, row: "dict[str, Any]", disks: "list[dict[str, Any]]", i
     from pathlib import Path
 
     from hv.images.ovf import Disk, Machine, pack
+    from installer.execute.interrupts import ended_by_signals
 
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", row["name"]).strip("-.") or "vm"
     beside = Path(into).absolute().parent
-    with tempfile.TemporaryDirectory(prefix=".hv-export-", dir=beside) as folder:
+    with ended_by_signals(), tempfile.TemporaryDirectory(prefix=".hv-export-", dir=beside) as folder:
         made = []
         for number, disk in enumerate(disks, 1):
             got = Path(folder, f"{number}.qcow2")

@@ -30,7 +30,8 @@ def read_medium(path: Path | None) -> "Medium":
     raise HyperError(
         f"the medium's description {file} cannot be read",
         why=why,
-        remedy="start from our live medium, which has it, or name one with `--medium FILE`",
+        remedy=f"start from our live medium, which has it, or copy {MEDIUM_PATH} from a running one and name it with "
+        "`--medium FILE`; `hv media host` and `hv media web` also take an ISO image of ours there",
         code=Exit.record,
     )
 

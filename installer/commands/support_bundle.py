@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     """Run the command. Raises HyperError."""
     from tempfile import TemporaryDirectory
 
+    from installer.execute.interrupts import ended_by_signals
     from installer.execute.live import LiveSystem
     from installer.execute.log import Log, Redactor
     from installer.execute.preflight import require_root
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
         files = secret_files(read_answers(options.answers))
     live = LiveSystem()
     path = options.output or FOLDER / f"support-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar.zst"
-    with TemporaryDirectory(prefix="hv-support-") as folder:
+    with ended_by_signals(), TemporaryDirectory(prefix="hv-support-") as folder:
         runner = Runner(Log(Path(folder, "log"), Redactor()), live.search_path)
         bundle = make_bundle(Collector(runner, live), path.absolute(), secret_files=files)
     print(f"{bundle.path}: {bundle.path.stat().st_size} bytes, {len(bundle.members)} files")

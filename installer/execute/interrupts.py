@@ -1,6 +1,7 @@
 """A lost terminal and a polite kill, ended like Ctrl-C: in order."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -8,12 +9,18 @@ from types import FrameType
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let a hang-up and a polite kill end us like Ctrl-C does: programs ended, terminal as it was."""
+    """Let a hang-up and a polite kill end us like Ctrl-C does: programs ended, terminal as it was, nothing left in /tmp.
+    What is ignored stays ignored (nohup(1)).
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (
+        (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    )
+    heeded = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     finally:

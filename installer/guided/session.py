@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,7 +15,7 @@ from installer.errors import Exit, HyperError
 from installer.execute import apart
 from installer.execute.consent import remember_shown
 from installer.execute.live import LiveSystem
-from installer.execute.log import Log, Redactor
+from installer.execute.log import Log, NoLog, Redactor
 from installer.execute.progress import Mode, make_screen
 from installer.execute.runner import Runner
 from installer.facts import Facts
@@ -120,10 +119,7 @@ def _world(request: Guided, front: "Plain | Screen") -> Iterator[LiveWorld]:
         front.level = Level(level)
 
     with ExitStack() as stack:
-        folder = request.live.runtime
-        if request.dry_run:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="hv-dry-run-")))
-        log = Log(folder / "guided.log", Redactor())
+        log = NoLog() if request.dry_run else Log(request.live.runtime / "guided.log", Redactor())
         stack.callback(log.close)
         runner, secrets = Runner(log, request.live.search_path), request.live.runtime.parent / "secrets"
         if request.dry_run:

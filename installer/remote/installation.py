@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from installer.answers.load import parse
 from installer.errors import Exit, HyperError
+from installer.execute.interrupts import ended_by_signals
 from installer.execute.runner import Runner
 from installer.remote.connection import LOST, Connection, connected
 from installer.remote.host_key import pin
@@ -71,7 +72,7 @@ def install_there(request: Remote) -> int:
         HyperError: it cannot be reached, is not the right machine, or does not run our live system.
     """
     target = parse_target(request.target)
-    with TemporaryDirectory(prefix="hv-ssh-") as temporary:
+    with ended_by_signals(), TemporaryDirectory(prefix="hv-ssh-") as temporary:
         folder = Path(temporary)
         known = pin(request.runner, target, request.host_key, folder)
         connection = Connection(target, known, folder / "control", request.identity)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from installer.command_line import Parser
+from installer.execute.interrupts import ended_by_signals
 
 VERBS = {
     "build": ("media_build", "build a medium with Nix, with its manifest and lists of contents"),
@@ -265,9 +266,9 @@ def _host(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("answers", metavar="ANSWERS", type=Path, help="answer file, TOML or JSON")
     verb.add_argument(
         "--medium",
-        metavar="JSON",
+        metavar="FILE",
         type=Path,
-        help="the medium's description (default: the live system's own)",
+        help="an ISO image of ours, or the medium.json of a live system (default: the one that runs)",
     )
     verb.add_argument("--size", default="8GiB", help="of the disk, until it grows (default: %(default)s)")
     verb.add_argument("--bios", action="store_true", help="it starts by BIOS, with GRUB, instead of UEFI")
@@ -312,7 +313,10 @@ def _web(web: argparse.ArgumentParser, fleet: argparse.ArgumentParser) -> None:
         help="a recorded machine to try answers on",
     )
     web.add_argument(
-        "--medium", metavar="JSON", type=Path, help="the medium's description, for the whole plan"
+        "--medium",
+        metavar="FILE",
+        type=Path,
+        help="an ISO image of ours, or the medium.json of a live system, for the whole plan",
     )
     fleet.add_argument(
         "image", metavar="FILE", type=Path, help="CSV: name, serial, and fields of the answer file"
@@ -432,4 +436,5 @@ def main(argv: list[str]) -> int:
     """Run one verb. Raises HyperError."""
     options = parser().parse_args(argv)
     module = import_module(f"iso.commands.{VERBS[options.verb][0]}")
-    return int(module.RUN[options.verb](options))
+    with ended_by_signals():
+        return int(module.RUN[options.verb](options))

@@ -12,8 +12,8 @@ from installer.errors import Exit, HyperError
 def host(options: argparse.Namespace) -> int:
     """Make it, or write what its system is built from."""
     from installer.commands.answers import read_answers
-    from installer.commands.medium import read_medium
     from iso import host_image, host_machine
+    from iso.described import described
 
     try:
         size = parse_size(options.size)
@@ -25,7 +25,7 @@ def host(options: argparse.Namespace) -> int:
             code=Exit.usage,
         ) from None
     answers = read_answers(str(options.answers))
-    medium = host_image.with_system(read_medium(options.medium), answers, options.store)
+    medium = host_image.with_system(described(options.medium), answers, options.store)
     if options.render:
         from installer.execute.configuration import require_empty_place, write_configuration
 

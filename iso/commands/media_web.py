@@ -21,7 +21,7 @@ def web(options: argparse.Namespace) -> int:
             why=f"the Python package {error.name} is not installed",
             remedy="install hyper-nixos[server], or the package hv-server of the flake",
         ) from error
-    from installer.commands.medium import read_medium
+    from iso.described import described
 
     host, _, port = options.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
@@ -37,7 +37,7 @@ def web(options: argparse.Namespace) -> int:
         find_bases(options.image),
         {record.name: record for record in options.machine},
         frozenset(names),
-        read_medium(options.medium) if options.medium else None,
+        described(options.medium) if options.medium else None,
     )
     print(f"http://{host}:{port}/", flush=True)
     uvicorn.run(

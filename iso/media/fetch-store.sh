@@ -71,7 +71,12 @@ mount -t tmpfs -o "mode=0700,size=$((size + 1048576))" hyper-nixos-store "$folde
     fail "there is no place for it" "no tmpfs of $(mib "$size") MiB can be mounted at $folder" "report it"
 
 # (A sleep that is left behind holds nothing open.)
-while sleep 10 >/dev/null 2>&1; do tell "$(mib "$(have)") of $(mib "$size") MiB of the store are there"; done &
+seen=-1
+while sleep 10 >/dev/null 2>&1; do
+    got=$(have)
+    [ "$got" = "$seen" ] || tell "$(mib "$got") of $(mib "$size") MiB of the store are there"
+    seen=$got
+done &
 watching=$!
 trap 'kill "$watching" 2>/dev/null' EXIT
 

@@ -34,6 +34,8 @@ in
             Type = "oneshot";
             RemainAfterExit = true;
             ExecStart = "${pkgs.runtimeShell} ${./fetch-store.sh}";
+            # The kernel's messages would start it once more while the root is switched, and it would stay.
+            ExecStartPost = "${pkgs.runtimeShell} -c 'systemctl stop systemd-networkd.socket systemd-networkd.service'";
             # It gives up by itself, and says why.
             TimeoutStartSec = "infinity";
             StandardOutput = "journal";

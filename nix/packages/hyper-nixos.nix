@@ -13,17 +13,22 @@
   e2fsprogs,
   efibootmgr,
   gnupg,
+  grub2,
   iproute2,
   kbd,
   kmod,
+  libfaketime,
   mkpasswd,
   mtools,
   openssh,
   osinfo-db,
   smartmontools,
+  squashfsTools,
+  stdenv,
   systemd,
   util-linux,
   xfsprogs,
+  xorriso,
   zstd,
   # Whether `hv answers serve` works: an administrator's machine serves, a host and the live system do not.
   withServer ? false,
@@ -94,28 +99,35 @@ python3Packages.buildPythonApplication {
     "--prefix"
     "PATH"
     ":"
-    (lib.makeBinPath [
-      age
-      audit
-      btrfs-progs
-      coreutils
-      cryptsetup
-      dosfstools
-      e2fsprogs
-      efibootmgr
-      gnupg
-      iproute2
-      kbd
-      kmod
-      mkpasswd
-      mtools
-      openssh
-      smartmontools
-      systemd
-      util-linux
-      xfsprogs
-      zstd
-    ])
+    (lib.makeBinPath (
+      [
+        age
+        audit
+        btrfs-progs
+        coreutils
+        cryptsetup
+        dosfstools
+        e2fsprogs
+        efibootmgr
+        gnupg
+        iproute2
+        kbd
+        kmod
+        libfaketime
+        mkpasswd
+        mtools
+        openssh
+        smartmontools
+        squashfsTools
+        systemd
+        util-linux
+        xfsprogs
+        xorriso
+        zstd
+      ]
+      # For a BIOS: images of hosts are made for the processor that makes them.
+      ++ lib.optional stdenv.hostPlatform.isx86 grub2
+    ))
     # What guests' systems want: files, which libosinfo's own tools find the same way.
     "--set-default"
     "OSINFO_SYSTEM_DIR"

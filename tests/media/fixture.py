@@ -263,6 +263,14 @@ def _folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="hv-media-")
 
 
+def forget() -> None:
+    """Remove them: a worker of pytest-xdist ends without what Python does at its end."""
+    if _folder.cache_info().currsize:
+        _folder().cleanup()
+        _folder.cache_clear()
+        image.cache_clear()
+
+
 @cache
 def image(name: str) -> Path:
     """An image of a style, made once in a run of the tests; who changes it takes a copy."""

@@ -5,9 +5,9 @@ That is tests/golden, but for plans, and the pages of docs/reference that are ma
 
 import sys
 
-from tests.nixeval import digests, hosts, network, options, pages, phases, services, stage1, units
+from tests.nixeval import digests, hosts, netboot, network, options, pages, phases, services, stage1, units
 
-PARTS = (hosts, network, options, phases, units, services, stage1, pages, digests)
+PARTS = (hosts, netboot, network, options, phases, units, services, stage1, pages, digests)
 
 if __name__ == "__main__":
     sys.exit(max(part.main() for part in PARTS))
