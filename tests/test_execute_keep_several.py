@@ -158,6 +158,29 @@ def test_a_mirror_beside_what_is_on_both_disks_and_a_data_disk_with_an_mbr(three
         three.space.run("umount", "/mnt")
 
 
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    "death",
+    [
+        ("--die-between", "partition-main-1", "1"),
+        ("--die-event", "partition-main-2", "started"),
+        ("--die-event", "partition-main-2", "done"),
+        ("--die-event", "boot-loader", "started"),
+    ],
+)
+def test_killed_and_gone_on_with(three: Three, death: tuple[str, ...]) -> None:
+    three.arrange([media(three.old, 2, "/srv/media")])
+    first, second = three.disks
+    before = digests(first, FIRST), digests(second, SECOND), three.old.digest()
+    assert three.space.install(three.rig, *death).returncode == -9
+    done = three.space.install(three.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert (digests(first, FIRST), digests(second, SECOND), three.old.digest()) == before
+    for disk, entries in ((first, FIRST), (second, SECOND)):
+        for copy in read_copies(disk.device, 512):
+            assert all(copy.entries[each.number] == each.raw(512) for each in entries)
+
+
 def test_given_up_once_both_tables_were_changed(three: Three) -> None:
     three.arrange([media(three.old, 2, "/srv/media")])
     disks = (*three.disks, three.old)

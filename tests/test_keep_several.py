@@ -21,8 +21,9 @@ from installer.plan.actions import ChangePartitionTable, Run, SaveHeaders, Write
 from installer.plan.checks import EntriesKept, MountedAt, SignatureIs
 from installer.plan.describe import describe
 from installer.plan.model import Plan
-from installer.plan.planner import make_plan
+from installer.plan.planner import make_layout, make_plan
 from installer.render import load_templates, render
+from installer.render.disko import disko
 from tests import gpt
 from tests import plan_cases as cases
 from tests.gpt import Entry
@@ -413,6 +414,28 @@ def test_a_host_is_reinstalled_with_its_data_disk() -> None:
             existing="reinstall",
             partitions=[{"number": root.number, "mount": "/srv/again"}],
         )
+
+
+def test_a_host_that_hibernates_beside_another_system_is_told_what_that_must_not_do() -> None:
+    facts = machine(disk("nvme0n1", KEPT, FIRST))
+    swap = {"kind": "partition", "hibernate": True}
+    words = "While this host hibernates"
+    made = plan(facts, existing="keep", swap=swap, partitions=[{"label": "data", "mount": "/srv/data"}])
+    assert any(words in each for each in made.warnings)
+    alone = plan(
+        facts, existing="keep", swap={"kind": "zram"}, partitions=[{"label": "data", "mount": "/srv/data"}]
+    )
+    assert not any(words in each for each in alone.warnings)
+
+
+def test_an_export_says_what_is_there_already() -> None:
+    facts = machine(disk("nvme0n1", (), FIRST), old_disk())
+    answers = cases.answers(storage=cases.storage(partitions=[mounted()]))
+    exported = disko(make_layout(facts, answers, cases.medium()), "hv1")
+    assert [each for each in exported.left if "already" in each] == [
+        "the ext4 at /srv/media, which is there already"
+    ]
+    assert "OLD" not in exported.text
 
 
 def test_the_system_must_fit_where_the_root_is_and_not_where_something_stays() -> None:

@@ -12,6 +12,7 @@ from installer.answers.sizes import GIB, MIB
 from installer.answers.storage_check import check_storage
 from installer.errors import Exit, HyperError
 from installer.facts.disks import Filesystem
+from installer.facts.firmware import FirmwareKind
 from installer.plan.actions import Action, Run
 from installer.plan.model import FORMATTERS, Plan
 from installer.plan.planner import make_plan
@@ -334,3 +335,22 @@ def test_a_part_of_something_larger_may_be_chosen_whole() -> None:
     with pytest.raises(HyperError) as caught:
         make_plan(facts, cases.answers(storage={"disk": {"serial": "S1"}}), cases.medium())
     assert caught.value.code is Exit.busy
+
+
+@pytest.mark.parametrize("filesystem", ["btrfs", "ext4", "zfs"])
+def test_the_smallest_disk_of_a_mirror_decides_and_what_stays_unused_is_told(filesystem: str) -> None:
+    sizes = (500 * GIB, 400 * GIB, 401 * GIB)
+    plain = cases.disks(3)
+    facts = cases.machine(
+        *(disk.model_copy(update={"size": size}) for disk, size in zip(plain, sizes, strict=True)),
+        firmware=FirmwareKind.uefi64,
+    )
+    disks = [{"serial": disk.serial} for disk in plain]
+    storage = cases.storage(disk=None, disks=disks, layout="mirror", filesystem=filesystem)
+    made = make_plan(facts, cases.answers(storage=storage), cases.medium())
+    roots = [max(picture.after, key=lambda region: region.size) for picture in made.pictures]
+    assert len({(each.start, each.size) for each in roots}) == 1
+    assert roots[0].start + roots[0].size <= 400 * GIB - 33 * 512
+    unused = [each for each in made.warnings if "stay unused" in each]
+    assert [any(f"{rest} GiB of it" in each for each in unused) for rest in (100, 1)] == [True, True]
+    assert len(unused) == 2

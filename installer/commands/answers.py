@@ -338,6 +338,12 @@ def _on_machine(answers: "Answers", facts: "Facts") -> tuple[list[str], list[Hyp
                 kept = keep(facts, answers, disk, firmware, meant.of(disk), alone=len(system) == 1)
                 for each in kept_losses(kept, "").kept:
                     lines += paragraph(each, "  stays:      ", " " * 14)
+        pool = disks[counted(answers.storage.selectors) :]
+        for data in fates(facts, answers, disks[: counted(answers.storage.selectors)], pool).mounted:
+            name = f"partition {data.partition.number} of " if data.partition else ""
+            lines += paragraph(
+                f"{name}{title(data.disk)}, at {data.wanted.mount}", "  mounted:    ", " " * 14
+            )
     with _noting(errors):
         if answers.storage.encryption.enable:
             pbkdf_memory(facts, answers, luks_devices(answers.storage))

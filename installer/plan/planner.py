@@ -92,7 +92,7 @@ from installer.plan.storage.filesystem import Mounted
 from installer.plan.storage.found import FoundDevice
 from installer.plan.storage.gpt import Partition, PartitionType
 from installer.plan.storage.in_place import InPlace
-from installer.plan.storage.kept import KeptPartition, SharedEsp
+from installer.plan.storage.kept import KeptFilesystem, KeptPartition, SharedEsp
 from installer.plan.storage.luks import Luks
 from installer.plan.unlock import unlock
 
@@ -564,6 +564,15 @@ def _beside_warnings(
         yield (
             "Windows must be shut down, not asleep (fast start-up), and its BitLocker recovery key be at hand: a changed "
             "start order may make it ask for it."
+        )
+    if (
+        others
+        and answers.storage.swap.hibernate
+        and any(isinstance(each, KeptFilesystem) for each in layout.elements)
+    ):
+        yield (
+            "While this host hibernates, no other system may write to what it has mounted of the partitions that stay: on "
+            "waking up it would go on with what it remembers of them."
         )
 
 

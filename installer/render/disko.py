@@ -11,6 +11,7 @@ from installer.plan.storage.btrfs import Btrfs
 from installer.plan.storage.disk import WholeDisk
 from installer.plan.storage.element import Element, Layout
 from installer.plan.storage.filesystem import Filesystem
+from installer.plan.storage.found import FoundDevice, FoundFilesystem
 from installer.plan.storage.gpt import Partition, PartitionType, Table
 from installer.plan.storage.luks import Luks
 from installer.plan.storage.lvm import Volume, VolumeGroup
@@ -102,6 +103,11 @@ class _Disko:
                     | Volume()
                 ):
                     pass
+                case FoundDevice():
+                    pass
+                case FoundFilesystem():
+                    places = ", ".join(mount.mountpoint for mount in element.mounts)
+                    yield f"the {element.kind} at {places}, which is there already"
                 case ZfsPool() | ZfsDataset() | Filesystem() | Swap() | RandomKeySwap():
                     pass
                 case _:

@@ -29,9 +29,9 @@ def options(facts: Facts, situation: Situation, *, joined: bool = False) -> Iter
         yield Option(disk.name, f"{disk.name}, {format_size(disk.size)}, {serial}", reason)
 
 
-def contents(situation: Situation) -> str:
-    """What is on each disk, as a table."""
-    disks = situation.facts.disks
+def contents(situation: Situation, disks: Sequence[Disk] = ()) -> str:
+    """What is on each of these disks, or of all of them, as a table."""
+    disks = disks or situation.facts.disks
     width = max((len(disk.name) for disk in disks), default=0)
     return "\n".join(
         f" {disk.name:<{width}}  {disk.model or _('unknown model')}: {found(disk, situation)}"
@@ -161,13 +161,15 @@ def several(
     options: tuple[Option, ...],
     check: Callable[[tuple[Any, ...]], str | None],
     chosen: Iterable[str] = (),
+    *,
+    asked: bool,
 ) -> Many:
-    """Which disks for the system."""
+    """Which disks for the system. `asked`: what becomes of what is on them is another question."""
     possible = [each.value for each in options if each.refused is None]
     return Many(
         title=_("Disks"),
         prompt=_("Which disks? What becomes of what is on them is asked next.")
-        if any(disk.partitions for disk in situation.facts.disks if disk.name in possible)
+        if asked and any(disk.partitions for disk in situation.facts.disks if disk.name in possible)
         else _("Which disks? Everything on them will be lost."),
         lines=(
             contents(situation),

@@ -77,7 +77,8 @@ def _wanted(
             missing = None if kind == arrangement.SPLIT else disk_choice.lacking(names, facts)
             return arrangement.enough(kind, names) or missing
 
-        chosen = yield disk_choice.several(situation, options, check, first)
+        asked = kind in ("mirror", "array")
+        chosen = yield disk_choice.several(situation, options, check, first, asked=asked)
     if kind == arrangement.SPLIT:
         left = tuple(
             Option(
@@ -196,7 +197,7 @@ def _on_several(situation: Situation, layout: str, disks: list[Disk]) -> One:
                 )
                 if name
                 else (
-                    disk_choice.contents(situation),
+                    disk_choice.contents(situation, disks),
                     _("Recommended: keep it, and use the free space. Nothing that is there is written to.")
                     if refused is None
                     else _(
