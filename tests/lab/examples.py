@@ -23,7 +23,7 @@ _PASSPHRASE = {
 }
 GERMAN = "yacht zu preußen"
 """A passphrase with letters that lie elsewhere on a German keyboard, or are on no other."""
-PIN = "4y7z1"
+PIN = "4y7z12"
 BYSTANDER = Disk("HVOTHER9", size="64M", bus="virtio")
 """A disk that no example chooses."""
 _PAIR = (Disk("HVMAIN01", bus="nvme"), Disk("HVMAIN02", bus="nvme"))

@@ -45,6 +45,12 @@ def tpm_scenario() -> Scenario:
             *found.changes,
             ('recovery_key = "seal"', 'recovery_key = "seal"\ntoken = "tpm2"'),
             ('hostname = "kvm2"', 'hostname = "kvm2"\nkeymap = "de-latin1"'),
+            (
+                found.answers()[
+                    found.answers().index("[[first_run.vms]]") : found.answers().index("[system]")
+                ],
+                "",
+            ),
             ("[boot]", f"[boot]\nkernel_params = {json.dumps(SLOW)}"),
         ),
     )
