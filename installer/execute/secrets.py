@@ -7,6 +7,7 @@ from pathlib import Path
 from installer.answers.login import require_login
 from installer.answers.model import Answers
 from installer.errors import Exit, HyperError
+from installer.execute import keymap
 from installer.execute.log import Redactor
 from installer.execute.recovery import new_key
 from installer.plan.actions import Action, AddKeyFile, AddRecoveryKey, Run, SecretReference, WriteSecret
@@ -44,11 +45,16 @@ class Secrets:
     """The values of a plan's secrets."""
 
     def __init__(
-        self, redact: Redactor, answers: Answers, ask: Callable[[str], str] = getpass.getpass
+        self,
+        redact: Redactor,
+        answers: Answers,
+        ask: Callable[[str], str] = getpass.getpass,
+        compiled: Callable[[str], bytes | None] = keymap.compiled,
     ) -> None:
         self._redact = redact
         self._answers = answers
         self._ask = ask
+        self._compiled = compiled
         self._values: dict[str, bytes] = {}
         self._recovery: str | None = None
 
@@ -63,6 +69,7 @@ class Secrets:
             value = self._fetch(reference)
             self._redact.add(value)
             self._values[reference.name] = value
+            self._require_keys(reference, value)
         hashes = {
             reference.file: self.value(reference).decode(errors="replace")
             for reference in references(plan)
@@ -87,6 +94,26 @@ class Secrets:
     def has_recovery_key(self) -> bool:
         """Whether this run made one."""
         return self._recovery is not None
+
+    def _require_keys(self, reference: SecretReference, value: bytes) -> None:
+        """What is typed at boot must have its keys there, where a screen is the only place to type it.
+
+        A serial line and SSH have the keyboard of whoever is at their other end.
+        """
+        elsewhere = self._answers.boot.serial_console or self._answers.storage.encryption.ssh.enable
+        if reference.name not in ("passphrase", "pin") or elsewhere:
+            return
+        name = self._answers.keymap
+        known = self._compiled(name)
+        letters = keymap.lacking(value.decode(errors="replace"), known) if known else ""
+        if letters:
+            raise HyperError(
+                f"the secret `{reference.name}` could not be typed at boot",
+                why=f"{len(letters)} of its letters have no key in the keymap `{name}`, which stage 1 has",
+                remedy="choose a keymap that has them (kbd's `de`, for one, has neither umlauts nor ß; `de-latin1` has), "
+                "or another secret",
+                code=Exit.answers,
+            )
 
     def _fetch(self, reference: SecretReference) -> bytes:
         if reference.file:

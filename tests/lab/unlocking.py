@@ -16,8 +16,8 @@ from tests.lab.tools import entered
 
 PLACES = {"y": "z", "z": "y", "ß": "minus", " ": "spc"}
 """Keys of a German keyboard by what is in their place on one of the United States."""
-ASKED = r"(?i)enter passphrase for disk"
-PIN_ASKED = r"(?i)enter TPM2 PIN|token PIN"
+ASKED = r"[Ee]nter passphrase for disk"
+PIN_ASKED = r"[Ee]nter TPM2 PIN|token PIN"
 
 
 def german(text: str) -> tuple[str, ...]:
@@ -30,6 +30,17 @@ def typed(recorder: Recorder, running: Running, text: str, name: str) -> None:
     running.press(*german(text)[:-1])
     recorder.picture(running.screenshot(name), f"{name}: typed on a German keyboard")
     running.press("ret")
+
+
+def refused(recorder: Recorder, running: Running, pin: str) -> int:
+    """Type a PIN that the TPM no longer takes until the passphrase is asked for. How often it was asked for: systemd's
+    part of libcryptsetup asks, and then systemd itself.
+    """
+    for number in range(9):
+        if re.search(ASKED, running.serial.expect(f"{ASKED}|{PIN_ASKED}", 60)[0]):
+            return number
+        typed(recorder, running, pin, f"pin-of-before-{number}")
+    raise AssertionError("the PIN is asked for again and again, and never the passphrase")
 
 
 def server(machine: Machine) -> Ssh:

@@ -8,7 +8,7 @@ from installer.answers.foreign.tree import Imported, Tree
 from installer.facts import Facts
 
 KEYBOARDS = {
-    "de": "de",
+    "de": "de-latin1",
     "de-ch": "sg",
     "dk": "dk",
     "en-gb": "uk",

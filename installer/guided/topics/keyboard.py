@@ -7,7 +7,7 @@ from installer.guided.words import _
 COMMON = {
     "us": "English (US)",
     "uk": "English (UK)",
-    "de": "Deutsch",
+    "de-latin1": "Deutsch",
     "de-latin1-nodeadkeys": "Deutsch, ohne tote Tasten",
     "sg": "Deutsch (Schweiz)",
     "fr": "Français",
@@ -21,7 +21,7 @@ COMMON = {
 }
 """Console keymaps (package kbd) that most keyboards have; every other by its name."""
 OTHER = "other"
-BY_LANGUAGE = {"de": "de", "en": "us"}
+BY_LANGUAGE = {"de": "de-latin1", "en": "us"}
 
 
 def title() -> str:
