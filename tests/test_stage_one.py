@@ -92,7 +92,8 @@ def test_secrets_are_read_behind_the_initial_ram_disk(tmp_path: Path) -> None:
     archive = Archive(first)
     archive.file("etc/hostname", b"kvm5")
     archive.close()
-    image.write_bytes(first.getvalue() + b"\0")
+    packed = subprocess.run(("zstd", "-q"), input=first.getvalue(), capture_output=True, check=True)
+    image.write_bytes(packed.stdout)
     lab = REPOSITORY / "tests/lab/nixpkgs"
     argv = (sys.executable, "-m", "builder.secrets_added", image, secret)
     subprocess.run(argv, check=True, env=os.environ | {"PYTHONPATH": str(lab)})

@@ -41,8 +41,8 @@ def lacking(text: str, keymap: bytes) -> str:
     letters, marks = _letters(keymap)
 
     def there(letter: str) -> bool:
-        below, *above = unicodedata.normalize("NFD", letter)
-        composed = len(above) == 1 and MARKS.get(above[0], "") in marks and below in letters
+        apart = unicodedata.normalize("NFD", letter)
+        composed = len(apart) == 2 and apart[0] in letters and MARKS.get(apart[1], "") in marks
         return letter in letters or letter in marks or composed
 
     return "".join(letter for letter in dict.fromkeys(text) if not there(letter))

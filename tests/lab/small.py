@@ -161,12 +161,16 @@ class Small:
             initrd_systemd.write(stream, self.host, known, layers.STAGE1)
         tool("zstd", "-q", "-f", "-3", plain, "-o", self.folder / "initrd")
         plain.unlink()
-        with (self.folder / "initrd").open("ab") as stream:
-            stream.write(b"\0" * (-stream.tell() % 4))
+        secrets = self.folder / "secrets"
+        with secrets.open("wb") as stream:
             archive = Archive(stream)
             (path,) = self.host["ssh"]["hostKeys"]
             archive.file(f"/.initrd-secrets{path}", self.host_key.read_bytes())
             archive.close()
+        packed = secrets.with_suffix(".zst")
+        tool("zstd", "-q", "-f", secrets, "-o", packed)
+        with (self.folder / "initrd").open("ab") as stream:
+            stream.write(packed.read_bytes())
 
     def _disk(self) -> None:
         """LUKS around a small root. No device-mapper: its sectors are encrypted here, as dm-crypt does it (aes-xts-plain64)."""
