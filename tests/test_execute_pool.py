@@ -132,6 +132,7 @@ def test_the_folder_takes_nothing_while_its_disk_is_missing(host: Host) -> None:
         host.space.run("umount", "-R", "/mnt")
 
 
+@pytest.mark.parametrize("host", ["ext4", pytest.param("btrfs", marks=pytest.mark.matrix)], indirect=True)
 def test_guests_on_a_disk_of_their_own_stay_when_the_host_is_installed_anew(host: Host) -> None:
     """With the answers that the guided installer finds by itself; not a byte of the guests' disk is another afterwards."""
     done = host.space.install(host.rig)
