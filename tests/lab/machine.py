@@ -96,6 +96,8 @@ class Machine:
     """On this host; chosen when it starts."""
     further: tuple[str, ...] = ()
     """Words at the end of QEMU's command line: a kernel that it starts without a boot loader."""
+    reached_inside: bool = False
+    """Whether it has the live system's channel and the slot for a payload without a medium too."""
     _started: "Running | None" = field(default=None, repr=False)
 
     def create(self) -> None:
@@ -310,16 +312,17 @@ class Running:
                 "emulator,id=tpm0,chardev=tpm",
             ]
             words += ["-device", "tpm-crb,tpmdev=tpm0"]
-        if iso:
+        if iso or self.machine.reached_inside:
             words += ["-device", "virtio-serial-pci"]
             words += ["-chardev", f"socket,id=agent,path={sockets}/agent,server=on,wait=off"]
             words += ["-device", "virtserialport,chardev=agent,name=lab"]
+            words += ["-device", "pcie-root-port,id=spare,chassis=30,slot=30"]
+        if iso:
             words += ["-drive", f"if=none,id=medium,format=raw,readonly=on,file={iso}"]
             if hardware.medium == "cd":
                 words += ["-device", "ide-cd,drive=medium,bootindex=1"]
             else:
                 words += ["-device", "qemu-xhci", "-device", "usb-storage,drive=medium,bootindex=1"]
-            words += ["-device", "pcie-root-port,id=spare,chassis=30,slot=30"]
         if self.machine.sticks:
             words += ["-device", "qemu-xhci,id=more"]
         for number, image in enumerate(self.machine.sticks):

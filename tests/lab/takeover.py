@@ -125,7 +125,7 @@ def _taken_over(what: Scenario, recorder: Recorder) -> None:
     (folder / "answers.toml").write_text(text.replace("/run/secrets/alice.hash", str(secret)))
     with recorder.phase("the kexec tree"):
         kexec = tree(folder / "kexec", recorder)
-    machine = Machine(what.hardware, folder)
+    machine = Machine(what.hardware, folder, reached_inside=True)
     with machine.start("other") as running:
         with recorder.phase("boot the other system", "host"):
             running.serial.expect(r"workshop login:", 120)
