@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from installer.errors import Exit
 from installer.execute.kept_table import read_copies
 from installer.facts import Facts
 from installer.facts.disks import Partition
+from installer.plan.checks import MountedAt
 from installer.plan.planner import make_plan
 from tests import gpt
 from tests.execute.rig import (
@@ -156,6 +157,33 @@ def test_a_mirror_beside_what_is_on_both_disks_and_a_data_disk_with_an_mbr(three
         assert "RAID1" in three.space.run("btrfs", "filesystem", "df", "/mnt")
     finally:
         three.space.run("umount", "/mnt")
+
+
+@pytest.mark.matrix
+def test_images_lie_on_the_data_disk(three: Three) -> None:
+    """Mounted while the host is installed, for what the installation puts there, and let go of; its files stay."""
+    folder = three.rig.folder / "look"
+    folder.mkdir()
+
+    def inside(work: Callable[[], str]) -> str:
+        three.space.run("mount", f"{three.old.device}p2", str(folder))
+        try:
+            return work()
+        finally:
+            three.space.run("umount", str(folder))
+
+    inside(lambda: three.space.run("cp", "/etc/hostname", str(folder / "old.qcow2")))
+    three.arrange([media(three.old, 2, "/var/lib/libvirt/images")])
+    checks = [check for step in three.plan.steps for check in step.checks]
+    assert any(isinstance(check, MountedAt) and check.target.endswith("/images") for check in checks)
+    done = three.space.install(three.rig)
+    assert done.returncode == Exit.ok, done.stdout + done.stderr
+    assert "/var/lib/libvirt/images: /dev/disk/by-uuid" in three.rig.live.log.read_text()
+    assert (
+        inside(lambda: three.space.run("cat", str(folder / "old.qcow2")))
+        == Path("/etc/hostname").read_text().strip()
+    )
+    assert str(three.old.device) not in three.space.run("cat", "/proc/self/mounts")
 
 
 @pytest.mark.matrix

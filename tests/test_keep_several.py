@@ -17,10 +17,17 @@ from installer.facts import Facts
 from installer.facts.disks import Disk, Filesystem, Partition
 from installer.facts.firmware import FirmwareKind
 from installer.facts.systems import InstalledSystem
-from installer.plan.actions import ChangePartitionTable, Run, SaveHeaders, WritePartitionTable
-from installer.plan.checks import EntriesKept, MountedAt, SignatureIs
+from installer.plan.actions import ChangePartitionTable, ClearTarget, Run, SaveHeaders, WritePartitionTable
+from installer.plan.checks import (
+    ArrayMembersAre,
+    DevicesOf,
+    EntriesKept,
+    MountedAt,
+    PartitionTableIs,
+    SignatureIs,
+)
 from installer.plan.describe import describe
-from installer.plan.model import Plan
+from installer.plan.model import Plan, is_destructive
 from installer.plan.planner import make_layout, make_plan
 from installer.render import load_templates, render
 from installer.render.disko import disko
@@ -414,6 +421,57 @@ def test_a_host_is_reinstalled_with_its_data_disk() -> None:
             existing="reinstall",
             partitions=[{"number": root.number, "mount": "/srv/again"}],
         )
+
+
+def after(made: Plan, facts: Facts) -> Facts:
+    """The machine after a plan that changes its tables, as the probe would find it."""
+    known: dict[str, tuple[str, str]] = {}
+    for check in (check for step in made.steps for check in step.checks):
+        match check:
+            case SignatureIs():
+                known[check.device] = (check.type, check.uuid)
+            case ArrayMembersAre():
+                known |= dict.fromkeys(check.devices, ("linux_raid_member", check.uuid))
+            case DevicesOf():
+                known |= dict.fromkeys(check.devices, ("btrfs", check.uuid))
+    changes = {a.disk: a for step in made.steps for a in step.actions if isinstance(a, ChangePartitionTable)}
+    disks = []
+    for there, identity in zip(facts.disks, made.disks, strict=True):
+        ours = []
+        for spec in changes[identity.key].add:
+            kind, uuid = known.get(identity.partition(spec.number), (None, None))
+            entry = Entry(
+                spec.number, spec.start, spec.size, spec.type_uuid, name=spec.label, kind=kind, uuid=uuid
+            )
+            ours.append(entry.partition(there.name))
+        partitions = sorted((*there.partitions, *ours), key=lambda each: each.number)
+        disks.append(there.model_copy(update={"partitions": tuple(partitions)}))
+    return facts.model_copy(update={"disks": tuple(disks)})
+
+
+@pytest.mark.parametrize("name", ["btrfs", "md", "md, LUKS, LVM"])
+def test_a_mirror_beside_what_stays_is_reinstalled(name: str) -> None:
+    """Nothing of either table changes, what stays is checked and told, and data of it can be mounted again."""
+    facts = machine(disk("nvme0n1", KEPT, FIRST), second())
+    fates = [{"label": "data", "mount": "/srv/one"}]
+    first = plan(facts, **both(**LAYOUTS[name], partitions=fates))
+    again = plan(after(first, facts), **both(**LAYOUTS[name], existing="reinstall", partitions=fates))
+    assert {each.mountpoint for each in again.host.filesystems} == {
+        each.mountpoint for each in first.host.filesystems
+    }
+    assert again.host.luks == first.host.luks
+    destructive = [type(a) for step in again.steps for a in step.actions if is_destructive(a)]
+    assert destructive == [ClearTarget]
+    checked = {
+        c.disk: {each.number for each in c.partitions}
+        for s in again.steps
+        for c in s.checks
+        if isinstance(c, PartitionTableIs)
+    }
+    assert {1, 3, 7} < checked["main-1"]
+    assert {2} < checked["main-2"]
+    regions = {each.number: each.content for each in again.pictures[1].after}
+    assert regions[2].startswith("kept: ")
 
 
 def test_a_host_that_hibernates_beside_another_system_is_told_what_that_must_not_do() -> None:
