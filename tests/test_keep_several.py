@@ -14,7 +14,7 @@ from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.execute.preflight import root_room
 from installer.facts import Facts
-from installer.facts.disks import Disk, Filesystem, Partition
+from installer.facts.disks import Disk, Filesystem, Health, Partition
 from installer.facts.firmware import FirmwareKind
 from installer.facts.systems import InstalledSystem
 from installer.plan.actions import ChangePartitionTable, ClearTarget, Run, SaveHeaders, WritePartitionTable
@@ -484,6 +484,12 @@ def test_a_host_that_hibernates_beside_another_system_is_told_what_that_must_not
         facts, existing="keep", swap={"kind": "zram"}, partitions=[{"label": "data", "mount": "/srv/data"}]
     )
     assert not any(words in each for each in alone.warnings)
+
+
+def test_a_data_disk_that_is_failing_is_told() -> None:
+    failing = old_disk(health=Health(summary="worn out", failing=True))
+    made = plan(machine(disk("nvme0n1", KEPT, FIRST), failing), partitions=[mounted()])
+    assert any("reports that it is failing: worn out" in each for each in made.warnings)
 
 
 def test_an_export_says_what_is_there_already() -> None:

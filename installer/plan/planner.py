@@ -507,6 +507,9 @@ def _warnings(  # noqa: PLR0917
     others = [each for each in facts.disks if each not in [one.disk for one in (*chosen, *for_pool)]]
     for each in (*chosen, *for_pool):
         yield from _disk_warnings(each, others)
+    for element in layout.elements:
+        if isinstance(element, FoundDevice):
+            yield from _data_warnings(facts, element)
     if facts.firmware.secure_boot.verdict is Verdict.yes:
         yield "Secure Boot is on, and the boot loader is not signed: switch Secure Boot off before the first boot."
     if answers.boot.secure_boot and not answers.storage.encryption.enable:
@@ -536,6 +539,16 @@ def _warnings(  # noqa: PLR0917
     yield from token_warnings(facts, answers)
     yield from _joined_warnings(answers, chosen, for_pool, layout, kept)
     yield from _room_warnings(answers, layout)
+
+
+def _data_warnings(facts: Facts, found: FoundDevice) -> Iterator[str]:
+    """What is said of a disk that something is mounted from, and nothing written to."""
+    known = (found.disk.serial, found.disk.wwn, found.disk.size)
+    title = disk_title(found.disk)
+    for disk in facts.disks:
+        there = (disk.serial, disk.wwn, disk.size) == known
+        if there and isinstance(disk.health, Health) and disk.health.failing:
+            yield f"{title} reports that it is failing: {disk.health.summary}."
 
 
 def _disk_warnings(chosen: Chosen, others: list[Disk]) -> Iterator[str]:
