@@ -1,11 +1,26 @@
 """Command lines that are wrong: what happened, why, and what to do next, from every command."""
 
+import argparse
+import shlex
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+from hv import completions, manual
 from hv.cli import COMMANDS, run
 from installer.command_line import Parser
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The verbs of a command, below other verbs too."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield parser
+    for group in groups:
+        for below in group.choices.values():
+            yield from leaves(below)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -40,3 +55,52 @@ def test_wrong_command_lines(
     said = " ".join(capsys.readouterr().err.split())
     assert what in said
     assert remedy in said
+
+
+VM_SIDE = ("vm", "net", "pools", "image", "passthrough", "auth", "devices")
+LOOKING = {
+    "hv vm list", "hv vm show", "hv vm console", "hv vm logs", "hv vm stats", "hv vm screen", "hv vm disks",
+    "hv vm pools", "hv vm networks", "hv vm operations", "hv net list", "hv net status", "hv pools status",
+    "hv pools list", "hv image templates", "hv image show", "hv image describe", "hv image list",
+    "hv passthrough list", "hv passthrough plan", "hv auth whoami", "hv auth can-i", "hv auth log", "hv devices status",
+}  # fmt: skip
+"""What changes nothing; everything else takes --dry-run."""
+LEAVES = {leaf.prog: leaf for name in VM_SIDE for leaf in leaves(manual.command_parser(name))}
+
+
+def test_nothing_is_said_to_look_that_is_not_there() -> None:
+    assert not LOOKING - set(LEAVES)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_commands_for_vms_speak_json_and_can_be_tried(name: str) -> None:
+    leaf = LEAVES[name]
+    options = {option for action in leaf._actions for option in action.option_strings}
+    assert "--json" in options
+    assert ("--dry-run" in options) == (name not in LOOKING)
+    examples = (leaf.epilog or "").partition("Examples: ")[2]
+    assert examples.removeprefix("sudo ").startswith(name), "its help shows how it is called"
+
+
+@pytest.mark.parametrize("script", ["hv.bash", "_hv", "hv.fish"])
+def test_commands_for_vms_are_completed(script: str) -> None:
+    text = (Path(completions.__path__[0]) / script).read_text(encoding="utf-8")
+    text = text.replace("-", "_").replace(" ", "_")
+    for name in LEAVES:
+        # bash and zsh name a function or variable after it, fish lists it.
+        assert name.removeprefix("hv ").replace(" ", "_").replace("-", "_") in text, name
+
+
+def examples() -> list[str]:
+    """Each command line of each example."""
+    lines = []
+    for leaf in LEAVES.values():
+        for words in (leaf.epilog or "").partition("Examples: ")[2].split("; "):
+            lines.append(words.partition(". Exit codes")[0].removeprefix("sudo ").strip())
+    return lines
+
+
+@pytest.mark.parametrize("line", examples())
+def test_examples_are_command_lines(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    manual.command_parser(name).parse_args(words)

@@ -504,6 +504,41 @@ def test_status(host: Host) -> None:
     )
 
 
+def test_what_would_be_done_is_told_and_not_done(host: Host) -> None:
+    root = ("--root", str(host.root))
+
+    def told(*words: str) -> list[str]:
+        shown = hv(*root, *words, "--dry-run", "--json")
+        assert shown.returncode == 0, shown.stderr
+        document = json.loads(shown.stdout)
+        assert (document["version"], document["dry_run"]) == (1, True)
+        said: list[str] = document["said"]
+        return said
+
+    for verb in ("confirm", "applied", "revert"):
+        assert told(verb) == ["Nothing waits to be confirmed."]
+    always = ("--when", "always", "--seconds", "90")
+    assert told("guard", "/nix/store/new", "switch", *always) == [
+        "Would go back to /nix/store/old in 90 s unless it is confirmed."
+    ]
+    assert told("guard", "/nix/store/old", "switch", *always) == ["This switch needs no confirmation."]
+    assert told("guard", "/nix/store/new", "boot", *always) == ["This switch needs no confirmation."]
+    assert not host.path(FOLDER).exists()
+    assert not host.path("/var/log").exists()
+    begin(host)
+    host.run("/nix/store/new")
+    before = host.called()
+    assert told("applied") == ["Would give the new network 10 min to be confirmed in, from now on."]
+    assert told("revert") == ["Would go back to /nix/store/old."]
+    refused = hv(*root, "confirm", "--dry-run")
+    assert "not in force yet" in refused.stderr and refused.returncode != 0
+    host.guard.applied()
+    host.guard.confirm(Road(console=True), dry=True)
+    assert host.said[-1] == "Would keep the new network, /nix/store/new."
+    assert host.guard.states.pending() is not None and host.guard.running() == "/nix/store/new"
+    assert [line for line in host.called() if line not in before and not line.startswith("system")] == []
+
+
 def test_a_switch_that_answers_for_itself_is_left_alone(host: Host) -> None:
     words = ("--root", str(host.root), "guard", "/nix/store/new", "switch")
     assert hv(*words, **{UNGUARDED: "off"}).returncode == 0

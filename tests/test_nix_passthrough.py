@@ -446,7 +446,12 @@ def test_one_that_fails_keeps_no_other_from_being_made(
     assert "type-1 of 0000:00:02.0, as declared" in said.out
     kernel.card()
     assert devices.walk(declared, kernel.sysfs(), kernel, print, change=True) == Exit.ok
-    assert devices.walk(declared, kernel.sysfs(), kernel, print, change=False) == Exit.ok
+    standing: list[dict[str, Any]] = []
+    assert devices.walk(declared, kernel.sysfs(), kernel, print, change=False, standing=standing) == Exit.ok
+    assert [(each["kind"], each["as_declared"]) for each in standing] == [
+        ("virtual functions", True),
+        ("mediated device", True),
+    ]
 
 
 def test_damaged_declarations_are_named(tmp_path: Path) -> None:

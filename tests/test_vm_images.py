@@ -208,7 +208,13 @@ def test_a_vm_goes_out_as_an_ova_and_comes_back(host: BrokerHost, tmp_path: Path
     said = host.hv("ada", "vm", "export", "web 1", "--output", str(out), status=None)
     assert said.status != 0 and "stands on the image small" in said.err and "hv vm clone" in said.err
     host.hv("ada", "vm", "clone", "web 1", "web 2")
+    plan = host.hv("ada", "vm", "export", "web 2", "--output", str(out), "--dry-run", "--json").json
+    assert plan["version"] == 1 and str(out) in plan["plan"][0] and not out.exists()
     host.hv("ada", "vm", "export", "web 2", "--output", str(out))
+    assert (
+        "is there already"
+        in host.hv("ada", "vm", "export", "web 2", "--output", str(out), "--dry-run", status=1).err
+    )
     assert [path.name for path in file.parent.iterdir() if path.name.startswith((".hv", "web.ova."))] == []
     said = host.hv("ada", "vm", "export", "web 2", "--output", str(out), status=None)
     assert said.status != 0 and "there already" in said.err

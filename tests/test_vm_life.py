@@ -451,7 +451,10 @@ def test_an_operation_can_be_cancelled(host: BrokerHost, tiny: str) -> None:
     operation = host.hv("ada", "vm", "stop", tiny, "--wait", "300", "--no-wait").out.strip()
     wait_for("it to begin", lambda: "running" in host.hv("ada", "vm", "operations").out)
     assert "lacks the permission `delete`" in host.hv("eve", "vm", "cancel", operation, status=10).err
+    assert "stop of tiny would be cancelled" in host.hv("ada", "vm", "cancel", operation, "--dry-run").out
+    assert "running" in host.hv("ada", "vm", "operations").out
     assert host.hv("ada", "vm", "cancel", operation).out.endswith(": cancelled\n")
+    assert "is over: cancelled" in host.hv("ada", "vm", "cancel", operation, "--dry-run").out
     rows = host.hv("audra", "auth", "log", "--json").json["rows"]
     assert [row["outcome"] for row in rows if row["operation"] == operation] == ["cancelled"], (
         "one row an operation"

@@ -1,10 +1,12 @@
 """`hv devices`: splits cards and shares devices as the host declares."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hv.devices import functions, mediated
 from hv.devices.declared import DEVICES_FILE, Declared, read_declared
@@ -16,6 +18,11 @@ from installer.execute.log import NoLog
 from installer.execute.runner import Runner
 
 Say = Callable[[str], None]
+EXAMPLES = {
+    "apply": "sudo hv devices apply --dry-run; sudo hv devices apply",
+    "status": "sudo hv devices status; sudo hv devices status --json",
+}
+"""By verb."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,8 +40,15 @@ def parser() -> argparse.ArgumentParser:
         help="what is declared (default: %(default)s)",
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("apply", help="make what is declared; the service hyper-nixos-devices does this")
-    verbs.add_parser("status", help="show whether everything is as declared; changes nothing")
+    apply = verbs.add_parser(
+        "apply", help="make what is declared; the service hyper-nixos-devices does this"
+    )
+    apply.add_argument("--dry-run", action="store_true", help="only say what would be made")
+    status = verbs.add_parser("status", help="show whether everything is as declared; changes nothing")
+    for each in (apply, status):
+        each.add_argument("--json", action="store_true", help="for programs")
+    for name, examples in EXAMPLES.items():
+        verbs.choices[name].epilog = f"Examples: {examples}"
     return top
 
 
@@ -45,12 +59,35 @@ def main(argv: list[str]) -> int:
     require_root("Looking after devices")
     path = os.environ.get("PATH", "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     programs = Runner(NoLog(), path)
-    return walk(declared, Sysfs(), programs, print, change=options.verb == "apply")
+    standing: list[dict[str, Any]] = []
+    say = (lambda _: None) if options.json else print
+    change = options.verb == "apply" and not options.dry_run
+    code = walk(declared, Sysfs(), programs, say, change=change, standing=standing)
+    if options.verb == "apply" and options.dry_run:
+        # What is not as declared yet is what `apply` is for.
+        code = Exit.ok
+        for each in standing:
+            each["would_be_made"] = not each["as_declared"]
+            say(f"{each['name']}: {'would be made' if each['would_be_made'] else 'stays'}")
+    if options.json:
+        print(json.dumps({"version": 1, "devices": standing}, indent=2))
+    return code
 
 
-def walk(declared: Declared, sysfs: Sysfs, programs: Programs, say: Say, *, change: bool) -> int:
-    """Each device in turn; one that cannot be had keeps no other from being made. The exit code."""
-    good = True
+def walk(
+    declared: Declared,
+    sysfs: Sysfs,
+    programs: Programs,
+    say: Say,
+    *,
+    change: bool,
+    standing: list[dict[str, Any]] | None = None,
+) -> int:
+    """Each device in turn; one that cannot be had keeps no other from being made. The exit code.
+
+    `standing` takes how each stands, for programs.
+    """
+    found: list[dict[str, Any]] = [] if standing is None else standing
     for card in declared.physical:
         try:
             if change:
@@ -58,8 +95,9 @@ def walk(declared: Declared, sysfs: Sysfs, programs: Programs, say: Say, *, chan
             else:
                 functions.check(card, sysfs)
                 say(f"{card.address}: {card.count} virtual functions, as declared")
+            found.append(_standing(card.address, "virtual functions"))
         except HyperError as error:
-            good = False
+            found.append(_standing(card.address, "virtual functions", error))
             print(error, file=sys.stderr)
     for device in declared.mediated:
         try:
@@ -67,7 +105,17 @@ def walk(declared: Declared, sysfs: Sysfs, programs: Programs, say: Say, *, chan
                 mediated.create(device, sysfs, say)
             mediated.check(device, sysfs)
             say(f"{device.uuid}: {device.type} of {device.parent}, as declared")
+            found.append(_standing(str(device.uuid), "mediated device"))
         except HyperError as error:
-            good = False
+            found.append(_standing(str(device.uuid), "mediated device", error))
             print(error, file=sys.stderr)
-    return Exit.ok if good else Exit.failed
+    return Exit.ok if all(each["as_declared"] for each in found) else Exit.failed
+
+
+def _standing(name: str, kind: str, error: HyperError | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "as_declared": error is None,
+        "trouble": f"{error.what} {error.why}" if error else None,
+    }

@@ -26,7 +26,7 @@ VERSION = 1
 EXAMPLES = {
     "templates": "hv image templates",
     "show": "hv image show debian",
-    "fetch": "hv image fetch debian",
+    "fetch": "hv image fetch debian; hv image fetch debian --dry-run",
     "convert": "hv image convert mail.vmdk mail.qcow2",
     "describe": "hv image describe mail.ova",
     "list": "hv image list --json",
@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     fetched.add_argument(
         "--unsigned", action="store_true", help="checksums that nobody signed will do, fetched by https"
     )
+    fetched.add_argument("--dry-run", action="store_true", help="only say what would be done")
     fetched.add_argument("--json", action="store_true", help="for programs")
     converted = verbs.add_parser("convert", help="make a whole qcow2 file of a disk")
     converted.add_argument("file", type=Path, metavar="FILE", help="the disk; it stays as it is")
@@ -200,8 +201,11 @@ def _fetch(options: argparse.Namespace) -> int:
     from hv.images.template import template
     from installer.download import Cache, cache_folder
 
+    wanted = template(options.name)
+    if options.dry_run:
+        return _planned(_steps(wanted, options.arch), options)
     image = fetch(
-        template(options.name),
+        wanted,
         options.arch,
         Cache(cache_folder()),
         _programs(),
@@ -334,8 +338,7 @@ def _pull(options: argparse.Namespace) -> int:
         from hv.images.template import template
 
         wanted = template(options.template)
-        source = wanted.source(platform.machine())
-        lines = [f"{wanted.title} is fetched from {source.url}", f"it is verified: {_vouched(wanted)}"]
+        lines = _steps(wanted, platform.machine())
         return _planned([*lines, f"then it goes to the broker: the image {name} ({wanted.os})"], options)
     return _brought(pull(client, options.template, options), options)
 
@@ -364,6 +367,12 @@ def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str,
         options.public,
     )
     return bring(client, (image.path, image.format), label, _programs(), _progress())
+
+
+def _steps(wanted: "Template", arch: str) -> list[str]:
+    """How a template's image comes here."""
+    source = wanted.source(arch)
+    return [f"{wanted.title} is fetched from {source.url}", f"it is verified: {_vouched(wanted)}"]
 
 
 def _planned(lines: list[str], options: argparse.Namespace) -> int:

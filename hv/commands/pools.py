@@ -16,6 +16,13 @@ from installer.errors import Exit, HyperError
 from installer.execute.log import NoLog
 from installer.execute.runner import Finished, Runner
 
+EXAMPLES = {
+    "apply": "sudo hv pools apply --dry-run; sudo hv pools apply",
+    "status": "sudo hv pools status; sudo hv pools status --json",
+    "list": "hv pools list; hv pools list --json",
+}
+"""By verb."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -45,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--json", action="store_true", help="for programs")
     listed = verbs.add_parser("list", help="what VMs can use and what is free, by the broker; needs no root")
     listed.add_argument("--json", action="store_true", help="for programs")
+    for name, examples in EXAMPLES.items():
+        verbs.choices[name].epilog = f"Examples: {examples}"
     return top
 
 

@@ -190,9 +190,24 @@ def detach(client: Client, options: argparse.Namespace) -> int:
 
 
 def cancel(client: Client, options: argparse.Namespace) -> int:
-    operation = client.ask("DELETE", f"/1/operations/{quoted(options.operation)}")["operation"]
+    where = f"/1/operations/{quoted(options.operation)}"
+    if options.dry_run:
+        return _uncancelled(client.ask("DELETE", f"{where}?dry_run=1")["operation"], options)
+    operation = client.ask("DELETE", where)["operation"]
     if options.json:
         show_json({"version": 1, "operation": operation})
     else:
         print(f"{operation['kind']} of {operation['target']}: {operation['status']}")
+    return 0
+
+
+def _uncancelled(operation: "dict[str, Any]", options: argparse.Namespace) -> int:
+    """What cancelling would do."""
+    what = f"{operation['kind']} of {operation['target']}"
+    over = operation["ended"] is not None
+    line = f"{what} is over: {operation['status']}" if over else f"{what} would be cancelled"
+    if options.json:
+        show_json({"version": 1, "plan": [line], "operation": operation})
+    else:
+        print(line)
     return 0

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 def export(client: Client, options: argparse.Namespace) -> int:
     row = client.ask("GET", where_of(options))
     kind = options.format or ("ova" if options.output.lower().endswith(".ova") else "qcow2")
-    left = []
+    left = _left(row) if kind == "ova" else []
     if kind == "ova":
         disks = [disk for disk in row["disks"] if disk["volume"] is None or disk["volume"]["kind"] == "disk"]
-        for disk in disks:
-            _whole(row, disk, str(disk["target"]))
-        left = _left(row)
+    else:
+        disks = [disk for disk in row["disks"] if disk["target"] == options.disk] or [None]
+    volumes = [_whole(row, disk, str(disk["target"]) if disk else options.disk) for disk in disks]
+    if options.dry_run:
+        return _planned(row, kind, volumes, left, options)
+    if kind == "ova":
         count = _written(options.output, lambda partial: _ova(client, row, disks, partial))
     else:
-        disk = next((each for each in row["disks"] if each["target"] == options.disk), None)
-        volume = _whole(row, disk, options.disk)
-        count = _written(options.output, lambda partial: _disk(client, volume, partial))
+        count = _written(options.output, lambda partial: _disk(client, volumes[0], partial))
     if options.json:
         show_json({"version": 1, "file": options.output, "bytes": count, "format": kind, "left": left})
     else:
@@ -38,6 +39,42 @@ def export(client: Client, options: argparse.Namespace) -> int:
         for each in left:
             print(f"  not in it: {each}")
     return 0
+
+
+def _planned(
+    row: "dict[str, Any]",
+    kind: str,
+    volumes: "list[dict[str, Any]]",
+    left: "list[str]",
+    options: argparse.Namespace,
+) -> int:
+    """What would be written. Raises HyperError where it would be refused."""
+    _require_free(options.output)
+    if row["state"] not in ("stopped", "crashed"):
+        raise HyperError(
+            f"{row['name']} is {row['state']}.",
+            why="what it writes meanwhile would be half in the file",
+            remedy=f"Stop it first: `hv vm stop '{row['name']}'`.",
+            code=Exit.busy,
+        )
+    lines = [
+        f"{options.output} is written ({kind}): {', '.join(each['name'] for each in volumes) or 'no disk'}"
+    ]
+    lines += [f"not in it: {each}" for each in left]
+    if options.json:
+        show_json({"version": 1, "plan": lines})
+    else:
+        print("\n".join(lines))
+    return 0
+
+
+def _require_free(output: str) -> None:
+    if os.path.exists(output):  # noqa: PTH110 -- pathlib is slow to import
+        raise HyperError(
+            f"{output} cannot be written.",
+            why="it is there already",
+            remedy="Name another file, or make room.",
+        )
 
 
 def _whole(row: "dict[str, Any]", disk: "dict[str, Any] | None", target: str) -> "dict[str, Any]":
@@ -64,8 +101,7 @@ def _written(output: str, write: "Callable[[str], None]") -> int:
     """Bytes of a file that is there whole or not at all. Raises HyperError."""
     partial = f"{output}.partial"
     try:
-        if os.path.exists(output):  # noqa: PTH110 -- pathlib is slow to import
-            raise FileExistsError(17, "it is there already")
+        _require_free(output)
         try:
             write(partial)
             with open(partial, "rb+") as file:  # noqa: PTH123 -- see above

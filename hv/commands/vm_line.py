@@ -282,7 +282,7 @@ def parser() -> argparse.ArgumentParser:
     autostart.add_argument("value", choices=["on", "off"], metavar="on|off", help="on or off")
     rename = verbs.add("rename", "give a stopped VM another name", "rename web www", changes=True)
     rename.add_argument("new", metavar="NAME", help="the new name")
-    tag = verbs.add("tag", "give and take tags", "tag web +prod -test", changes=True)
+    tag = verbs.add("tag", "give and take tags", "tag web +prod ~test", changes=True)
     tag.add_argument("tags", nargs="+", metavar="TAG", help="TAG or +TAG gives it, ~TAG takes it")
     edit = verbs.add(
         "edit",
@@ -410,6 +410,7 @@ def parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--disk", default="vda", metavar="TARGET", help="which disk (default: %(default)s)")
     export.add_argument("--output", required=True, metavar="FILE", help="where to; must not exist")
+    export.add_argument("--dry-run", action="store_true", help="only say what would be written")
     remove = verbs.add(
         "disk-delete", "delete a disk that no VM uses", "disk-delete default/NAME.qcow2", named=False
     )
@@ -452,4 +453,5 @@ def parser() -> argparse.ArgumentParser:
     verbs.add("operations", "list what was done lately", "operations", named=False)
     cancel = verbs.add("cancel", "cancel an operation", "cancel ID", named=False)
     cancel.add_argument("operation", metavar="ID", help="the operation")
+    cancel.add_argument("--dry-run", action="store_true", help="only say what would be cancelled")
     return top

@@ -286,7 +286,9 @@ def make_app(broker: Broker) -> FastAPI:
 
     @app.delete("/1/operations/{identifier}")
     async def cancel_operation(request: Request, identifier: str) -> Response:
-        own_operation(caller_of(request), identifier, Permission.delete)
+        row = own_operation(caller_of(request), identifier, Permission.delete)
+        if request.query_params.get("dry_run"):
+            return quick_json({"operation": shown(row)})
         broker.operations.cancel(identifier)
         row = await broker.operations.wait(identifier, 5)
         return quick_json({"operation": shown(row)})

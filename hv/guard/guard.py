@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -134,9 +135,12 @@ class Guard:
         """Toplevel of the running system."""
         return self.host_path(self.world.path(CURRENT).resolve())
 
-    def before(self, incoming: str, action: str, when: When, seconds: int, *, remote: bool) -> None:
-        """Called before any switch begins. Raises, and so stops the switch, when it could not be taken back."""
-        with self.states.lock():
+    def before(
+        self, incoming: str, action: str, when: When, seconds: int, *, remote: bool, dry: bool = False
+    ) -> None:
+        """Called before any switch begins. Raises, and so stops the switch, when it could not be taken back. `dry`: say
+        what would be done, and change nothing, as in the other calls."""
+        with nullcontext() if dry else self.states.lock():
             waiting = self._waiting()
             if waiting and waiting.kind is not Kind.network:
                 raise HyperError(
@@ -150,8 +154,13 @@ class Guard:
             differs = differ(self.world, running, incoming)
             decided = decide(Change(running, incoming, action, differs, remote), waiting, when)
             if decided is None:
+                if dry:
+                    self.world.say("This switch needs no confirmation.")
                 return
             previous, permanent = decided
+            if dry:
+                self.world.say(f"Would go back to {previous} in {span(seconds)} unless it is confirmed.")
+                return
             pending = self._pending(Kind.network, previous, incoming, seconds, permanent=permanent)
             made = {*pending.made, *(waiting.made if waiting else ())}
             self._wait(pending.model_copy(update={"made": tuple(sorted(made)), "who": who(self.world.root)}))
@@ -218,9 +227,16 @@ class Guard:
                 remedy="See `journalctl -u hyper-nixos-switch`, mend what it names, and try again.",
             )
 
-    def applied(self) -> None:
+    def applied(self, *, dry: bool = False) -> None:
         """Called when a switch has put the new system in force, and at boot."""
         going = self.states.pending()
+        if dry:
+            self.world.say(
+                "Nothing waits to be confirmed."
+                if going is None
+                else f"Would give the new {NAMES[going.kind]} {span(going.seconds)} to be confirmed in, from now on."
+            )
+            return
         if going and going.boot == self._boot() and (going.returning or going.keeping):
             # Called by the switch that goes back, or makes it permanent.
             return
@@ -251,9 +267,9 @@ class Guard:
                 f"The {NAMES[pending.kind]} goes back in {span(seconds)} unless confirmed: {CONFIRM[pending.kind]}"
             )
 
-    def confirm(self, road: Road) -> None:
-        """Keep the new system."""
-        with self.states.lock():
+    def confirm(self, road: Road, *, dry: bool = False) -> None:
+        """Keep the new system. Raises HyperError where this does not confirm it, also with `dry`."""
+        with nullcontext() if dry else self.states.lock():
             pending = self.states.pending()
             if pending is None:
                 self._nothing_to_confirm()
@@ -273,12 +289,24 @@ class Guard:
                     f"log in at the console, and run `sudo {CONFIRM[pending.kind]}` there. It goes back at "
                     f"{pending.until:%H:%M:%S} UTC.",
                 )
+            if dry:
+                self.world.say(f"Would keep the new {name}, {pending.incoming}.")
+                return
             self._keep(pending, switch="boot")
         self._disarm()
         self.world.say(f"Confirmed: the new {name} stays.")
 
-    def revert(self) -> None:
+    def revert(self, *, dry: bool = False) -> None:
         """Go back, or finish what was confirmed when the power went. Called by the timer."""
+        if dry:
+            pending = self.states.pending()
+            if pending is None:
+                self.world.say("Nothing waits to be confirmed.")
+            elif pending.keeping:
+                self.world.say(f"Would finish what was confirmed: {pending.incoming} stays.")
+            else:
+                self.world.say(f"Would go back to {pending.previous}.")
+            return
         with self.states.lock(LOCK_PATIENCE):
             pending = self.states.pending()
             if pending is None:
