@@ -1,6 +1,8 @@
 """Command lines that are wrong: what happened, why, and what to do next, from every command."""
 
 import argparse
+import ast
+import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import hv
 from hv import completions, manual
-from hv.cli import COMMANDS, run
+from hv.cli import ALSO, COMMANDS, run
 from installer.command_line import Parser
+from installer.errors import HyperError
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -104,3 +108,37 @@ def examples() -> list[str]:
 def test_examples_are_command_lines(line: str) -> None:
     _, name, *words = shlex.split(line)
     manual.command_parser(name).parse_args(words)
+
+
+SAID = re.compile(r"`(?:sudo )?hv ([a-z][^`]*)`")
+INCOMPLETE = ("missing:", "say what to do", "one of the arguments", "expected one argument", "COMMAND")
+"""What a sentence may leave open: it names the verb, or stands for several."""
+
+
+def sentences(path: Path) -> Iterator[str]:
+    """Texts of a module; what is only known when it runs is 7, which is a name and a number."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    parts = {id(part) for node in joined for part in ast.walk(node)}
+    for node in joined:
+        yield "".join(str(each.value) if isinstance(each, ast.Constant) else "7" for each in node.values)
+    for each in ast.walk(tree):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str) and id(each) not in parts:
+            yield each.value
+
+
+@pytest.mark.parametrize("folder", ["daemon", "vm", "images", "passthrough", "pools", "guard", "commands"])
+def test_commands_that_are_advised_are_command_lines(folder: str) -> None:
+    known = {name: manual.command_parser(name) for name in COMMANDS}
+    wrong = []
+    for path in sorted(Path(hv.__path__[0], folder).rglob("*.py")):
+        for words in (found[1] for text in sentences(path) for found in SAID.finditer(text)):
+            name, *rest = shlex.split(words.replace("--7", "--vnc").replace("…", "7"))
+            try:
+                known[ALSO.get(name, name)].parse_args(rest)
+            except HyperError as error:
+                if not any(each in str(error) for each in INCOMPLETE):
+                    wrong.append(f"{path.name}: `hv {words}`: {error.what}")
+            except SystemExit:
+                assert "--help" in rest
+    assert not wrong

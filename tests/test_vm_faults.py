@@ -45,7 +45,13 @@ def clean(host: BrokerHost) -> Iterator[None]:
         host.hv("alma", "vm", "delete", name, "--disks", "--force")
     for disk in re.findall(r"default/\S+", host.hv("alma", "vm", "disks").out):
         host.hv("alma", "vm", "disk-delete", disk)
-    assert [path.name for path in host.path("/var/lib/libvirt/images").iterdir()] == images(host)
+    if len(images(host)) == 2:
+        host.hv("alma", "image", "delete", "second")
+    folder = host.path("/var/lib/libvirt/images")
+    wait_for(
+        "the pool to have nothing but the image",
+        lambda: [path.name for path in folder.iterdir()] == images(host),
+    )
 
 
 def images(host: BrokerHost) -> list[str]:
@@ -58,7 +64,7 @@ class Operation:
     """One verb, in the middle of which libvirtd dies."""
 
     words: tuple[str, ...]
-    """Of `hv vm`; `@` stands for the VM."""
+    """Of `hv vm`, or of `hv image`; `@` stands for the VM, `@…` for what is only known then."""
     done: Callable[[BrokerHost], Any]
     """Whether libvirt says that it is done."""
     before: tuple[tuple[str, ...], ...] = ()
@@ -93,6 +99,41 @@ def autostarts(host: BrokerHost) -> bool:
         return bool(connection.lookupByName(NAME).autostart())
 
 
+def kept(host: BrokerHost) -> list[str]:
+    """Disks that no VM uses."""
+    used = [each.get("file") for each in definition(host, NAME).iterfind("devices/disk/source")]
+    found = re.findall(r"default/(\S+)", host.hv("ada", "vm", "disks").out)
+    return [name for name in found if not any(str(file).endswith(name) for file in used)]
+
+
+def meant(host: BrokerHost, word: str) -> str:
+    """What a word stands for: `@` the VM, others what is only known now."""
+    match word:
+        case "@":
+            return NAME
+        case "@mac":
+            return str(definition(host, NAME).find("devices/interface/mac").get("address"))
+        case "@kept":
+            return f"default/{kept(host)[0]}"
+        case "@out":
+            return str(host.folder / OUT)
+        case "@image":
+            return str(host.folder / "tiny.qcow2")
+        case "@declared":
+            file = host.folder / "declared.toml"
+            file.write_text(DECLARED)
+            return str(file)
+    return word
+
+
+OUT = "out.qcow2"
+DECLARED = """version = 1
+[[vms]]
+name = "declared"
+memory = "48MiB"
+firmware = "bios"
+disks = [{ image = "tiny", size = "2MiB" }]
+"""
 START, SNAPSHOT = ("start", "@"), ("snapshot", "@", "create", "s")
 OPERATIONS = {
     "create": Operation(
@@ -138,6 +179,36 @@ OPERATIONS = {
         lambda host: count(host, "disk") == 1,
         (("attach", "@", "--size", "2M"),),
     ),
+    "resize memory": Operation(
+        ("resize", "@", "--memory", "65M"),
+        lambda host: definition(host, NAME).findtext("memory") == str(65 << 10),
+    ),
+    "detach card": Operation(
+        ("detach", "@", "--mac", "@mac"),
+        lambda host: count(host, "interface") == 0,
+        (("attach", "@", "--network", "default"),),
+    ),
+    "disk-delete": Operation(
+        ("disk-delete", "@kept"),
+        lambda host: not kept(host),
+        (("attach", "@", "--size", "2M"), ("detach", "@", "--disk", "vdb")),
+    ),
+    "apply": Operation(("apply", "@declared", "--yes"), lambda host: there(host, "declared")),
+    "export": Operation(
+        ("export", "copy", "--output", "@out"),
+        lambda host: (
+            subprocess.run(("qemu-img", "check", "-q", host.folder / OUT), check=False).returncode == 0
+        ),
+        (("clone", "@", "copy"),),
+    ),
+    "image import": Operation(
+        ("image", "import", "@image", "--name", "second"), lambda host: len(images(host)) == 2
+    ),
+    "image delete": Operation(
+        ("image", "delete", "second"),
+        lambda host: len(images(host)) == 1,
+        (("image", "import", "@image", "--name", "second"),),
+    ),
     "snapshot create": Operation(SNAPSHOT, lambda host: snapshots(host) == ["s"], (START,)),
     "snapshot revert": Operation(("snapshot", "@", "revert", "s"), off, (SNAPSHOT, START)),
     "snapshot delete": Operation(
@@ -151,14 +222,17 @@ OPERATIONS = {
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_libvirtd_killed_in_the_middle(host: BrokerHost, operation: Operation) -> None:
     def hv(words: tuple[str, ...]) -> tuple[str, ...]:
-        return ("vm", *(NAME if word == "@" else word for word in words))
+        filled = tuple(meant(host, word) for word in words)
+        return filled if words[0] == "image" else ("vm", *filled)
 
+    (host.folder / OUT).unlink(missing_ok=True)
     host.hv("ada", "vm", "create", NAME, "--image", "tiny", *PLAIN)
     for words in operation.before:
         host.hv("ada", *hv(words))
+    words = hv(operation.words)
     daemon = libvirtd(host)
     os.kill(daemon, signal.SIGSTOP)
-    going = start(host, hv(operation.words))
+    going = start(host, words)
     end = time.monotonic() + BLOCKED
     while time.monotonic() < end and '"running"' not in host.hv("ada", "vm", "operations", "--json").out:
         time.sleep(0.05)
@@ -170,9 +244,7 @@ def test_libvirtd_killed_in_the_middle(host: BrokerHost, operation: Operation) -
     if going.returncode:
         assert "do:" in err, f"{out}{err}"
         if not operation.done(host):  # what failed can be done again
-            wait_for(
-                "it to be done", lambda: host.hv("ada", *hv(operation.words), status=None).status == 0, 30
-            )
+            wait_for("it to be done", lambda: host.hv("ada", *words, status=None).status == 0, 30)
     wait_for(f"its effect ({out}{err})", lambda: operation.done(host), 20)
     rows = host.hv("audra", "auth", "log", "--json").json["rows"]
     told = [row["operation"] for row in rows if row["operation"]]

@@ -26,12 +26,15 @@ from hv.daemon.problems import RefusedError, Status, problem
 from hv.daemon.roles import Caller, Permission, decide
 from hv.daemon.store import AUDIT, OPERATIONS, VMS
 from hv.daemon.virt import translated
+from hv.daemon.volumes import going, let_go
 from hv.vm.spec import Typed, VmSpec
 from installer import VERSION
 from installer.errors import HyperError
 
 LONGEST_WAIT = 60.0
 """Seconds that one request waits for an operation; who wants to wait longer asks again."""
+SWEEP = 5.0
+"""Seconds between looks at what is left to be removed."""
 log = logging.getLogger("hvd")
 
 
@@ -45,15 +48,26 @@ def make_app(broker: Broker) -> FastAPI:
         ):
             log.info("%s is gone from libvirt, and forgotten; its disks are kept", name)
 
+    async def sweep() -> None:
+        """Remove, again and again, what libvirt could not when it was to be removed."""
+        while True:
+            if going(broker.store):
+                with contextlib.suppress(HyperError):
+                    await broker.apart("removing volumes", broker.sweep)
+            await asyncio.sleep(SWEEP)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        let_go(broker.store)
         broker.operations.resume(peer.caller)
         watch = asyncio.create_task(broker.operations.watch())
+        sweeping = asyncio.create_task(sweep())
         # libvirt may be starting still: then the first who needs it sees to it.
         with contextlib.suppress(HyperError):
             await tidy()
         yield
         watch.cancel()
+        sweeping.cancel()
 
     app = FastAPI(
         title="hvd",

@@ -15,6 +15,7 @@ from hv.daemon.roles import Caller, Permission, decide
 from hv.daemon.settings import Settings
 from hv.daemon.store import Store
 from hv.daemon.virt import Calls, Libvirt, in_words
+from hv.daemon.volumes import removed, sweep
 from hv.vm.spec import Typed, told
 from installer.errors import HyperError
 
@@ -29,6 +30,7 @@ class Broker:
     def __init__(self, store: Store, libvirt: Libvirt, settings: Settings, hostd: str) -> None:
         self.store, self.libvirt, self.settings, self.hostd = store, libvirt, settings, hostd
         self.calls = Calls()
+        self._removing: set[str] = set()
         known = (
             making.CREATE,
             making.DELETE,
@@ -66,6 +68,18 @@ class Broker:
                 return in_words(what, lambda: call(connection))
 
         return await self.calls.run(what, work, deadline)
+
+    async def take_away(self, what: str, pool: str, name: str) -> None:
+        """Remove a volume and forget it. Raises HyperError, and then it is remembered."""
+        self._removing.add(name)
+        try:
+            await self.apart(what, lambda connection: removed(connection, self.store, pool, name))
+        finally:
+            self._removing.discard(name)
+
+    def sweep(self, connection: Any) -> None:
+        """Remove volumes that could not be removed when they were to be."""
+        sweep(connection, self.store, self._removing)
 
     async def find(self, name: str) -> guests.Ref:
         """A guest by name or UUID."""

@@ -3,6 +3,7 @@ qcow2 under their own account; the broker looks at the head and passes the bytes
 """
 
 import asyncio
+import contextlib
 import hashlib
 import queue
 import time
@@ -18,9 +19,10 @@ from hv.daemon.limits import Use, require_room
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Caller, Permission
 from hv.daemon.store import IMAGES, VOLUMES
-from hv.daemon.volumes import CHUNK, make, no_room, pool_of, remove, volume_of
+from hv.daemon.volumes import CHUNK, GOING, make, no_room, pool_of, volume_of
 from hv.vm.names import simple_name
 from hv.vm.qcow2 import HEAD, head
+from installer.errors import HyperError
 
 ISO_MAGIC = (0x8001, b"CD001")
 """Where an ISO 9660 says so (ECMA-119, 8.1)."""
@@ -180,13 +182,15 @@ def add(app: FastAPI, broker: Broker) -> None:
         if request.query_params.get("dry_run"):
             return quick_json({"version": 1, "plan": [f"image {name} is deleted"]})
         # Nothing can be put on it once it is forgotten.
-        broker.store.write(sql.delete(IMAGES).where(IMAGES.c.name == name))
-        await broker.apart(
-            "deleting the image", lambda connection: remove(connection, row["pool"], row["volume"])
-        )
-        broker.store.write(
-            sql.delete(VOLUMES).where(VOLUMES.c.pool == row["pool"], VOLUMES.c.name == row["volume"])
-        )
+        it = sql.update(VOLUMES).where(VOLUMES.c.pool == row["pool"], VOLUMES.c.name == row["volume"])
+        broker.store.write(sql.delete(IMAGES).where(IMAGES.c.name == name), it.values(kind=GOING))
+        try:
+            await broker.take_away("deleting the image", row["pool"], row["volume"])
+        except BaseException:
+            # It is seen again, and can be deleted once more.
+            kind = "iso" if row["kind"] == "iso" else "image"
+            broker.store.write(sql.insert(IMAGES).values(**row), it.values(kind=kind))
+            raise
         _record(broker, caller, "image-delete", name)
         return quick_json({"version": 1, "name": name})
 
@@ -266,12 +270,12 @@ async def _take(
         }
         broker.store.write(sql.insert(IMAGES).values(**known))
     except BaseException as error:
-        await broker.apart(
-            "taking the image away", lambda connection: remove(connection, about["pool"], volume)
-        )
-        broker.store.write(
-            sql.delete(VOLUMES).where(VOLUMES.c.pool == about["pool"], VOLUMES.c.name == volume)
-        )
+        it = sql.update(VOLUMES).where(VOLUMES.c.pool == about["pool"], VOLUMES.c.name == volume)
+        broker.store.write(it.values(kind=GOING))
+        with contextlib.suppress(
+            HyperError
+        ):  # what went wrong first is told; the rest goes when libvirt is back
+            await broker.take_away("taking the image away", about["pool"], volume)
         _record(
             broker, caller, "image-import", about["name"], failed=str(error)[:500] or type(error).__name__
         )

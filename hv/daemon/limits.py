@@ -74,7 +74,7 @@ def _refusal(name: str, most: int, counts: tuple[int, int], may: str, whose: str
         "vcpus": "Take fewer (--cpus), or give some back: `hv vm resize OTHER --cpus 1`",
         "memory": "Take less (--memory), or give some back: `hv vm resize OTHER --memory 1G`",
         "disk": "Take a smaller disk (--size), or delete disks that no VM uses: `hv vm disks`",
-        "snapshots": "Delete one: `hv vm snapshot delete NAME SNAPSHOT`",
+        "snapshots": "Delete one: `hv vm snapshot NAME delete SNAPSHOT`",
     }[name]
     return RefusedError(
         "limit",

@@ -144,7 +144,7 @@ def plan_resize(work: Work) -> list[str]:
                 Status.conflict,
                 "The disk of a VM with snapshots is not resized.",
                 why="its snapshots have the old size, and libvirt could not go back to them",
-                remedy=f"Delete them first: `hv vm snapshot list '{work.target}'`.",
+                remedy=f"Delete them first: `hv vm snapshot '{work.target}' list`.",
             )
         if given.size > volume["size"]:
             lines.append(

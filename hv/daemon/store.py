@@ -41,7 +41,8 @@ VOLUMES = sql.Table(
     sql.Column("size", sql.Integer, nullable=False),
     sql.Column("image", sql.String(64)),
 )
-"""Every volume that the broker made; others it does not touch. `kind`: disk, seed, image, iso. `vm`: whose, if any."""
+"""Every volume that the broker made; others it does not touch. `kind`: disk, seed, image, iso, or going, for one that
+is to be removed. `vm`: whose, if any."""
 IMAGES = sql.Table(
     "images",
     META,

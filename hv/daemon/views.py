@@ -18,7 +18,7 @@ from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Caller, Permission
 from hv.daemon.store import VOLUMES
 from hv.daemon.virt import translated
-from hv.daemon.volumes import remembered, remove, volume_of
+from hv.daemon.volumes import GOING, remembered, volume_of
 from hv.libvirt_python import libvirt_module
 from hv.vm.domain import parsed
 
@@ -129,7 +129,7 @@ def add(app: FastAPI, broker: Broker) -> None:
         caller: Caller = caller_of(request)
         row = remembered(broker.store, pool, volume)
         broker.require(caller, Permission.delete, row["owner"], f"the disk {volume}")
-        if row["vm"] is not None or row["kind"] != "disk":
+        if row["vm"] is not None or row["kind"] not in ("disk", GOING):
             raise RefusedError(
                 "in-use",
                 Status.conflict,
@@ -141,11 +141,15 @@ def add(app: FastAPI, broker: Broker) -> None:
             return quick_json(
                 {"version": 1, "plan": [f"disk {pool}/{volume} is deleted with everything in it"]}
             )
-        gone = sql.delete(VOLUMES).where(
+        it = sql.update(VOLUMES).where(
             VOLUMES.c.pool == pool, VOLUMES.c.name == volume, VOLUMES.c.vm.is_(None)
         )
-        if broker.store.write(gone):
-            await broker.apart("deleting the disk", lambda connection: remove(connection, pool, volume))
+        if broker.store.write(it.values(kind=GOING)):
+            try:
+                await broker.take_away("deleting the disk", pool, volume)
+            except BaseException:
+                broker.store.write(it.values(kind="disk"))  # so that it is seen, and deleted once more
+                raise
         broker.store.audit(
             {
                 "actor": caller.uid,

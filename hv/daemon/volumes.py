@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from hv.daemon.problems import RefusedError, Status
-from hv.daemon.store import VOLUMES, Store
+from hv.daemon.store import IMAGES, VOLUMES, Store
 from hv.libvirt_python import libvirt_module
 from hv.vm.domain import parsed, volume_xml
 
@@ -20,6 +20,8 @@ FILES = ("dir", "fs", "netfs")
 """Types of pools whose volumes are files."""
 PATIENCE = 30.0
 """Seconds for others to finish with a pool; a disk is made in one, an image may take minutes to be filled."""
+GOING = "going"
+"""Kind of a volume that is being removed: nobody gets it any more, and a broker that was killed goes on with it."""
 CHUNK = 256 * 1024
 """Bytes of a stream's piece (libvirt sends at most 256 KiB in one)."""
 
@@ -164,6 +166,34 @@ def remove(connection: Any, pool: str, name: str) -> None:
     except libvirt.libvirtError as error:
         if error.get_error_code() not in (libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL):
             raise
+
+
+def removed(connection: Any, store: Store, pool: str, name: str) -> None:
+    """Remove a volume, then forget it."""
+    remove(connection, pool, name)
+    store.write(sql.delete(VOLUMES).where(VOLUMES.c.pool == pool, VOLUMES.c.name == name))
+
+
+def let_go(store: Store) -> None:
+    """What was brought half when the broker was killed is no image: it goes. Only before anything is brought again."""
+    known = sql.select(IMAGES.c.volume)
+    store.write(
+        sql.update(VOLUMES)
+        .where(VOLUMES.c.kind.in_(("image", "iso")), VOLUMES.c.name.not_in(known))
+        .values(kind=GOING)
+    )
+
+
+def going(store: Store) -> list[dict[str, Any]]:
+    """Volumes that are to be removed."""
+    return store.rows(sql.select(VOLUMES).where(VOLUMES.c.kind == GOING))
+
+
+def sweep(connection: Any, store: Store, others: set[str]) -> None:
+    """Remove what could not be removed when it was to be; `others` are being removed at this moment."""
+    for row in going(store):
+        if row["name"] not in others:
+            removed(connection, store, row["pool"], row["name"])
 
 
 def remembered(store: Store, pool: str, name: str) -> dict[str, Any]:
