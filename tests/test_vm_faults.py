@@ -179,10 +179,6 @@ OPERATIONS = {
         lambda host: count(host, "disk") == 1,
         (("attach", "@", "--size", "2M"),),
     ),
-    "resize memory": Operation(
-        ("resize", "@", "--memory", "65M"),
-        lambda host: definition(host, NAME).findtext("memory") == str(65 << 10),
-    ),
     "detach card": Operation(
         ("detach", "@", "--mac", "@mac"),
         lambda host: count(host, "interface") == 0,
@@ -249,6 +245,27 @@ def test_libvirtd_killed_in_the_middle(host: BrokerHost, operation: Operation) -
     rows = host.hv("audra", "auth", "log", "--json").json["rows"]
     told = [row["operation"] for row in rows if row["operation"]]
     assert len(told) == len(set(told)), "one row an operation"
+
+
+HALF = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect("/run/hvd/hvd.sock")
+head = b"PUT /1/images/half HTTP/1.1\\r\\nHost: h\\r\\nContent-Length: 9000000\\r\\n\\r\\n"
+s.sendall(head + open(sys.argv[1], "rb").read().ljust(300_000, b"\\0"))
+s.recv(1)
+"""
+
+
+def test_an_image_that_is_half_there_when_the_broker_dies_goes(host: BrokerHost) -> None:
+    drop = ("setpriv", "--reuid=ada", "--regid=ada", "--init-groups", sys.executable, "-c", HALF)
+    sending = subprocess.Popen(
+        host.enter(*drop, str(host.folder / "tiny.qcow2")), env=host.environment, stderr=subprocess.DEVNULL
+    )
+    folder = host.path("/var/lib/libvirt/images")
+    wait_for("the half image", lambda: len(list(folder.iterdir())) == 2)
+    host.restart(kill=True)
+    sending.wait(PATIENCE)
+    wait_for("it to go", lambda: [path.name for path in folder.iterdir()] == images(host))
 
 
 def libvirtd(host: BrokerHost) -> int:
