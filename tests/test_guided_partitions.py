@@ -268,6 +268,9 @@ def test_data_of_another_disk_is_mounted_where_somebody_wants_it() -> None:
         {"disk": disk, "uuid": "b1946ac9-05", "mount": "/var/lib/libvirt/images"},
     ]
     assert len(make_plan(facts, loaded(raw), MEDIUM).mounted) == 2
+    assert any(
+        line.startswith("Mounted as it is: partition 2 of ") for each in someone.asked for line in each.lines
+    )
     (page,) = (each for each in someone.asked if "shall the host mount" in each.prompt)
     assert isinstance(page, Many)
     assert [each.value for each in page.options] == ["sdc2", "sdc5"], "not what no host mounts as it is"

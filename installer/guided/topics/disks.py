@@ -149,6 +149,7 @@ def _before_and_after(plan: Plan) -> One:
             for each in plan.destroyed
             if each.kept
         ),
+        *(_("Mounted as it is: {what}.").format(what=told(each)) for each in plan.mounted),
     )
     # A long drawing fills more than a screen: what is lost must not be below its edge.
     drawn = drawing(plan)

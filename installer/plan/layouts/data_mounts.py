@@ -108,7 +108,11 @@ def lines(found: Sequence[Element]) -> Iterator[str]:
             device = layout[each.on]
             assert isinstance(device, FoundDevice)
             places = ", ".join(mount.mountpoint for mount in each.mounts)
-            when = "already while it is installed" if each.at_once else "no byte of it changes until then"
+            when = (
+                "mounted already while the host is installed"
+                if each.at_once
+                else "no byte of it changes before the host's first start"
+            )
             yield f"{device.place(layout)}: {each.kind}, {format_size(device.size)}, at {places}; {when}"
 
 
