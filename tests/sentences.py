@@ -50,7 +50,7 @@ NOT_SHOWN = {
     "{name} at {start}+{size}",
     *("rotational = {asked}", "zfs {dataset} at {target}", "user {stuid}"),
     *("hypervisor.passthrough[{number}]", "the ISA bridge", "options {options}"),
-    *("Make {layout} of {on}", "b{number}", "{size}b", "\\u{char}", "undo of {id}: {error}"),
+    *("Make {layout} of {on}", "<{keys}H", "b{number}", "{size}b", "\\u{char}", "undo of {id}: {error}"),
 }
 """Strings that look like a sentence and are for programs, or the same in every language."""
 ALONE = {
