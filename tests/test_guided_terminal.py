@@ -59,7 +59,7 @@ def test_many_disks_and_finer_points_are_as_committed_and_fit() -> None:
 
 LINES = (
     *("1", "2", "1"),  # language, level, keyboard
-    *("1", "1", "1", "3", "1", "1"),  # network, layout, disk, btrfs, zram, agreed
+    *("1", "1", "1", "3", "1", "", "1"),  # network, layout, disk, btrfs, zram, no data of others, agreed
     *("1", "hv-7", "Europe/Berlin"),  # not encrypted, name, zone
     *("alice", "2", KEY, "1", "1"),  # who, paste, the key, no more, nobody else
     *("", "", "", "", "1", "2"),  # tier, features, devices, guests, phase, profile
@@ -70,7 +70,7 @@ LINES = (
 def test_line_by_line_it_asks_the_same(tmp_path: Path) -> None:
     answers = tmp_path / "answers.toml"
     # getpass wants a terminal; there is none, and it says so on standard error.
-    lines = [*LINES[:13], "", *LINES[13:]]
+    lines = [*LINES[:14], "", *LINES[14:]]
     done = subprocess.run(
         [*command(answers), "--plain"],
         input="\n".join(lines) + "\n",
@@ -97,7 +97,7 @@ def test_without_a_medium_a_dry_run_assumes_one_and_says_so(tmp_path: Path) -> N
         "--record" if word == "--machine" else word for word in arguments[:at] + arguments[at + 2 :]
     ]
     # No image is there to make a guest of, so that is not asked.
-    lines = [*LINES[:13], "", *LINES[13:-4], *LINES[-3:]]
+    lines = [*LINES[:14], "", *LINES[14:-4], *LINES[-3:]]
     done = subprocess.run(
         [*arguments, "--plain"],
         input="\n".join(lines) + "\n",
@@ -116,7 +116,7 @@ def test_the_end_of_input_keeps_the_answers(tmp_path: Path) -> None:
     answers = tmp_path / "answers.toml"
     done = subprocess.run(
         [*command(answers), "--plain"],
-        input="\n".join(LINES[:12]) + "\n",
+        input="\n".join(LINES[:13]) + "\n",
         env=environment() | {"TERM": "dumb"},
         capture_output=True,
         text=True,
@@ -141,13 +141,63 @@ def test_control_c_asks_and_a_window_may_change_its_size(tmp_path: Path) -> None
         terminal.type(CONTROL_C)
         terminal.until("Leave the installation")
         terminal.choose("No, go on")
-        terminal.until("Sprache|How much|Which keyboard")
+        # Just there, and not at the beginning.
+        terminal.until("Which keyboard[\\s\\S]*Go back")
         terminal.type(CONTROL_C)
         terminal.until("Leave the installation")
         terminal.choose("Yes, leave")
         terminal.until("Nothing was written")
         assert terminal.end() == 0
     assert answers.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("plain", [[], ["--plain"]], ids=["screen", "plain"])
+def test_a_lost_terminal_keeps_the_answers(tmp_path: Path, number: signal.Signals, plain: list[str]) -> None:
+    """Whoever was cut off in the middle goes on with what was answered."""
+    answers = tmp_path / "answers.toml"
+    with Terminal([*command(answers), *plain], environment()) as terminal:
+        terminal.until("Sprache")
+        for page in ("How much shall", "Which keyboard", "get its addresses"):
+            terminal.type(ENTER)
+            terminal.until(page)
+        terminal.process.kill(number)
+        terminal.until("go on with: hv install --guided")
+        assert terminal.end() == 0
+    assert tomllib.loads(answers.read_text())["keymap"] == "us"
+
+
+def test_a_terminal_that_is_gone_for_good_keeps_the_answers(tmp_path: Path) -> None:
+    """Not even an error can be written to it."""
+    answers = tmp_path / "answers.toml"
+    with Terminal(command(answers), environment()) as terminal:
+        terminal.until("Sprache")
+        terminal.type(ENTER)
+        terminal.until("How much shall")
+        terminal.type(ENTER)
+        terminal.until("Which keyboard")
+        terminal.process.ptyproc.fileobj.close()
+        terminal.process.wait()
+    assert tomllib.loads(answers.read_text())["locale"] == "en_US.UTF-8"
+
+
+def test_control_c_asks_while_the_plan_is_shown_too(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.toml"
+    given = REPOSITORY / "examples" / "home-lab.toml"
+    argv = [*command(answers), "--answers", str(given), "--ask", "keyboard"]
+    argv[argv.index("--machine") + 1] = "tests/machines/lab-bios"
+    with Terminal(argv, environment()) as terminal:
+        terminal.until("Which keyboard")
+        terminal.type(ENTER)
+        terminal.until("Change something")
+        terminal.choose("Show every step")
+        terminal.until("lines 1 to")
+        terminal.type(CONTROL_C)
+        terminal.until("Leave the installation")
+        terminal.choose("No, go on")
+        terminal.until("lines 1 to")
+        terminal.choose("Close")
+        terminal.until("Change something")
 
 
 def test_with_everything_explained_no_page_loses_its_head(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ class Conversation:
     base: Mapping[str, Any] = field(default_factory=dict)
     """What an answer file said beforehand."""
     secrets: str = "/run/hyper-nixos/secrets"
+    held: Callable[[Callable[[], Any]], Any] = lambda step: step()
+    """Does one thing, a question or a work; where Ctrl-C interrupts it, the person may go on with this very thing."""
     _said: dict[str, list[_Said]] = field(default_factory=dict)
     _decided: dict[str, Answers] = field(default_factory=dict)
 
@@ -166,12 +168,13 @@ class Conversation:
     def _answer(self, topic: Topic, item: Item, earlier: list[_Said], kept: list[_Said]) -> Any:
         if isinstance(item, Work):
             self.front.working(item.title)
-            return self.world.do(item)
+            return self.held(lambda: self.world.do(item))
         assert isinstance(item, Question)
         number = next(place for place, each in enumerate(self.topics) if each is topic)
         before = number > 0 or any(isinstance(said.item, Question) for said in kept)
         place = Place(number + 1, len(self.topics), topic.title(), before)
-        return self.front.ask(_remembered(item, earlier, len(kept)), place)
+        question = _remembered(item, earlier, len(kept))
+        return self.held(lambda: self.front.ask(question, place))
 
 
 def _next(dialogue: Dialogue, answer: Any) -> tuple[Item | None, Answers]:

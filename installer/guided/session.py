@@ -1,13 +1,15 @@
 """One guided installation from the first question to the last screen."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from installer.answers.load import parse
@@ -40,6 +42,8 @@ from installer.plan.token import confirm_token
 if TYPE_CHECKING:
     from installer.guided.screen import Screen
 
+ENDS = (signal.SIGHUP, signal.SIGTERM)
+"""What comes when the terminal is gone, or somebody asks us to end."""
 INSTALL, PLAN, LEAVE = "install", "plan", "leave"
 LAST = 4
 """How many characters of a serial number are typed to confirm."""
@@ -100,8 +104,10 @@ def guide(request: Guided) -> int:
     with _world(request, front) as world:
         conversation = Conversation(topics, facts, request.medium, front, world, base, str(world.secrets))
         session = _Session(request, conversation)
+        conversation.held = session.asked
         try:
-            return session.run()
+            with session.lost_terminal_noticed():
+                return session.run()
         except (KeyboardInterrupt, EOFError):
             return session.left()
         except Exception as error:
@@ -155,35 +161,40 @@ class _Session:
     conversation: Conversation
     begun: bool = False
     """Whether the answers are written, and the installation has them."""
+    lost: bool = False
+    """Whether the terminal is gone, or we are to end: nobody can be asked."""
 
     def run(self) -> int:
         """All topics, then round and round the review until the person installs or leaves."""
         while True:
             try:
-                self._asked(self.conversation.all)
+                self.conversation.all()
                 break
             except Back:
                 continue  # before the first question there is nothing
         while True:
-            chosen = self._asked(self._review)
+            chosen = self.asked(self._review)
             if chosen == LEAVE:
                 return self.left()
             if chosen not in (INSTALL, PLAN):
                 self._change(chosen)
                 continue
-            planned = self._plan()
+            planned = self.asked(self._plan)
             if planned is None:
                 continue
             if chosen == PLAN:
-                self.conversation.front.show(_("The plan"), _described(planned, self.request.save))
+                self._show(planned, self.request.save)
                 continue
             if self.request.dry_run:
                 return self._dry(planned)
-            if self._asked(partial(self._confirmed, planned)):
+            if self.asked(partial(self._confirmed, planned)):
                 return self._install(planned)
 
     def left(self) -> int:
         """The person leaves, or the terminal is gone: nothing was written, and the answers are kept."""
+        if self.begun and not self.request.dry_run:
+            self._tell(_("It goes on. Look at it again with: hv install --attach"))
+            return Exit.ok
         self._tell(_("Nothing was written to any disk."), self._kept())
         return Exit.ok
 
@@ -200,24 +211,45 @@ class _Session:
 
     # Pages
 
-    def _asked(self, step: Callable[[], Any]) -> Any:
-        """Ctrl-C asks, in the middle of whatever is asked."""
+    def asked(self, step: Callable[[], Any]) -> Any:
+        """Ctrl-C asks, in the middle of whatever is asked or done; who stays goes on with just that."""
         while True:
             try:
                 return step()
             except KeyboardInterrupt:
-                leave = self.conversation.front.ask(
-                    One(
-                        title=_("Leave?"),
-                        prompt=_("Leave the installation?"),
-                        lines=(_("Nothing was written yet. Your answers so far are kept in a file."),),
-                        options=(Option(False, _("No, go on")), Option(True, _("Yes, leave"))),
-                        default=False,
-                    ),
-                    self._place(),
-                )
-                if leave:
-                    raise
+                if self.lost or self._leaves():
+                    raise EOFError from None
+
+    def _leaves(self) -> bool:
+        try:
+            leave: bool = self.conversation.front.ask(
+                One(
+                    title=_("Leave?"),
+                    prompt=_("Leave the installation?"),
+                    lines=(_("Nothing was written yet. Your answers so far are kept in a file."),),
+                    options=(Option(False, _("No, go on")), Option(True, _("Yes, leave"))),
+                    default=False,
+                ),
+                self._place(),
+            )
+        except Back:
+            return False
+        return leave
+
+    @contextmanager
+    def lost_terminal_noticed(self) -> Iterator[None]:
+        """A hang-up and a polite kill end it as leaving does: what was answered is kept."""
+
+        def lose(_number: int, _frame: FrameType | None) -> None:
+            self.lost = True
+            raise KeyboardInterrupt
+
+        before = {number: signal.signal(number, lose) for number in ENDS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _place(self) -> Place:
         count = len(self.conversation.topics)
@@ -231,7 +263,7 @@ class _Session:
                 self.conversation.one("encryption")  # what is on the disks decides whether they are locked
 
         try:
-            self._asked(again)
+            again()
         except Back:
             return
 
@@ -320,7 +352,7 @@ class _Session:
     def _dry(self, planned: Chosen) -> int:
         path = answer_file.write(planned.raw, self.request.save)
         self.begun = True
-        self.conversation.front.show(_("The plan"), _described(planned, path))
+        self._show(planned, path)
         self._tell(
             _("Nothing was written to any disk: this was a dry run."),
             _("Your answers are in {path}.").format(path=path),
@@ -341,6 +373,8 @@ class _Session:
         live = self.request.live
         path = answer_file.write(planned.raw, self.request.save)
         self.begun = True
+        for number in ENDS:
+            signal.signal(number, signal.SIG_DFL)  # whoever only looks on has nothing to keep
         remember_shown(live, planned.plan)
         arguments = ["--answers", str(path), "--confirm", confirm_token(planned.plan)]
         apart.start(live, arguments)
@@ -352,9 +386,14 @@ class _Session:
         )
         return attach(live, self.request.output, self.request.plain)
 
+    def _show(self, planned: Chosen, answers: Path) -> None:
+        text = _described(planned, answers)
+        self.asked(lambda: self.conversation.front.show(_("The plan"), text))
+
     def _tell(self, *lines: str) -> None:
-        self.request.output.write("".join(f"{line}\n" for line in ("", *lines)))
-        self.request.output.flush()
+        with suppress(OSError) if self.lost else nullcontext():
+            self.request.output.write("".join(f"{line}\n" for line in ("", *lines)))
+            self.request.output.flush()
 
 
 def _spoken(live: LiveSystem) -> Path:

@@ -54,6 +54,9 @@ def dialogue(
             _(
                 "Nothing on these disks is written to while the host is installed; it starts without them, too."
             ),
+            _(
+                "Recommended: what the host or its guests are to read soon; the rest can be mounted by hand any time."
+            ),
         ),
         more=(_("Disks that the host does not mount stay as they are, and it does not look into them."),),
         options=tuple(
