@@ -199,5 +199,5 @@ def test_stage_1_has_the_hosts_network_and_keymap(tmp_path: Path) -> None:
     assert value["secrets"] == {HOST_KEY: HOST_KEY}
     assert value["shell"] == "/bin/systemd-tty-ask-password-agent"
     assert {"8021q", "virtio_net"} <= set(value["modules"])
-    assert (value["keymap"], value["keymaps"], value["vconsole"]) == ("de", True, True)
+    assert (value["keymap"], value["keymaps"], value["vconsole"]) == ("de-latin1", True, True)
     assert value["toplevel"].endswith(".drv")

@@ -16,7 +16,7 @@ from tests.lab.tools import entered
 
 PLACES = {"y": "z", "z": "y", "ß": "minus", " ": "spc"}
 """Keys of a German keyboard by what is in their place on one of the United States."""
-ASKED = r"[Ee]nter passphrase for disk"
+ASKED = r"[Ee]nter passphrase (?:or recovery key )?for disk"
 PIN_ASKED = r"[Ee]nter TPM2 PIN|token PIN"
 
 
