@@ -11,7 +11,8 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -119,7 +120,12 @@ class Source:
         while done < there:
             got = os.preadv(self.descriptor, [data[done:there]], offset + done)
             if got == 0:
-                raise OSError(errno.EIO, "the image became shorter while it was read")
+                raise HyperError(
+                    "the image became shorter while it was read",
+                    why=f"it had {self.size} bytes, and ends at {offset + done} now",
+                    remedy="wait until whoever writes it is done, then run the same command with --resume",
+                    code=Exit.medium,
+                )
             done += got
         if there < len(data):
             data[there:] = bytes(len(data) - there)
@@ -250,7 +256,7 @@ def _doubling(size: int) -> Iterator[int]:
 
 def _in_turn(
     fill: Callable[[int, memoryview], None], places: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, memoryview]]:
+) -> Generator[tuple[int, memoryview]]:
     """What is at each place, in order, in memory that is used again once the next is asked for. A thread fills it ahead, so
     that the image and the disk do not wait for each other: Python lets others run while the kernel reads, writes, or
     compares.
@@ -324,10 +330,11 @@ def write(
         # Nothing boots from a disk that is half written.
         [memory] = buffers(1)
         target.write(0, memoryview(memory)[: min(MIB, first[1])])
-        for place, data in _in_turn(source.fill, rest):
-            target.write(place, data)
-            done += len(data)
-            watch(Course("writing", done, total, time.monotonic() - started))
+        with closing(_in_turn(source.fill, rest)) as chunks:
+            for place, data in chunks:
+                target.write(place, data)
+                done += len(data)
+                watch(Course("writing", done, total, time.monotonic() - started))
         view = memoryview(memory)
         for place, mark in (put or {}).items():
             view[:_MARK] = mark
@@ -347,15 +354,16 @@ def _kept(target: Target, source: Source, places: Sequence[tuple[int, int]], wat
     view, started = memoryview(memory), time.monotonic()
     total = sum(length for _, length in places)
     done = 0
-    for number, (place, data) in enumerate(_in_turn(source.fill, places)):
-        try:
-            target.read(place, view[: len(data)])
-        except OSError:
-            return number
-        if not same(view[: len(data)], data):
-            return number
-        done += len(data)
-        watch(Course("comparing", done, total, time.monotonic() - started))
+    with closing(_in_turn(source.fill, places)) as chunks:
+        for number, (place, data) in enumerate(chunks):
+            try:
+                target.read(place, view[: len(data)])
+            except OSError:
+                return number
+            if not same(view[: len(data)], data):
+                return number
+            done += len(data)
+            watch(Course("comparing", done, total, time.monotonic() - started))
     return len(places)
 
 
@@ -368,21 +376,22 @@ def read_back(target: Target, source: Source, watch: Watch, put: Mapping[int, by
     view, done, started = memoryview(memory), 0, time.monotonic()
     try:
         target.sync()
-        for place, here in _in_turn(target.read, places):
-            data = view[: len(here)]
-            source.fill(place, data)
-            if not same(here, data):
-                at = next(n for n in range(len(data)) if here[n] != data[n])
-                start = at // _MARK * _MARK
-                if (mark := here[start : start + _MARK].tobytes()) in put.values():
-                    there = next(place for place, each in put.items() if each == mark)
-                    raise _lies(target, there - place - start)
-                raise broken(
-                    "the disk does not hold what was written to it",
-                    f"it reads differently at byte {place + at}",
-                )
-            done += len(data)
-            watch(Course("reading back", done, total, time.monotonic() - started))
+        with closing(_in_turn(target.read, places)) as chunks:
+            for place, here in chunks:
+                data = view[: len(here)]
+                source.fill(place, data)
+                if not same(here, data):
+                    at = next(n for n in range(len(data)) if here[n] != data[n])
+                    start = at // _MARK * _MARK
+                    if (mark := here[start : start + _MARK].tobytes()) in put.values():
+                        there = next(place for place, each in put.items() if each == mark)
+                        raise _lies(target, there - place - start)
+                    raise broken(
+                        "the disk does not hold what was written to it",
+                        f"it reads differently at byte {place + at}",
+                    )
+                done += len(data)
+                watch(Course("reading back", done, total, time.monotonic() - started))
         for place, mark in put.items():
             target.read(place, view[:_MARK])
             if view[:_MARK] != mark:

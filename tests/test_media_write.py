@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -362,6 +363,40 @@ def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
     with pytest.raises(HyperError, match="cannot be written") as error:
         write(Failing(4 * CHUNK, 4 * CHUNK, wraps=False), source(path), nothing)
     assert "--resume" in error.value.remedy
+
+
+def test_an_image_that_becomes_shorter_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(secrets.token_bytes(6 * CHUNK))
+    target, made = Liar(8 * CHUNK, 8 * CHUNK, wraps=False), source(path)
+    os.truncate(path, 2 * CHUNK + 5)
+    with pytest.raises(HyperError, match="the image became shorter") as error:
+        write(target, made, nothing)
+    assert f"ends at {2 * CHUNK + 5} now" in error.value.why
+
+
+@pytest.mark.parametrize("when", [1, 4, 6])
+def test_whoever_interrupts_leaves_no_thread(when: int, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(secrets.token_bytes(6 * CHUNK))
+    target, made = Liar(8 * CHUNK, 8 * CHUNK, wraps=False), source(path)
+    write(target, made, nothing)
+    seen: list[Course] = []
+
+    def stop(course: Course) -> None:
+        seen.append(course)
+        if len(seen) == when:
+            raise KeyboardInterrupt
+
+    for work in (read_back, write):
+        seen.clear()
+        with pytest.raises(KeyboardInterrupt):
+            work(target, made, stop)
+        assert not [each for each in threading.enumerate() if each.name == "reading ahead"]
+    # While nobody interrupts, too.
+    write(target, made, nothing)
+    read_back(target, made, nothing)
+    assert not [each for each in threading.enumerate() if each.name == "reading ahead"]
 
 
 # ---- which disk ----
