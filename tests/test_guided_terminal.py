@@ -127,6 +127,32 @@ def test_the_end_of_input_keeps_the_answers(tmp_path: Path) -> None:
     assert tomllib.loads(answers.read_text())["hostname"] == "hv-7"
 
 
+def test_a_dry_run_whose_terminal_goes_leaves_nothing_in_tmp(tmp_path: Path) -> None:
+    there = tmp_path / "tmp"
+    there.mkdir()
+    process = subprocess.Popen(
+        [*command(tmp_path / "answers.toml"), "--plain"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment() | {"TERM": "dumb", "TMPDIR": str(there)},
+    )
+    try:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("1\n")
+        process.stdin.flush()
+        # It is in the midst of its questions.
+        assert process.stdout.readline()
+        assert process.stdout.read(200)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert [*there.iterdir()] == []
+
+
 def test_control_c_asks_and_a_window_may_change_its_size(tmp_path: Path) -> None:
     answers = tmp_path / "answers.toml"
     with Terminal(command(answers), environment()) as terminal:
