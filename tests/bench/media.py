@@ -128,7 +128,7 @@ def _stick(folder: Path, image: Path) -> Result:
         run("dd", f"if={device}", "of=/dev/null", "bs=4M", "iflag=direct,count_bytes", f"count={size}")
 
     try:
-        mine, dd = rounds(3, ours, theirs)
+        mine, dd = rounds(5, ours, theirs)
     finally:
         run("losetup", "--detach", device)
     return Result("write, read : dd, dd", mine, dd, 1 / 0.95)
