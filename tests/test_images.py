@@ -719,6 +719,15 @@ def test_a_person_brings_windows() -> None:
         main(["fetch", "ubuntu", "--arch", "riscv64"])
 
 
+def test_a_dry_run_is_refused_where_fetching_would_be(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(HyperError, match="has no signature"):
+        main(["fetch", "debian", "--dry-run"])
+    assert main(["fetch", "debian", "--unsigned", "--dry-run"]) == Exit.ok
+    assert "https only" in capsys.readouterr().out
+    assert main(["fetch", "ubuntu", "--dry-run", "--json"]) == Exit.ok
+    assert "signed" in json.loads(capsys.readouterr().out)["plan"][1]
+
+
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.raw").write_bytes(CONTENT)
     (tmp_path / "b.qcow2").write_text("mine")

@@ -69,6 +69,8 @@ class Operation:
     """Whether libvirt says that it is done."""
     before: tuple[tuple[str, ...], ...] = ()
     """Commands before."""
+    who: str = "ada"
+    """Devices are for administrators."""
 
 
 def runs(host: BrokerHost) -> bool:
@@ -134,6 +136,9 @@ memory = "48MiB"
 firmware = "bios"
 disks = [{ image = "tiny", size = "2MiB" }]
 """
+GPU = "0000:21:00.0"
+"""With its sound, of the recorded machine."""
+DEVICE = ("attach", "@", "--pci", GPU)
 START, SNAPSHOT = ("start", "@"), ("snapshot", "@", "create", "s")
 OPERATIONS = {
     "create": Operation(
@@ -142,6 +147,7 @@ OPERATIONS = {
     ),
     "start": Operation(START, runs),
     "stop": Operation(("stop", "@", "--force"), off, (START,)),
+    "stop, of a guest that does not follow": Operation(("stop", "@", "--wait", "5"), runs, (START,)),
     "restart": Operation(("restart", "@", "--force"), runs, (START,)),
     "pause": Operation(
         ("pause", "@"), lambda host: state(host, NAME) == libvirt.VIR_DOMAIN_PAUSED, (START,)
@@ -184,6 +190,10 @@ OPERATIONS = {
         lambda host: count(host, "interface") == 0,
         (("attach", "@", "--network", "default"),),
     ),
+    "attach device": Operation(DEVICE, lambda host: count(host, "hostdev") == 2, who="alma"),
+    "detach device": Operation(
+        ("detach", "@", "--pci", GPU), lambda host: count(host, "hostdev") == 0, (DEVICE,), who="alma"
+    ),
     "disk-delete": Operation(
         ("disk-delete", "@kept"),
         lambda host: not kept(host),
@@ -224,11 +234,11 @@ def test_libvirtd_killed_in_the_middle(host: BrokerHost, operation: Operation) -
     (host.folder / OUT).unlink(missing_ok=True)
     host.hv("ada", "vm", "create", NAME, "--image", "tiny", *PLAIN)
     for words in operation.before:
-        host.hv("ada", *hv(words))
+        host.hv(operation.who, *hv(words))
     words = hv(operation.words)
     daemon = libvirtd(host)
     os.kill(daemon, signal.SIGSTOP)
-    going = start(host, words)
+    going = start(host, operation.who, words)
     end = time.monotonic() + BLOCKED
     while time.monotonic() < end and '"running"' not in host.hv("ada", "vm", "operations", "--json").out:
         time.sleep(0.05)
@@ -240,7 +250,7 @@ def test_libvirtd_killed_in_the_middle(host: BrokerHost, operation: Operation) -
     if going.returncode:
         assert "do:" in err, f"{out}{err}"
         if not operation.done(host):  # what failed can be done again
-            wait_for("it to be done", lambda: host.hv("ada", *words, status=None).status == 0, 30)
+            wait_for("it to be done", lambda: host.hv(operation.who, *words, status=None).status == 0, 30)
     wait_for(f"its effect ({out}{err})", lambda: operation.done(host), 20)
     rows = host.hv("audra", "auth", "log", "--json").json["rows"]
     told = [row["operation"] for row in rows if row["operation"]]
@@ -281,9 +291,9 @@ def libvirtd(host: BrokerHost) -> int:
     return int(wait_for("libvirtd", found))
 
 
-def start(host: BrokerHost, words: tuple[str, ...]) -> subprocess.Popen[str]:
-    """`hv` as ada, not waited for."""
-    drop = ("setpriv", "--reuid=ada", "--regid=ada", "--init-groups", sys.executable, "-m", "hv")
+def start(host: BrokerHost, who: str, words: tuple[str, ...]) -> subprocess.Popen[str]:
+    """`hv` as somebody, not waited for."""
+    drop = ("setpriv", f"--reuid={who}", f"--regid={who}", "--init-groups", sys.executable, "-m", "hv")
     return subprocess.Popen(
         host.enter(*drop, *words),
         env=host.environment,

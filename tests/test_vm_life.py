@@ -445,6 +445,16 @@ def test_one_hung_guest_blocks_nobody(host: BrokerHost, tiny: str) -> None:
         gone(host, "well")
 
 
+def test_devices_that_are_not_there_are_said(host: BrokerHost, tiny: str) -> None:
+    host.hv("ada", "vm", "start", tiny)
+    said = host.hv("alma", "vm", "attach", tiny, "--usb", "dead:beef", status=4).err
+    assert "the host has no such USB device" in said and "lsusb" in said
+    assert (
+        "There is no device at 0000:99:00.0"
+        in host.hv("alma", "vm", "attach", tiny, "--pci", "99:00.0", status=4).err
+    )
+
+
 def test_an_operation_can_be_cancelled(host: BrokerHost, tiny: str) -> None:
     host.hv("ada", "vm", "start", tiny)
     operation = host.hv("ada", "vm", "stop", tiny, "--wait", "300", "--no-wait").out.strip()

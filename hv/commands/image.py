@@ -26,12 +26,12 @@ VERSION = 1
 EXAMPLES = {
     "templates": "hv image templates",
     "show": "hv image show debian",
-    "fetch": "hv image fetch debian; hv image fetch debian --dry-run",
+    "fetch": "hv image fetch ubuntu; hv image fetch debian --unsigned --dry-run",
     "convert": "hv image convert mail.vmdk mail.qcow2",
     "describe": "hv image describe mail.ova",
     "list": "hv image list --json",
     "import": "hv image import mail.qcow2 --os debian13; hv image import Win11.iso --name windows --os win11",
-    "pull": "hv image pull debian",
+    "pull": "hv image pull ubuntu",
     "publish": "hv image publish debian",
     "delete": "hv image delete debian --dry-run",
 }
@@ -203,7 +203,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
     wanted = template(options.name)
     if options.dry_run:
-        return _planned(_steps(wanted, options.arch), options)
+        return _planned(_steps(wanted, options.arch, unsigned=options.unsigned), options)
     image = fetch(
         wanted,
         options.arch,
@@ -338,7 +338,7 @@ def _pull(options: argparse.Namespace) -> int:
         from hv.images.template import template
 
         wanted = template(options.template)
-        lines = _steps(wanted, platform.machine())
+        lines = _steps(wanted, platform.machine(), unsigned=options.unsigned)
         return _planned([*lines, f"then it goes to the broker: the image {name} ({wanted.os})"], options)
     return _brought(pull(client, options.template, options), options)
 
@@ -369,9 +369,12 @@ def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str,
     return bring(client, (image.path, image.format), label, _programs(), _progress())
 
 
-def _steps(wanted: "Template", arch: str) -> list[str]:
-    """How a template's image comes here."""
+def _steps(wanted: "Template", arch: str, *, unsigned: bool) -> list[str]:
+    """How a template's image comes here. Raises HyperError where it would be refused."""
+    from hv.images.fetching import require_consent
+
     source = wanted.source(arch)
+    require_consent(wanted, unsigned=unsigned)
     return [f"{wanted.title} is fetched from {source.url}", f"it is verified: {_vouched(wanted)}"]
 
 

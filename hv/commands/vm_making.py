@@ -42,6 +42,9 @@ def _from_template(client: Client, options: argparse.Namespace) -> None:
         return
     images = known(client)
     if wanted.name not in images and options.dry_run:
+        from hv.images.fetching import require_consent
+
+        require_consent(wanted, unsigned=options.unsigned)
         print(
             f"note: the image {wanted.name} is not there: it would be fetched and verified first ({wanted.title}); the "
             "plan is without it",

@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 from hv.daemon.problems import RefusedError, Status
+from installer.errors import Exit
 
 SOCKET = "/run/hv-hostd/hv-hostd.sock"
 ANSWER = 32 << 20
@@ -30,5 +31,6 @@ def ask(path: str, request: dict[str, Any], seconds: float = 30) -> dict[str, An
         ) from error
     if "error" in answer:
         told = answer["error"]
-        raise RefusedError("hostd", Status.failed, told["what"], why=told["why"], remedy=told["remedy"])
+        status = Status.missing if told.get("code") == Exit.selection else Status.failed
+        raise RefusedError("hostd", status, told["what"], why=told["why"], remedy=told["remedy"])
     return answer

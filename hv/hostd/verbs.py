@@ -126,7 +126,8 @@ def answer(host: Host, request: object) -> dict[str, Any]:
             raise _wrong("request", f"{verb} takes {', '.join(sorted(fields))}")
         return does(host, given)
     except HyperError as error:
-        return {"error": {"what": error.what, "why": error.why, "remedy": error.remedy}}
+        said = {"what": error.what, "why": error.why, "remedy": error.remedy}
+        return {"error": {**said, "code": int(error.code)}}
     except OSError as error:
         return {
             "error": {

@@ -29,6 +29,18 @@ class Image:
     """By what it was recognised, for people."""
 
 
+def require_consent(template: Template, *, unsigned: bool) -> None:
+    """Raises HyperError where nobody signs a template's checksums, and nobody said that they will do."""
+    if template.trust is not None and not template.trust.kind.signed and not unsigned:
+        raise HyperError(
+            f"The image of {template.name} has no signature.",
+            why="its vendor publishes checksums that nobody signed: whoever controls its server, or a certificate for "
+            "its name, can give you another system",
+            remedy="If that will do, say so with --unsigned; `hv image templates` shows which have signatures.",
+            code=Exit.consent,
+        )
+
+
 def fetch(
     template: Template,
     architecture: str,
@@ -52,14 +64,7 @@ def fetch(
     """
     source, rule = template.source(architecture), template.trust
     assert rule is not None, "the model has it with `image`"
-    if not rule.kind.signed and not unsigned:
-        raise HyperError(
-            f"The image of {template.name} has no signature.",
-            why="its vendor publishes checksums that nobody signed: whoever controls its server, or a certificate for "
-            "its name, can give you another system",
-            remedy="If that will do, say so with --unsigned; `hv image templates` shows which have signatures.",
-            code=Exit.consent,
-        )
+    require_consent(template, unsigned=unsigned)
     name, told = source.name, None
     if rule.kind is not Trust.signed_image:
         name, told = _listed(source, rule, cache, programs, say)
