@@ -234,13 +234,19 @@ def test_no_page_keeps_a_person_waiting(name: str, spoken: str) -> None:
             moments.append((came, time.process_time()))
             return answer
 
+    says = ALICE if spoken == "en" else GERMAN
+    facts = machines.load(name)
+    rounds = []
     words.use(spoken)
     try:
-        says = ALICE if spoken == "en" else GERMAN
-        talk(Timed(dict(says)), machines.load(name))
+        # What else runs on the processor counts too: what is slow is slow each time.
+        for _round in range(3):
+            moments.clear()
+            talk(Timed(dict(says)), facts)
+            rounds.append([came - left for (_came, left), (came, _left) in itertools.pairwise(moments)])
     finally:
         words.use(words.ENGLISH)
-    waits = [came - left for (_came, left), (came, _left) in itertools.pairwise(moments)]
+    waits = [min(each) for each in zip(*rounds, strict=True)]
     assert len(waits) > 15
     assert max(waits) < 0.1
 
@@ -885,6 +891,8 @@ def test_installing_anew_a_host_whose_guests_have_disks_of_their_own(name: str) 
     says = {
         "disks be used": "one-disk",
         "Which disk?": facts.disks[0].name,
+        # What is recommended where the host is seen on the disk.
+        "What shall become": None,
         "Which file system has it": "ext4",
         "What do its guests' disks lie on": pool["kind"],
         "Which file system have the disks for guests": pool.get("filesystem", "xfs"),
@@ -906,7 +914,9 @@ def test_installing_anew_a_host_whose_guests_have_disks_of_their_own(name: str) 
     seen = not encrypted and (count == 1 or pool.get("filesystem") == "btrfs")
     assert any("What do its guests' disks lie on" in each.prompt for each in person.asked) is not seen
     (shown,) = [each for each in person.asked if each.title == "Before and after"]
-    assert "GUESTS1: on these disks together:" in "\n".join(shown.lines)
+    said = "\n".join(shown.lines)
+    assert "GUESTS1: nothing: it is for guests alone, and not written to." in said
+    assert "GUESTS1: all that is on it, for the guests of hv1." in said
 
 
 def test_a_thin_pool_beside_the_root_is_not_forgotten() -> None:

@@ -252,7 +252,10 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
         inputs_digest=sha256(canonical_json(inputs).encode()).hexdigest(),
         disks=tuple(each.identity for each in every),
         destroyed=tuple(
-            _losses(facts, answers, each, (*beside, *((shared,) if shared else ()))) for each in every
+            _guests_stay(answers, each)
+            if again and each in for_pool
+            else _losses(facts, answers, each, (*beside, *((shared,) if shared else ())))
+            for each in every
         ),
         mounted=tuple(lines(found)),
         pictures=tuple(
@@ -361,6 +364,15 @@ def _losses(facts: Facts, answers: Answers, chosen: Chosen, beside: Sequence[Kep
     if kept is None:
         return losses(chosen.disk, key, facts.systems)
     return kept_losses(kept, key)
+
+
+def _guests_stay(answers: Answers, chosen: Chosen) -> Destruction:
+    """Of a disk for guests alone, whose host is installed anew: its folder, volumes or dataset are kept whole."""
+    return Destruction(
+        disk=chosen.identity.key,
+        losses=("nothing: it is for guests alone, and not written to",),
+        kept=(f"all that is on it, for the guests of {answers.hostname}",),
+    )
 
 
 def _after(layout: Layout, chosen: Chosen, *, again: bool, beside: bool) -> tuple[Region, ...]:

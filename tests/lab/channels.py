@@ -182,8 +182,8 @@ class Job:
         with self._changed:
             self._changed.notify_all()
 
-    def until(self, pattern: str, measured: float) -> str:
-        """Wait for a line of output and return it."""
+    def until(self, pattern: str, measured: float, otherwise: Callable[[], bool] = lambda: False) -> str:
+        """Wait for a line of output and return it; nothing, when `otherwise` tells that none will come any more."""
         deadline = time.monotonic() + patience(measured)
         seen = 0
         with self._changed:
@@ -192,6 +192,8 @@ class Job:
                     if re.search(pattern, line):
                         return line
                 seen = len(self.lines)
+                if otherwise():
+                    return ""
                 left = deadline - time.monotonic()
                 if left <= 0 or self._done.is_set():
                     raise HyperError(

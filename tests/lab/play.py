@@ -192,8 +192,9 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
     with recorder.phase("hv install", "installer"):
         job = agent.start(command, screen=True, listen=recorder.detail)
         if scenario.kexec:
-            # The agent goes with the live system, and may take the last line along.
-            job.until(r"^Log in:", 150)
+            # The agent goes with the live system, and takes lines along that were on their way: the host's first words
+            # tell as much.
+            job.until(r"^Log in:", 150, lambda: "stage 2" in running.serial.text())
             return
         answer = job.wait(150)
         recorder.excerpt("hv install", answer.text)

@@ -229,6 +229,7 @@ def _existing(situation: Situation, disk: Disk) -> One:
     plan = preview(situation, wanted)
     refused = refusal(plan) if isinstance(plan, HyperError) else None
     systems = [each.name for each in situation.facts.systems if each.disk == disk.name]
+    name = reinstallation.host_on([disk])
     return One(
         title=_("What is on the disk"),
         prompt=_("What shall become of what is on it?"),
@@ -245,7 +246,10 @@ def _existing(situation: Situation, disk: Disk) -> One:
                 if systems and refused is None
                 else []
             ),
-            _("Recommended: keep it, and use the free space. Nothing that is there is written to.")
+            *((_("The host {name} is on it.").format(name=name),) if name else ()),
+            _("Recommended: install it anew, unless nothing of its guests is needed any more.")
+            if name
+            else _("Recommended: keep it, and use the free space. Nothing that is there is written to.")
             if refused is None
             else _("Keeping it is not possible here, as it is said below. To stop, leave the installer."),
         ),
@@ -259,7 +263,7 @@ def _existing(situation: Situation, disk: Disk) -> One:
             Option("reinstall", _("install this host anew: its guests stay, the system is replaced")),
             Option("erase", _("erase all of it: the host gets the whole disk")),
         ),
-        default="keep" if refused is None else None,
+        default="reinstall" if name else "keep" if refused is None else None,
         field=("storage", "existing"),
     )
 
