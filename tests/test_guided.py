@@ -251,6 +251,36 @@ def test_no_page_keeps_a_person_waiting(name: str, spoken: str) -> None:
     assert max(waits) < 0.1
 
 
+SELF_EVIDENT = {
+    "Language / Sprache",
+    "Is this right? Nothing is written yet.",
+    "Another key?",
+    "Is there somebody else?",
+    "Add somebody else?",
+}
+"""Questions that nobody can recommend an answer to."""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("workstation", {"get its addresses": "static-bridge", "boot end": "hardened"}),
+        ("workstation", {"Which guests": ("router",)}),
+        ("laptop-bitlocker", {}),
+        ("many-disks", {"disks be used": "mirror", "Which disks": ("nvme0n1", "nvme1n1")}),
+        ("lab-bios", {"may memory go": "partition", "Which file system": "xfs"}),
+    ],
+)
+def test_every_choice_has_a_recommendation(name: str, says: dict[str, Any]) -> None:
+    person = Person(ALICE | says)
+    talk(person, machines.load(name))
+    choices = [each for each in person.asked if isinstance(each, One | Many)]
+    assert len(choices) > 10
+    for each in choices:
+        if each.prompt not in SELF_EVIDENT:
+            assert any("Recommended: " in line for line in each.lines), (each.title, each.prompt)
+
+
 def test_before_the_first_question_there_is_nothing() -> None:
     person = Person(back_at=0)
     with pytest.raises(Back):

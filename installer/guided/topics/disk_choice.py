@@ -146,7 +146,9 @@ def one(situation: Situation, options: tuple[Option, ...]) -> One:
         else _("Which disk? Everything on it will be lost."),
         lines=(
             contents(situation),
-            _("Recommended: {disk}, since nothing is on it.").format(disk=recommended) if blank else "",
+            _("Recommended: {disk}, since nothing is on it.").format(disk=recommended)
+            if blank
+            else _("Recommended: one of which nobody needs anything; none is blank."),
             *hints(situation.facts.disks),
         ),
         more=(_("Names such as sda change from boot to boot; the serial number is what counts."),),
@@ -160,12 +162,14 @@ def several(
     situation: Situation,
     options: tuple[Option, ...],
     check: Callable[[tuple[Any, ...]], str | None],
-    chosen: Iterable[str] = (),
+    chosen: Sequence[str] = (),
     *,
     asked: bool,
 ) -> Many:
     """Which disks for the system. `asked`: what becomes of what is on them is another question."""
     possible = [each.value for each in options if each.refused is None]
+    marked = [disk for disk in situation.facts.disks if disk.name in chosen]
+    empty = marked and all(map(is_blank, marked))
     return Many(
         title=_("Disks"),
         prompt=_("Which disks? What becomes of what is on them is asked next.")
@@ -174,6 +178,7 @@ def several(
         lines=(
             contents(situation),
             _("The smallest decides how large it becomes."),
+            *((_("Recommended: those that are marked; nothing is on them."),) if empty else ()),
             *hints(situation.facts.disks),
         ),
         options=options,

@@ -34,6 +34,7 @@ def dialogue(situation: Situation) -> Dialogue:
             prompt=_("Memory of {name}:").format(name=name),
             lines=(
                 _("This machine has {memory}.").format(memory=format_size(situation.facts.memory.total)),
+                _("Recommended: what is pointed at; more or less can be given at any time."),
             ),
             options=tuple(
                 Option(size, size, None if _fits(size, situation) else _("The machine has not that much."))

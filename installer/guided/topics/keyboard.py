@@ -37,8 +37,8 @@ def dialogue(situation: Situation) -> Dialogue:
         prompt=_("Which keyboard?"),
         lines=(
             _(
-                "It is used at once, and at every boot when the disk's passphrase is typed. Over a serial line "
-                "your own terminal decides what is typed."
+                "Recommended: what its keys say. It is used at once, and for a passphrase at every boot; on a serial "
+                "line your own terminal's counts."
             ),
         ),
         more=(_("A keymap says which letter each key is. With the wrong one a passphrase is another one."),),

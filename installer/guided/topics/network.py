@@ -64,7 +64,12 @@ def dialogue(situation: Situation) -> Dialogue:
     name = yield One(
         title=_("Port"),
         prompt=_("Which port?"),
-        lines=(_("It is known by its address (MAC) from now on, and called lan0 on the host."),),
+        lines=(
+            _("It is known by its address (MAC) from now on, and called lan0 on the host."),
+            _("Recommended: {port}, whose cable answers.").format(port=answering[0])
+            if answering
+            else _("Recommended: the one whose cable leads to your network; none answers now."),
+        ),
         options=tuple(Option(nic.name, _port(nic)) for nic in wired),
         default=answering[0] if answering else wired[0].name,
         field=("network", "ethernets"),

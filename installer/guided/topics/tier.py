@@ -45,7 +45,7 @@ def dialogue(situation: Situation) -> Dialogue:
         prompt=_("What shall the host be able to do?"),
         lines=(
             _(
-                "What the tier {tier} has is switched on. Each feature adds to what an attacker can reach."
+                "Recommended: what the tier {tier} has by itself. Each feature adds to what an attacker can reach."
             ).format(tier=tier),
         ),
         more=(

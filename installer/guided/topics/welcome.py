@@ -35,7 +35,11 @@ def dialogue(situation: Situation) -> Dialogue:
     level = yield One(
         title=_("Welcome"),
         prompt=_("How much shall be explained?"),
-        lines=(_machine(situation), _("Nothing is written to any disk before you confirm it at the end.")),
+        lines=(
+            _machine(situation),
+            _("Nothing is written to any disk before you confirm it at the end."),
+            _("Recommended: some. Every page can be asked for all it knows, at any level."),
+        ),
         options=(
             Option(Level.beginner, _("Much: I do this for the first time")),
             Option(Level.intermediate, _("Some: I know Linux")),
