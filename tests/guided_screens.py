@@ -13,13 +13,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from installer.answers.sizes import GIB
 from installer.execute import apart
 from installer.execute.live import LiveSystem
 from installer.execute.progress import JsonLines, Moment
+from installer.facts import Facts
 from installer.guided.words import CATALOGUES, DOMAIN, ENGLISH, LANGUAGES, VARIABLES
+from installer.plan.planner import make_plan
+from tests import plan_cases as cases
+from tests.nixeval.cases import MEDIUM
 from tests.plan_goldens import golden_plans
 from tests.terminal import ENTER, Display, Terminal
-from tests.test_keep_plan import WINDOWS
+from tests.test_keep_plan import WINDOWS, installed
 from tests.test_keep_plan import machine as shared_machine
 from tests.words import template
 
@@ -316,6 +321,58 @@ def kept_partitioned(language: str) -> dict[str, str]:
     return {path.stem.partition("-")[2]: path.read_text() for path in sorted(folder.glob("*"))}
 
 
+def reinstalled(language: str) -> dict[str, str]:
+    """A host whose guests have a disk of their own, both locked: what cannot be seen of them is asked."""
+    say = Spoken(language)
+    seen = {}
+    with tempfile.TemporaryDirectory() as name:
+        facts = Path(name) / "facts.json"
+        facts.write_text(host_with_guests().model_dump_json())
+        arguments = command(Path(name) / "answers.toml", "--ask", "disks")
+        arguments[arguments.index("--machine") : arguments.index("--medium")] = ["--facts", str(facts)]
+        with Terminal(arguments, environment(f"{language}_{language.upper()}.UTF-8")) as terminal:
+            terminal.until(say.seen("How shall the disks be used?"))
+            terminal.type(ENTER)
+            terminal.until(say.seen("Which disk? What becomes of what is on it is asked next."))
+            terminal.choose("nvme0n1")
+            seen["existing"] = terminal.until(say.seen("What shall become of what is on it?"))
+            terminal.type(ENTER)
+            seen["name"] = terminal.until(say.seen("Name of the host that is on the disk:"))
+            terminal.type(ENTER)
+            terminal.until(say.seen("Which file system has it?"))
+            terminal.choose("ext4")
+            terminal.until(say.seen("Does LVM divide its space?"))
+            terminal.type(ENTER)
+            seen["guests-disks"] = terminal.until(say.seen("What do its guests' disks lie on?"))
+            terminal.type(ENTER)
+            seen["guests-files"] = terminal.until(say.seen("Which file system have the disks for guests?"))
+            terminal.choose("ext4")
+            seen["before-and-after"] = terminal.until(say.seen("Is this right? Nothing is written yet."))
+    return seen
+
+
+def host_with_guests() -> Facts:
+    """A machine with it."""
+    system = cases.blank_disk(size=500 * GIB)
+    guests = cases.blank_disk(
+        size=1000 * GIB,
+        name="nvme1n1",
+        serial="GUESTS1",
+        wwn="eui.0025384b21404e91",
+        by_id=("nvme-Samsung_SSD_990_PRO_1TB_GUESTS1",),
+    )
+    blank = cases.machine(system, guests)
+    table = cases.storage(filesystem="ext4", encryption=cases.ENCRYPTED)
+    table["pool"] = {"kind": "dir", "filesystem": "ext4", "disks": [{"serial": "GUESTS1"}]}
+    return installed(make_plan(blank, cases.answers(storage=table), MEDIUM), blank)
+
+
+def kept_reinstalled(language: str) -> dict[str, str]:
+    """The same from the repository."""
+    folder = GOLDEN / "reinstalled" / language
+    return {path.stem.partition("-")[2]: path.read_text() for path in sorted(folder.glob("*"))}
+
+
 GIVEN = """
 version = 1
 hostname = "kvm1"
@@ -447,6 +504,10 @@ def main() -> int:
         folder = GOLDEN / "partitions" / language
         folder.mkdir(parents=True)
         for number, (name, text) in enumerate(partitioned(language).items(), start=1):
+            (folder / f"{number}-{name}.txt").write_text(text)
+        folder = GOLDEN / "reinstalled" / language
+        folder.mkdir(parents=True)
+        for number, (name, text) in enumerate(reinstalled(language).items(), start=1):
             (folder / f"{number}-{name}.txt").write_text(text)
     (GOLDEN / "told").mkdir()
     for name, text in told_screens().items():

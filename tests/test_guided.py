@@ -945,7 +945,7 @@ def test_installing_anew_a_host_whose_guests_have_disks_of_their_own(name: str) 
     assert any("What do its guests' disks lie on" in each.prompt for each in person.asked) is not seen
     (shown,) = [each for each in person.asked if each.title == "Before and after"]
     said = "\n".join(shown.lines)
-    assert "GUESTS1: nothing: it is for guests alone, and not written to." in said
+    assert "GUESTS1: nothing: it is for guests alone, and what is on it stays." in said
     assert "GUESTS1: all that is on it, for the guests of hv1." in said
 
 

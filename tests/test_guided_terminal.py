@@ -16,8 +16,19 @@ from installer.answers.load import load
 from installer.execute import apart
 from installer.execute.live import LiveSystem
 from installer.execute.progress import Plain
+from installer.guided.words import LANGUAGES
 from installer.medium import RELEASE
-from tests.guided_screens import KEY, command, committed, environment, kept_several, several, walk
+from tests.guided_screens import (
+    KEY,
+    command,
+    committed,
+    environment,
+    kept_reinstalled,
+    kept_several,
+    reinstalled,
+    several,
+    walk,
+)
 from tests.nixeval.nix import REPOSITORY
 from tests.terminal import CONTROL_C, DOWN, ENTER, Terminal
 
@@ -55,6 +66,16 @@ def test_many_disks_and_finer_points_are_as_committed_and_fit() -> None:
         assert len(text.splitlines()) <= 24, f"{name} scrolled:\n{text}"
         assert set(text.splitlines()[1]) == {"-"}, f"{name} lost its head:\n{text}"
     assert seen == kept_several(), "if wanted: python -m tests.guided_screens"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_host_whose_guests_have_a_disk_of_their_own_is_installed_anew(language: str) -> None:
+    """The screens are as committed, and fit."""
+    seen = reinstalled(language)
+    for name, text in seen.items():
+        assert len(text.splitlines()) <= 24, f"{name} scrolled:\n{text}"
+        assert set(text.splitlines()[1]) == {"-"}, f"{name} lost its head:\n{text}"
+    assert seen == kept_reinstalled(language), "if wanted: python -m tests.guided_screens"
 
 
 LINES = (

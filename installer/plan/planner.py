@@ -370,7 +370,7 @@ def _guests_stay(answers: Answers, chosen: Chosen) -> Destruction:
     """Of a disk for guests alone, whose host is installed anew: its folder, volumes or dataset are kept whole."""
     return Destruction(
         disk=chosen.identity.key,
-        losses=("nothing: it is for guests alone, and not written to",),
+        losses=("nothing: it is for guests alone, and what is on it stays",),
         kept=(f"all that is on it, for the guests of {answers.hostname}",),
     )
 
