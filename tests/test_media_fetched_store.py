@@ -3,7 +3,10 @@
 import functools
 import hashlib
 import re
+import shutil
+import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +17,9 @@ from random import Random
 
 import pytest
 
+from hv.cli import dispatch
 from installer.answers.sizes import MIB
+from installer.errors import Exit
 from iso import netboot, qemu
 from iso.commands import media_netboot
 from iso.qemu import Attached, Firmware, Machine, find_tools
@@ -372,6 +377,41 @@ def test_a_machine_fetches_its_store_and_starts_from_it(live: Path, server: Mirr
     assert "STAGE2 the store takes what is added" in said
     # Who sets up the network after stage 1 finds it as it was.
     assert "STAGE2 addresses 0" in said
+
+
+@pytest.mark.vm
+@pytest.mark.matrix
+def test_from_the_network_card_to_the_store(live: Path, tmp_path: Path) -> None:
+    """The commands as they are typed: iPXE fetches kernel and RAM disk from `hv media serve`, stage 1 the store."""
+    built = tmp_path / "built"
+    built.mkdir()
+    shutil.copy(next((linux_guest.kernel() / "boot").glob("vmlinuz-*")), built / "bzImage")
+    shutil.copy(live / "initrd", built / netboot.SMALL)
+    shutil.copy(live / netboot.STORE, built / netboot.STORE)
+    (built / "initrd").write_bytes(b"one with everything")
+    (built / netboot.SCRIPT).write_text(
+        f"#!ipxe\nkernel bzImage {stage1.ARGUMENTS} initrd=initrd ${{cmdline}}\ninitrd initrd\nboot\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ("--output", tmp_path / "served", "--url", f"http://10.0.2.2:{port}", "--store", "fetched")
+    assert dispatch(["media", "netboot", *map(str, (built, *words))]) == Exit.ok
+    argv = [sys.executable, "-m", "hv", "media", "serve", str(tmp_path / "served")]
+    with subprocess.Popen(
+        [*argv, "--listen", f"127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as serving_it:
+        try:
+            assert serving_it.stdout
+            assert serving_it.stdout.readline()
+            machine = ("--bios", "--pxe", "--memory", "1024", "--serial", tmp_path / "log")
+            expected = ("--expect", "STAGE2 end", "--timeout", "120")
+            assert (
+                dispatch(["media", "try", *map(str, (tmp_path / "served", *machine, *expected))]) == Exit.ok
+            )
+        finally:
+            serving_it.terminate()
+    assert f"STAGE2 content {digest(CONTENT)}" in (tmp_path / "log").read_text(errors="replace")
 
 
 @pytest.mark.vm

@@ -77,6 +77,9 @@ def ram_disk() -> bytes:
     files["modules/order"] = "\n".join(f"{name}.ko" for name in order).encode()
     libraries = Path("/usr/lib/systemd")
     programs = [Path("/usr/bin", name) for name in PROGRAMS] + [libraries / name for name in SYSTEMD]
+    # What newer releases have besides: from 255 on everything is started by the first.
+    newer = (libraries / name for name in ("systemd-executor", "systemd-sysroot-fstab-check"))
+    programs += [each for each in newer if each.exists()]
     for program in programs:
         files[str(program).lstrip("/")] = program.read_bytes()
         for each in _libraries(program):
