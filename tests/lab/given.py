@@ -344,7 +344,7 @@ def _route(host: Host) -> None:
         # From now on nobody asks that network for an address, also after the card has come back.
         unit = f"[Match]\\nMACAddress={SECOND_MAC} {THIRD_MAC}\\n[Link]\\nUnmanaged=yes\\n"
         host.told(
-            f"mkdir -p /run/systemd/network; printf '{unit}' >/run/systemd/network/00-given.network; networkctl reload"
+            f"umask 022; mkdir -p /run/systemd/network; printf '{unit}' >/run/systemd/network/00-given.network; networkctl reload"
         )
         for mac in (SECOND_MAC, THIRD_MAC):
             name = f"$(basename $(dirname $(grep -l {mac} /sys/class/net/*/address)))"
