@@ -1,12 +1,11 @@
 """Plugging things into guests and out again: disks, network cards, devices of the host."""
 
-import time
 from typing import Any
 
 import sqlalchemy as sql
 
 from hv.daemon.guests import definition, disks_in, domain_of
-from hv.daemon.hostd import ask
+from hv.daemon.host_devices import give_back, take, taken, verdict
 from hv.daemon.limits import Use, size
 from hv.daemon.making import disk_file, disk_row, require_networks
 from hv.daemon.operations import Action, Work
@@ -27,9 +26,6 @@ from hv.vm.domain import (
     usb_element,
 )
 from hv.vm.spec import Attach, Detach
-
-COMES_BACK = 3.0
-"""Seconds that the host's drivers have to take a device; some have none."""
 
 
 def _affects(domain: Any) -> int:
@@ -67,17 +63,17 @@ def plan_attach(work: Work) -> list[str]:
 
 def _going(work: Work, address: str) -> tuple[str, ...]:
     """The device and everything that has to go with it; RefusedError if the host needs any of that."""
-    verdict = ask(work.hostd, {"verb": "device-verdict", "pci": address})
-    if not verdict["allowed"]:
+    judged = verdict(work, address)
+    if not judged["allowed"]:
         raise RefusedError(
             "harms-host",
             Status.denied,
             f"{address} is not given to a VM.",
-            why=verdict["reason"],
+            why=judged["reason"],
             remedy="`hv passthrough list` shows each device's verdict, and those that the host can do without.",
             object=address,
         )
-    going = tuple(sorted({address, *verdict["companions"]}))
+    going = tuple(sorted({address, *judged["companions"]}))
     with work.libvirt.connected() as connection:
         for domain in connection.listAllDomains(0):
             root = definition(domain)
@@ -113,16 +109,17 @@ def run_attach(work: Work) -> dict[str, Any]:
     else:
         elements, what = [usb_element(given.usb or "")], {"usb": given.usb or ""}
     new = [element for element in elements if not _has(root, element)]
-    taken: list[str] = []
+    went: list[str] = []
     try:
         if given.pci is not None and domain.isActive() and len(new) > 1:
-            taken = _taken(work, [_address(element) for element in new])
+            boot = str(verdict(work, given.pci)["boot"])
+            went = take(work, [_address(element) for element in new], boot)
         for element in new:
             domain.attachDeviceFlags(text_of(element), _affects(domain))
     except libvirt.libvirtError as error:
         if given.pci is not None:
             _unplugged(domain, new)
-            _give_back(work, taken, taken=True)
+            give_back(work, went, was_taken=True)
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_FAILED:
             raise
         raise RefusedError(
@@ -135,19 +132,6 @@ def run_attach(work: Work) -> dict[str, Any]:
     return {"name": work.target, "attached": what}
 
 
-def _taken(work: Work, addresses: list[str]) -> list[str]:
-    """Take all functions from the host's drivers, those that had one are returned: QEMU gets none of an IOMMU group while
-    the host has another of it (Linux, driver-api/vfio).
-    """
-    taken = []
-    for address in addresses:
-        device = _node_device(work, address)
-        if parsed(device.XMLDesc(0)).findtext("driver/name") != "vfio-pci":
-            taken.append(address)
-            device.detachFlags(None, 0)
-    return taken
-
-
 def _unplugged(domain: Any, elements: list[Any]) -> None:
     """Those of a group that went in before another was refused."""
     libvirt = libvirt_module()
@@ -156,11 +140,6 @@ def _unplugged(domain: Any, elements: list[Any]) -> None:
             domain.detachDeviceFlags(text_of(element), _affects(domain))
         except libvirt.libvirtError:
             continue  # it never went in
-
-
-def _node_device(work: Work, address: str) -> Any:
-    """What libvirt knows of a PCI device of the host."""
-    return work.connection.nodeDeviceLookupByName("pci_" + address.replace(":", "_").replace(".", "_"))
 
 
 def _has(root: Any, element: Any) -> bool:
@@ -254,7 +233,7 @@ def _found(work: Work) -> list[Any]:
 def _along(work: Work, address: str) -> list[str]:
     """What went along with a device; nothing where that is no longer known."""
     try:
-        return list(ask(work.hostd, {"verb": "device-verdict", "pci": address})["companions"])
+        return list(verdict(work, address)["companions"])
     except RefusedError:
         return []
 
@@ -313,8 +292,12 @@ def run_detach(work: Work) -> dict[str, Any]:
                 work.say("the guest has to let go of it", 50)
                 work.pause(0.2)
         domain.detachDeviceFlags(text_of(element), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-    if runs and given.pci is not None:
-        _give_back(work, [_address(element) for element in found])
+    if given.pci is not None:
+        addresses = [_address(element) for element in found]
+        went = taken(work, addresses)
+        give_back(work, went, was_taken=True)
+        if runs:
+            give_back(work, [each for each in addresses if each not in went])
     if volume is not None:
         where = (VOLUMES.c.pool == volume["pool"], VOLUMES.c.name == volume["name"])
         work.store.write(sql.update(VOLUMES).where(*where).values(vm=None))
@@ -324,28 +307,6 @@ def run_detach(work: Work) -> dict[str, Any]:
         "kept": f"{volume['pool']}/{volume['name']}" if volume else None,
         "unplugged": unplugged,
     }
-
-
-def _give_back(work: Work, addresses: list[str], *, taken: bool = False) -> None:
-    """Let the host's drivers take functions that they have not taken. Those of one IOMMU group leave a running guest one
-    after the other, and while one is still there the kernel lets no driver of the host have the others. What vfio-pci has
-    stays, unless it was `taken` from the host just now: it may have been declared for guests.
-    """
-    libvirt = libvirt_module()
-    end = time.monotonic() + COMES_BACK
-    waiting = list(addresses)
-    while waiting and time.monotonic() < end:
-        for address in tuple(waiting):
-            try:
-                device = _node_device(work, address)
-                driver = parsed(device.XMLDesc(0)).findtext("driver/name")
-                if driver is not None and not (taken and driver == "vfio-pci"):
-                    waiting.remove(address)
-                else:
-                    device.reAttach()
-            except libvirt.libvirtError:
-                waiting.remove(address)  # another guest took it meanwhile, or it is gone
-        work.pause(0.2)
 
 
 def _is_live(domain: Any, element: Any) -> bool:

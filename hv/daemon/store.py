@@ -59,6 +59,14 @@ IMAGES = sql.Table(
     sql.Column("created", sql.Float, nullable=False),
 )
 """Disks and media that guests are made from."""
+TAKEN = sql.Table(
+    "taken",
+    META,
+    sql.Column("address", sql.String(16), primary_key=True),
+    sql.Column("vm", sql.String(36), nullable=False, index=True),
+    sql.Column("boot", sql.String(36), nullable=False),
+)
+"""Functions of PCI devices that were taken from the host's drivers for a guest that ran, in which start of the host."""
 OPERATIONS = sql.Table(
     "operations",
     META,

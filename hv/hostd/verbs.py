@@ -56,7 +56,7 @@ def qemu_log(host: Host, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def device_verdict(host: Host, request: dict[str, Any]) -> dict[str, Any]:
-    """Whether a guest can have a PCI device of this host, and what goes along with it. Fields: pci."""
+    """Whether a guest can have a PCI device of this host, and what goes along with it; the kernel's boot_id. Fields: pci."""
     address = request.get("pci")
     if not isinstance(address, str) or not _PCI.fullmatch(address):
         raise _wrong("pci", "it is no PCI address with its domain")
@@ -64,7 +64,13 @@ def device_verdict(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     from hv.passthrough import judge
 
     verdict = judge(host.facts(), address)
-    return {"allowed": verdict.allowed, "reason": verdict.reason, "companions": list(verdict.companions)}
+    boot = (host.root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return {
+        "allowed": verdict.allowed,
+        "reason": verdict.reason,
+        "companions": list(verdict.companions),
+        "boot": boot,
+    }
 
 
 def _uuid(request: dict[str, Any]) -> str:
