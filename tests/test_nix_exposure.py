@@ -60,6 +60,10 @@ BUDGETS: dict[str, tuple[float, str]] = {
         9.8,
         "root, once, on a system without data of anybody: it mounts what was added to the medium",
     ),
+    "medium-initrd/hyper-nixos-store.service": (
+        9.8,
+        "root in stage 1, once, where there is nobody else: it fetches a file whose SHA-256 is given, into memory",
+    ),
     "medium/hyper-nixos-unattended.service": (
         9.8,
         "root, once, on a system without data of anybody: it installs a host, which does everything",

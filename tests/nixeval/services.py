@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tests.nixeval import modules
+from tests.nixeval import modules, netboot
 from tests.nixeval.host import MODULES, evaluate, flakes
 from tests.nixeval.nix import REPOSITORY, require
 from tests.nixeval.options import leaves
@@ -52,6 +52,8 @@ def services() -> dict[str, str]:
     in map (name: ({select}) systems.${{name}}) live"""
     for found in require().evaluate(media):
         texts |= {path: text for path, text in found.items() if f"host/{path.split('/')[1]}" not in texts}
+    fetched = "hyper-nixos-store.service"  # of the medium that is started over the network
+    texts[f"medium-initrd/{fetched}"] = netboot.stage_1("x86_64-linux")["wanted"]["units"][fetched]
     return {path: name_store_paths(text) for path, text in texts.items()}
 
 
