@@ -100,6 +100,15 @@ def test_an_earlier_start_of_the_host_took_nothing_of_now(machine: Machine) -> N
     assert taken(machine.work()) == []
 
 
+def test_what_does_not_come_back_is_not_forgotten(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(machine.work(), CARD, "first")
+    monkeypatch.setattr(host_devices, "COMES_BACK", 0.05)
+    monkeypatch.setattr(NodeDevice, "reAttach", lambda _: None)
+    give_back(machine.work(), CARD, was_taken=True)
+    assert machine.drivers() == [STUB, STUB]
+    assert taken(machine.work()) == CARD
+
+
 def test_a_device_that_is_gone_hinders_nothing(machine: Machine) -> None:
     take(machine.work(), CARD, "first")
     del machine.devices[CARD[1]]

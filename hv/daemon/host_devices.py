@@ -85,9 +85,9 @@ def give_back(work: Work, addresses: list[str], *, was_taken: bool = False) -> N
         if waiting:
             work.pause(0.2)
     if was_taken:
-        work.store.write(
-            sql.delete(TAKEN).where(TAKEN.c.vm == work.uuid, TAKEN.c.address.in_(list(addresses)))
-        )
+        # What has not come back stays written down: the next detach or delete tries again.
+        back = [each for each in addresses if each not in waiting]
+        work.store.write(sql.delete(TAKEN).where(TAKEN.c.vm == work.uuid, TAKEN.c.address.in_(back)))
 
 
 def _node_device(work: Work, address: str) -> Any:
