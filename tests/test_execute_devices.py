@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.execute.btrfs import check_subvolumes
-from installer.execute.devices import settle, wait_for
+from installer.execute.devices import gone, settle, wait_for
 from installer.execute.evidence import Wrong
 from installer.execute.headers import check_saved, save_headers
 from installer.execute.identity import OwnUse, check_identity, check_places, disks_below
@@ -374,3 +375,13 @@ def test_udev_record_that_is_not_utf8(made: Rig) -> None:
     record = next(made.live.udev.iterdir())
     record.write_bytes(b"E:ID_MODEL=\xff\xfe\n" + record.read_bytes())
     assert check_identity(replace(made.live), identity(loop), step(identity(loop)), NOBODY)
+
+
+def test_a_link_that_udev_takes_away_later_is_waited_for(tmp_path: Path) -> None:
+    link = tmp_path / "md-uuid-1"
+    link.symlink_to("nothing any more")
+    later = Timer(0.2, link.unlink)
+    later.start()
+    assert not gone(str(link), patience=0.0)
+    assert gone(str(link))
+    later.join()

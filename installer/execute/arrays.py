@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from installer.execute.devices import kernel_name, settle, wait_for
+from installer.execute.devices import gone, kernel_name, settle, wait_for
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.live import LiveSystem
 from installer.execute.runner import Runner
@@ -73,7 +73,11 @@ def check_array(runner: Runner, check: ArrayIs) -> Evidence:
 
 
 def check_stopped(live: LiveSystem, uuid: str) -> Evidence:
-    """No array with this UUID is up."""
+    """No array with this UUID is up, and udev has taken its link away.
+
+    The kernel lets go of a stopped array's device from a work queue of its own (`md_delayed_delete`), so udev may hear
+    of it only after it was settled.
+    """
     words = uuid.replace(":", "")
     for path in live.sysfs.glob("class/block/md*/md/uuid"):
         ensure(
@@ -81,7 +85,7 @@ def check_stopped(live: LiveSystem, uuid: str) -> Evidence:
             f"the array {uuid} stopped",
             f"it is {path.parents[1].name}",
         )
-    ensure(not Path(link(uuid)).exists(), f"the array {uuid} stopped", f"{link(uuid)} is there")
+    ensure(gone(link(uuid)), f"the array {uuid} stopped", f"{link(uuid)} is there")
     return (f"the array {uuid} is stopped",)
 
 

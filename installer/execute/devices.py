@@ -169,6 +169,14 @@ def appearing(path: str, patience: float = 4.0) -> str | None:
     return name
 
 
+def gone(path: str, patience: float = 10.0) -> bool:
+    """Whether udev has taken a link away, which may come a little later than the device went."""
+    deadline = time.monotonic() + patience
+    while (there := os.path.lexists(path)) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return not there
+
+
 def claim_problem(path: str) -> str | None:
     """Why the kernel would not give this device to us alone; none: it does.
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from math import isfinite
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -78,7 +79,7 @@ def main() -> int:
 
 def tell(result: Result) -> None:
     """One line of the table."""
-    ratio = (f"{result.ratio:.2f}", f"{result.goal:g}")
+    ratio = (f"{result.ratio:.2f}", f"{result.goal:g}" if isfinite(result.goal) else "none")
     line = ROW.format(result.name, spread(result.ours), spread(result.theirs), *ratio)
     print(line if result.met else f"{line}  missed", flush=True)
 

@@ -31,6 +31,7 @@ class Result:
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
     goal: float
+    """Largest ratio; infinite: it is only told."""
 
     @property
     def ratio(self) -> float:
