@@ -11,7 +11,7 @@ from installer.errors import Exit
 from tests.trial.cuts import CLEAR
 from tests.trial.faults import FAULTS, SMALL, Fault, must_fail, put, take_away
 from tests.trial.kills import kill_at_every_step
-from tests.trial.layouts import BYSTANDER, LUKS_BTRFS, MD_LVM, Layout
+from tests.trial.layouts import BYSTANDER, LUKS_BTRFS, Layout
 from tests.trial.site import Session, Site
 
 pytestmark = [pytest.mark.vm, pytest.mark.nix, pytest.mark.root, pytest.mark.xdist_group("trials")]
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.nix, pytest.mark.root, pytest.mark.xdi
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A machine with blank disks, and one that nobody ever chooses."""
-    return Site(tmp_path_factory.mktemp("trials"), (LUKS_BTRFS, MD_LVM, SMALL))
+    return Site(tmp_path_factory.mktemp("trials"), (LUKS_BTRFS, SMALL))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def session(site: Site) -> Iterator[Session]:
     assert site.digest(BYSTANDER) == before, "a disk that nobody chose was written to"
 
 
-@pytest.mark.parametrize("layout", [LUKS_BTRFS, MD_LVM], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", [LUKS_BTRFS], ids=lambda layout: layout.name)
 def test_killed_around_every_step(
     session: Session, layout: Layout, record_property: Callable[[str, object], None]
 ) -> None:
