@@ -21,6 +21,7 @@ from tests.nixeval.host import evaluate_flake_host
 
 LUKS = {"encryption": cases.ENCRYPTED}
 PARTITION = {"kind": "partition", "hibernate": True}
+FOR_VMS = {"rotational": True, "count": 2}
 FILE = {"kind": "file", "hibernate": True}
 
 
@@ -79,6 +80,26 @@ def test_a_file_under_bios_is_refused() -> None:
     assert "UEFI variable" in caught.value.why
 
 
+def test_reserved_pages_that_leave_no_room_for_the_copy_are_refused() -> None:
+    memory = cases.machine().memory.total
+    half = memory // 2 // GIB
+    storage = cases.storage(swap=PARTITION)
+    fits, too_many = (
+        cases.answers(storage=storage, hypervisor={"hugepages_1g": pages}) for pages in (half - 1, half)
+    )
+    assert make_plan(cases.machine(), fits, cases.medium()).host.resume_device
+    with pytest.raises(HyperError, match="huge pages that are reserved") as caught:
+        make_plan(cases.machine(), too_many, cases.medium())
+    assert caught.value.code is Exit.unsuitable and "less than half" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("profile", "told"), [("balanced", True), ("development", False)])
+def test_the_phase_that_ends_it_is_told(profile: str, *, told: bool) -> None:
+    answers = cases.answers(storage=cases.storage(swap=PARTITION), security={"profile": profile})
+    warnings = make_plan(cases.machine(), answers, cases.medium()).warnings
+    assert any("hibernates in phase setup alone" in each and profile in each for each in warnings) == told
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -90,6 +111,9 @@ def test_a_file_under_bios_is_refused() -> None:
             {"storage": {"swap": PARTITION, "layout": "mirror", "disk": {"transport": "nvme", "count": 2}}},
             "several disks",
         ),
+        ({"storage": {"swap": PARTITION, "filesystem": "zfs"}}, "NixOS forbids it"),
+        ({"storage": {"swap": PARTITION, "pool": {"kind": "zfs", "disk": FOR_VMS}}}, "NixOS forbids it"),
+        ({"storage": {"swap": PARTITION, "pool": {"disk": FOR_VMS}}}, "that md joins"),
         (
             {"storage": {"swap": PARTITION}, "hypervisor": {"passthrough": [{"address": "01:00.0"}]}},
             "passed through",
@@ -102,6 +126,15 @@ def test_each_reason_against_it_is_told(changes: dict[str, Any], words: str) -> 
     problems = check(cases.answers(storage=storage, **changes))
     assert [problem.path[-1] for problem in problems] == ["hibernate"]
     assert words in problems[0].wrong and "remove it" in problems[0].remedy
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [{"disk": {"serial": "ONE"}}, {"disk": FOR_VMS, "filesystem": "btrfs"}],
+    ids=["one disk", "btrfs"],
+)
+def test_a_pool_that_nothing_writes_to_before_the_image_is_read_is_fine(pool: dict[str, Any]) -> None:
+    assert not check(cases.answers(storage=cases.storage(swap=PARTITION, pool=pool)))
 
 
 def test_both_sizes_are_told_apart() -> None:

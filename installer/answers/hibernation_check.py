@@ -2,11 +2,25 @@
 
 from collections.abc import Iterator
 
-from installer.answers.model import Answers, LayoutKind, Phase, VolumesKind
+from installer.answers.model import Answers, FilesystemKind, LayoutKind, Phase, StorageAnswers, VolumesKind
 from installer.answers.problems import Path, Problem
 from installer.answers.storage_shape import counted
 
 _PATH: Path = ("storage", "swap", "hibernate")
+
+
+def _zfs(storage: StorageAnswers) -> bool:
+    return storage.filesystem is FilesystemKind.zfs or (
+        storage.pool is not None and storage.pool.kind == "zfs"
+    )
+
+
+def _array_for_vms(storage: StorageAnswers) -> bool:
+    """Whether md joins the disks of the pool for VMs (installer/plan/layouts/data_pool.py)."""
+    pool = storage.pool
+    if pool is None or counted(storage.pool_selectors) < 2:
+        return False
+    return not (pool.kind == "dir" and pool.filesystem is FilesystemKind.btrfs)
 
 
 def check_hibernation(answers: Answers) -> Iterator[Problem]:
@@ -44,6 +58,19 @@ def check_hibernation(answers: Answers) -> Iterator[Problem]:
             "is not possible with several disks: an array that is put together before the image is read differs from the one "
             "that the image knows",
             "remove it, or install on one disk",
+        )
+    if _zfs(storage):
+        yield Problem(
+            _PATH,
+            "is not possible with ZFS: NixOS forbids it, since a pool that is imported before the image is read is ruined",
+            "remove it, or choose another file system",
+        )
+    elif _array_for_vms(storage):
+        yield Problem(
+            _PATH,
+            "is not possible with several disks for VMs that md joins: an array that is put together before the image is read "
+            "differs from the one that the image knows",
+            'remove it, write `filesystem = "btrfs"` for them, or choose one disk',
         )
     if answers.hypervisor.passthrough:
         yield Problem(

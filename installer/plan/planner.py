@@ -146,7 +146,7 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
     require_administrator(answers)
     require_architecture(facts, medium)
     firmware = firmware_to_use(facts, answers)
-    require_hibernation(answers, firmware)
+    require_hibernation(facts, answers, firmware)
     require_token(facts, answers)
     inputs = {
         # Without defaults: a field that a later release adds changes no plan that does not use it.
@@ -548,6 +548,10 @@ def _warnings(  # noqa: PLR0917
             yield f"{each.title} has sectors of {each.disk.logical_sector} bytes, from which most BIOSes cannot boot."
     yield from _beside_warnings(facts, answers, chosen, layout)
     yield from _encryption_warnings(facts, answers, layout)
+    if answers.storage.swap.hibernate and answers.security.profile != "development":
+        yield (
+            f"The host hibernates in phase setup alone: hardened, with profile {answers.security.profile}, forbids it."
+        )
     yield from token_warnings(facts, answers)
     yield from _joined_warnings(answers, chosen, for_pool, layout, kept)
     yield from _room_warnings(answers, layout)

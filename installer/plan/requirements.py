@@ -166,14 +166,31 @@ def firmware_to_use(facts: Facts, answers: Answers) -> Literal["uefi", "bios"]:
     return booted
 
 
-def require_hibernation(answers: Answers, firmware: str) -> None:
-    """HyperError (Exit.unsuitable) for hibernating to a file where no UEFI variable can tell stage 1 where it lies."""
-    swap = answers.storage.swap
-    if swap.hibernate and swap.kind == "file" and firmware == "bios":
+def require_hibernation(facts: Facts, answers: Answers, firmware: str) -> None:
+    """HyperError (Exit.unsuitable) for hibernating to a file where no UEFI variable can tell stage 1 where it lies, or with
+    more memory reserved than the kernel can copy.
+
+    The kernel copies all memory that is in use into what is free before it writes it (Documentation/power/swsusp.rst), and
+    huge pages can neither be given back nor be swapped out.
+    """
+    swap, asked, found = answers.storage.swap, answers.hypervisor, facts.memory.total
+    if not swap.hibernate:
+        return
+    if swap.kind == "file" and firmware == "bios":
         raise HyperError(
             "storage.swap.hibernate = true does not fit this machine",
             why="it was booted by BIOS, and where the image lies in a swap file is told to stage 1 by a UEFI variable",
             remedy='write storage.swap.kind = "partition", or start the live system by UEFI',
+            code=Exit.unsuitable,
+        )
+    reserved = asked.hugepages_1g * GIB + asked.hugepages_2m * 2 * MIB
+    if found and 2 * reserved >= found:
+        raise HyperError(
+            "storage.swap.hibernate = true does not fit the huge pages that are reserved",
+            why=f"hypervisor.hugepages_1g = {asked.hugepages_1g} and hugepages_2m = {asked.hugepages_2m} reserve "
+            f"{format_size(reserved)} of {format_size(found)}, and the kernel copies what is in use into what is free before "
+            "it writes it to the disk",
+            remedy="reserve less than half of the memory, or write storage.swap.hibernate = false",
             code=Exit.unsuitable,
         )
 
