@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import unified_diff
 from typing import NamedTuple
 
 from installer.errors import Exit
@@ -90,19 +91,33 @@ def cost(session: Session, layout: Layout, rounds: int = 2) -> Cost:
                 log = session.shell("cat /run/hyper-nixos/install/install.log", measured=10)
                 ours.append(_whole(log))
                 session.shell(f"cp /run/hyper-nixos/install/*.json* {PLACE}/log/; {_dump()}", measured=10)
-                left = session.shell(_LEFT, measured=10)
+                left = session.shell(_left(layout), measured=10)
             else:
                 session.agent.write(f"{PLACE}/install.sh", script(log, layout), 0o755)
                 said = session.agent.run("bash", f"{PLACE}/install.sh", measured=120)
                 assert said.code == 0, said.text
                 work[side] += session.running.work()
                 theirs.append(float(re.findall(r"^seconds (\S+)$", said.text, re.MULTILINE)[-1]))
-                assert session.shell(_LEFT, measured=10) == left, "the script does not do the same"
+                same(left, session.shell(_left(layout), measured=10))
     return Cost(tuple(ours), tuple(theirs), work["ours"], work["theirs"])
 
 
-_LEFT = "udevadm settle; lsblk --noheadings --raw --output NAME,FSTYPE,LABEL,PARTLABEL,PARTUUID,SIZE | sort"
-"""What is on the disks, as far as it is not made up by programs anew each time."""
+def same(ours: str, theirs: str) -> None:
+    """Raise AssertionError with what only one of both has left."""
+    differ = list(
+        unified_diff(ours.splitlines(), theirs.splitlines(), "hv install", "the script", "", "", 0)
+    )
+    assert not differ, "\n".join(differ)
+
+
+def _left(layout: Layout) -> str:
+    """What is on its disks, as far as it is not made up by programs anew each time; read from them, not from udev."""
+    disks = " ".join(f"/dev/disk/by-id/*{serial}" for serial in layout.disks)
+    return (
+        f"for disk in {disks}; do sfdisk --dump $disk | grep start=; done; "
+        f"for disk in {disks}; do for each in $disk-part*; do "
+        'echo "$each" $(blkid -p -s TYPE -s LABEL -s LABEL_FATBOOT -o value "$each"); done; done'
+    )
 
 
 def _dump() -> str:
@@ -197,8 +212,11 @@ def _program(entry: _Entry) -> str:
         case ["udevadm", "trigger", *_, partition]:
             disk = re.sub(r"(?<=\D)\d+$", "", partition.rpartition("/")[2])
             disk = disk[:-1] if re.search(r"\dp$", disk) else disk
-            table = f"sfdisk --quiet --wipe never --no-tell-kernel /dev/{disk} <{PLACE}/{disk}.dump"
-            line = f"{table}\nblockdev --rereadpt /dev/{disk}\n{line}"
+            table = f"sfdisk --quiet --wipe never /dev/{disk} <{PLACE}/{disk}.dump"
+            # udev reads a table again when its disk was closed (60-block.rules, OPTIONS+="watch").
+            line = f"{table}\nudevadm settle\n{line}"
+        case ["wipefs", *_, device]:
+            line = f"until [ -b {device} ]; do sleep 0.02; done\n{line}"
         case ["mount", *_, target]:
             line = f"mkdir -p {target}\n{line}"
         case [*_, "boot"] if words[-2].endswith("switch-to-configuration"):
