@@ -103,7 +103,7 @@ class Host:
     def first_run(self) -> str:
         """Wait for the job that runs since boot; what `hv firstrun status` says of each."""
         with self.recorder.phase("first run", "host"):
-            self.ssh.sudo("systemctl start hyper-nixos-firstrun.service", PASSWORD, measured=180)
+            play.wait_first_run(self.recorder, self.ssh)
             code, text = self.ssh.run("hv firstrun status", measured=15)
             for line in text.splitlines():
                 self.recorder.detail(line)

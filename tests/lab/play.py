@@ -283,8 +283,7 @@ def first_run(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh
         code, text = ssh.sudo("id -u", PASSWORD)
         recorder.prove(f"{ADMINISTRATOR} becomes root", code == 0 and text.strip().endswith("0"), text)
     with recorder.phase("first run", "host"):
-        # Joins the job that runs since boot, and ends with it.
-        ssh.sudo("systemctl start hyper-nixos-firstrun.service", PASSWORD, measured=180)
+        wait_first_run(recorder, ssh)
         code, text = ssh.run("hv firstrun status --json", measured=15)
         recorder.excerpt("hv firstrun status --json", text)
         status, table = ssh.run("hv firstrun status", measured=15)
@@ -325,6 +324,13 @@ def first_run(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh
     recorder.picture(running.screenshot("done"), "The host, set up")
     ssh.sudo("systemctl poweroff", PASSWORD)
     running.wait_off(40)
+
+
+def wait_first_run(recorder: Recorder, ssh: Ssh) -> None:
+    """Join the job that runs since boot, and end with it."""
+    code, text = ssh.sudo("systemctl start hyper-nixos-firstrun.service", PASSWORD, measured=180)
+    if code != 0:  # what follows tells what came of it
+        recorder.detail(f"`systemctl start hyper-nixos-firstrun` ended with {code}: {text}")
 
 
 def hardened(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh) -> None:
