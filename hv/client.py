@@ -28,6 +28,8 @@ VARIABLE = "HV_SOCKET"
 """Another socket, for tests and for a broker that listens elsewhere."""
 PATIENCE = 120.0
 """Seconds for an answer; the broker itself gives up on libvirt long before."""
+RETURN = 30.0
+"""Seconds that a broker which starts anew is waited for."""
 PIECE = 1 << 18
 """Bytes of an upload's piece."""
 
@@ -184,7 +186,7 @@ class Client:
     def wait(self, operation: "dict[str, Any]", *, quiet: bool = False) -> "dict[str, Any]":
         """Wait for an operation to end, and tell how far it is; its result. Raises ProblemError if it failed.
 
-        Ctrl-C cancels it.
+        Ctrl-C cancels it; a lost terminal and a polite kill do not (installer.execute.interrupts).
         """
         shown = ""
         terminal = sys.stderr.isatty() and not quiet
@@ -200,7 +202,9 @@ class Client:
                         shown = line
                 operation = self._look(operation, 1 if begun or terminal else 30)
                 begun = True
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if type(error) is not KeyboardInterrupt:
+                raise  # nobody pressed it: a terminal that is lost ends the waiting alone
             operation = self.ask("DELETE", f"/1/operations/{operation['id']}")["operation"]
         finally:
             if shown:
@@ -213,21 +217,35 @@ class Client:
 
     def _look(self, operation: "dict[str, Any]", seconds: int) -> "dict[str, Any]":
         """The operation now; the broker may be starting anew."""
+        where = f"/1/operations/{operation['id']}?wait={seconds}"
+        found: dict[str, Any] = self.ask_patiently("GET", where)["operation"]
+        return found
+
+    def ask_patiently(
+        self,
+        method: str,
+        where: str,
+        given: "object | None" = None,
+        headers: "dict[str, str] | None" = None,
+    ) -> "dict[str, Any]":
+        """`ask`, again and again while the broker, or libvirt, is starting anew: only what may be asked twice."""
         import time
 
-        end = time.monotonic() + 30
+        end = time.monotonic() + RETURN
         while True:
             try:
-                found: dict[str, Any] = self.ask("GET", f"/1/operations/{operation['id']}?wait={seconds}")[
-                    "operation"
-                ]
-                return found
-            except ProblemError:
-                raise
-            except HyperError:
-                if time.monotonic() > end:
+                return self.ask(method, where, given, headers)
+            except HyperError as error:
+                if not passing(error) or time.monotonic() > end:
                     raise
                 time.sleep(0.2)
+
+
+def passing(error: HyperError) -> bool:
+    """Whether it may go by itself: the broker does not answer, or libvirt does not answer it."""
+    if isinstance(error, ProblemError):
+        return error.kind == "libvirt-away"
+    return error.code is Exit.failed
 
 
 def chunk(data: bytes) -> bytes:

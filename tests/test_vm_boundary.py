@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from hv.daemon.uploads import MOST
+from hv.vm.qcow2 import HEAD
 from tests.broker import BrokerHost, Ran, broker_host, wait_for
 
 pytestmark = pytest.mark.libvirt
@@ -271,8 +273,56 @@ def test_the_pool_is_closed_to_people(host: BrokerHost) -> None:
 # Images.
 
 
-def image_put(host: BrokerHost, data: bytes, name: str = "bad", query: str = "") -> tuple[int, Any]:
-    return raw(host, "ada", "PUT", f"/1/images/{name}{query}", data.decode("latin-1"))
+def announced(host: BrokerHost, data: bytes, who: str = "ada", **about: Any) -> tuple[int, Any]:
+    """An image is announced; what is to come is this unless something else is said."""
+    asked = {"name": "bad", "length": len(data), "sha256": hashlib.sha256(data).hexdigest(), **about}
+    return raw(host, who, "POST", "/1/images", asked)
+
+
+def sent(host: BrokerHost, upload: str, data: bytes, at: int | str = 0, who: str = "ada") -> tuple[int, Any]:
+    """Bytes for what was announced."""
+    return raw(
+        host, who, "PATCH", f"/1/uploads/{upload}", data.decode("latin-1"), **{"Upload-Offset": str(at)}
+    )
+
+
+def image_put(host: BrokerHost, data: bytes, **about: Any) -> tuple[int, Any]:
+    """An image is announced and sent; the first answer that is a refusal, else the operation at its end."""
+    status, answer = announced(host, data, **about)
+    if status != 202:
+        return status, answer
+    operation = answer["operation"]["id"]
+    status, answer = sent(host, operation, data)
+    _, ended = raw(host, "ada", "GET", f"/1/operations/{operation}?wait=60")
+    if status != 200:
+        assert ended["operation"]["error"]["type"] == answer["type"], "the operation ends with what is told"
+        return status, answer
+    return ended["operation"]["error"]["status"] if ended["operation"]["error"] else 200, ended["operation"]
+
+
+def whole(tmp_path: Path, size: str = "1M") -> bytes:
+    """An image that is as it should be."""
+    file = tmp_path / "whole.qcow2"
+    subprocess.run(("qemu-img", "create", "-q", "-f", "qcow2", file, size), check=True)
+    return file.read_bytes()
+
+
+@pytest.fixture
+def begun(host: BrokerHost, tmp_path: Path) -> Iterator[tuple[str, bytes]]:
+    """ada's upload, whose head is there and whose end is not."""
+    data = whole(tmp_path)
+    status, answer = announced(host, data, name="half")
+    assert status == 202, answer
+    upload = answer["operation"]["id"]
+    status, answer = sent(host, upload, data[:HEAD])
+    assert (status, answer["received"]) == (200, HEAD)
+    yield upload, data
+    raw(host, "ada", "DELETE", f"/1/operations/{upload}")
+    wait_for("what is left of it to go", lambda: not list(pool(host).glob(f"{upload}*")))
+
+
+def pool(host: BrokerHost) -> Path:
+    return host.path("/var/lib/libvirt/images")
 
 
 def layered(target: str, tmp_path: Path) -> bytes:
@@ -299,7 +349,7 @@ def test_an_image_with_a_data_file_is_refused(host: BrokerHost, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "data",
-    [SECRET, b"", b"KDMV" + bytes(600), b"# Disk DescriptorFile\n" + bytes(600), b"QFI\xfb" + bytes(600)],
+    [SECRET, b"KDMV" + bytes(600), b"# Disk DescriptorFile\n" + bytes(600), b"QFI\xfb" + bytes(600)],
 )
 def test_other_formats_are_not_images(host: BrokerHost, data: bytes) -> None:
     status, answer = image_put(host, data)
@@ -307,33 +357,171 @@ def test_other_formats_are_not_images(host: BrokerHost, data: bytes) -> None:
 
 
 def test_an_iso_that_is_a_disk_is_refused(host: BrokerHost, tmp_path: Path) -> None:
-    status, _ = image_put(host, layered("/etc/shadow", tmp_path).ljust(0x9000, b"\0"), query="?kind=iso")
+    status, _ = image_put(host, layered("/etc/shadow", tmp_path).ljust(0x9000, b"\0"), kind="iso")
     assert status == 422
 
 
-@pytest.mark.parametrize("name", ["..%2F..%2Fetc%2Fx", "%2e%2e", "a%0ab", "x%00", "a%2Fb"])
-def test_names_of_images_are_no_paths(host: BrokerHost, tmp_path: Path, name: str) -> None:
-    status, _ = image_put(host, b"QFI\xfb" + bytes(600), name)
-    assert 400 <= status < 500
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"name": "../../etc/x"},
+        {"name": ".."},
+        {"name": "a\nb"},
+        {"name": "x\0"},
+        {"name": "a/b"},
+        {"pool": "../x"},
+        {"pool": "/etc"},
+        {"os": "a/b"},
+        {"kind": "staged"},
+        {"length": 0},
+        {"length": -1},
+        {"length": 1 << 62},
+        {"length": "1"},
+        {"sha256": "x"},
+        {"sha256": "../../../../etc/shadow"},
+        {"source": "a\x1b[2Jb"},
+        {"volume": "x.qcow2"},
+        {"path": "/etc/shadow"},
+    ],
+    ids=str,
+)
+def test_an_image_is_announced_with_typed_fields_alone(
+    host: BrokerHost, tmp_path: Path, about: dict[str, Any]
+) -> None:
+    status, answer = announced(host, whole(tmp_path), **about)
+    assert status == 422 and next(iter(about)) in answer["detail"], answer
 
 
-def test_an_image_that_says_more_than_it_sends_leaves_nothing(host: BrokerHost, tmp_path: Path) -> None:
-    file = tmp_path / "a.qcow2"
-    subprocess.run(("qemu-img", "create", "-q", "-f", "qcow2", file, "1M"), check=True)
-    before = sorted(path.name for path in host.path("/var/lib/libvirt/images").iterdir())
-    code = "import socket, sys\ns = socket.socket(socket.AF_UNIX); s.connect('/run/hvd/hvd.sock')\ns.sendall(b'PUT /1/images/cut HTTP/1.1\\r\\nHost: h\\r\\nContent-Length: 90000000\\r\\n\\r\\n' + sys.stdin.buffer.read()); s.close()"
-    done = subprocess.run(
-        host.enter("setpriv", "--reuid=ada", "--regid=ada", "--init-groups", sys.executable, "-c", code),
-        input=file.read_bytes().ljust(200_000, b"\0"),
-        env=host.environment,
-        check=False,
+def test_a_pool_that_is_not_there_is_refused_before_anything_is_sent(
+    host: BrokerHost, tmp_path: Path
+) -> None:
+    status, answer = announced(host, whole(tmp_path), pool="nowhere")
+    assert status == 404 and answer["type"].endswith("no-such-pool")
+
+
+def test_an_image_is_what_its_sum_says_or_none(host: BrokerHost, tmp_path: Path) -> None:
+    before = sorted(pool(host).iterdir())
+    data = whole(tmp_path)
+    status, operation = image_put(host, data, sha256=hashlib.sha256(data + b"x").hexdigest())
+    assert status == 422 and operation["error"]["type"].endswith("altered-image")
+    assert sorted(pool(host).iterdir()) == before
+    assert host.hv("ada", "vm", "create", "x", "--image", "bad", "--dry-run", status=4).err
+
+
+def test_an_upload_is_for_whoever_brings_it_alone(host: BrokerHost, begun: tuple[str, bytes]) -> None:
+    upload, data = begun
+    for who in ("eve", "vic", "oscar", "audra", "alma"):
+        status, answer = sent(host, upload, data[HEAD:], HEAD, who)
+        assert status == 403 and answer["permission"] == "create" and answer["remedy"], (who, answer)
+        refused(host, who, "GET", f"/1/uploads/{upload}", kind="denied")
+    for who in ("eve", "oscar", "vic", "audra"):
+        refused(host, who, "DELETE", f"/1/operations/{upload}", kind="denied")
+    last = host.hv("audra", "auth", "log", "--json").json["rows"][-1]
+    assert (last["outcome"], last["actor_name"]) == ("denied", "audra")
+    # Nobody takes its name, or its place, meanwhile.
+    status, answer = announced(host, data, "eve", name="half")
+    assert status == 409 and answer["type"].endswith("busy")
+    status, answer = announced(host, data, name="half", sha256="0" * 64)
+    assert status == 409 and answer["type"].endswith("busy")
+    assert raw(host, "ada", "GET", f"/1/uploads/{upload}")[1]["received"] == HEAD
+
+
+def test_what_is_there_is_never_written_over(
+    host: BrokerHost, begun: tuple[str, bytes], tmp_path: Path
+) -> None:
+    """The head that was looked at stays the head."""
+    upload, data = begun
+    evil = layered("/var/lib/libvirt/secret", tmp_path)
+    for at in (0, 1, HEAD - 1, HEAD + 1, len(data), -1, "", "+65536", "0x10000", 1 << 70):
+        status, answer = sent(host, upload, evil, at)
+        assert status == 409 and answer["received"] == HEAD, (at, answer)
+    status, answer = sent(host, upload, data[HEAD:] + b"x", HEAD)
+    assert status == 413 and answer["type"].endswith("too-long")
+    stored = pool(host) / f"{upload}-image.qcow2"
+    assert stored.read_bytes()[:HEAD] == data[:HEAD] and stored.stat().st_size == len(data)
+    assert stored.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_head_that_comes_in_pieces_is_waited_for(host: BrokerHost, tmp_path: Path) -> None:
+    """Nothing is made, and nothing counts, before all of it was looked at."""
+    data = layered("/var/lib/libvirt/secret", tmp_path)
+    before = sorted(pool(host).iterdir())
+    upload = announced(host, data, name="pieces")[1]["operation"]["id"]
+    for piece in (data[:4], data[:1000], b""):
+        status, answer = sent(host, upload, piece)
+        assert status == 400 and answer["type"].endswith("too-short")
+    assert raw(host, "ada", "GET", f"/1/uploads/{upload}")[1]["received"] == 0
+    assert sorted(pool(host).iterdir()) == before
+    status, answer = sent(host, upload, data)
+    assert status == 422 and "backing file" in answer["detail"]
+    assert sorted(pool(host).iterdir()) == before
+
+
+def test_what_is_not_whole_is_no_disk_and_no_image(host: BrokerHost, begun: tuple[str, bytes]) -> None:
+    upload, _ = begun
+    name = f"{upload}-image.qcow2"
+    bodies = ({"image": "half"}, {"volume": name})
+    for body, kind in zip(bodies, ("no-such-image", "no-such-volume"), strict=True):
+        refused(host, "ada", "POST", "/1/vms", {"name": "x", "disks": [body]}, kind=kind)
+        refused(host, "ada", "POST", "/1/vms/adas/attach", {"disk": body}, kind=kind)
+    refused(host, "ada", "GET", f"/1/volumes/default/{name}/content", kind="no-such-volume")
+    refused(host, "ada", "DELETE", f"/1/volumes/default/{name}", kind="no-such-volume")
+    refused(host, "alma", "POST", "/1/images/half/publish", kind="no-such-image")
+    refused(host, "ada", "DELETE", "/1/images/half", kind="no-such-image")
+    assert name not in host.hv("ada", "vm", "disks").out
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_a_link_in_the_place_of_an_upload_is_not_written_through(
+    host: BrokerHost, begun: tuple[str, bytes], link: str
+) -> None:
+    """Only root could put it there; but if it happened, the target would stay as it is."""
+    upload, data = begun
+    stored, target = pool(host) / f"{upload}-image.qcow2", host.path("/var/lib/libvirt/victim")
+    stored.unlink()
+    target.write_bytes(data)
+    if link == "symbolic":
+        stored.symlink_to("/var/lib/libvirt/victim")
+    else:
+        stored.hardlink_to(target)
+    try:
+        status, answer = sent(host, upload, b"\xff" * (len(data) - HEAD), HEAD)
+        assert status == 403 and answer["type"].endswith("strange-volume"), answer
+        assert target.read_bytes() == data
+    finally:
+        stored.unlink(missing_ok=True)
+        target.unlink()
+
+
+def test_an_upload_ends_with_its_operation(host: BrokerHost, begun: tuple[str, bytes]) -> None:
+    upload, data = begun
+    assert raw(host, "ada", "DELETE", f"/1/operations/{upload}")[1]["operation"]["status"] == "cancelled"
+    status, answer = sent(host, upload, data[HEAD:], HEAD)
+    assert status == 404 and answer["type"].endswith("no-such-upload")
+    for nonsense in ("x", "..", "00000000-0000-4000-8000-000000000000"):
+        refused(host, "ada", "GET", f"/1/uploads/{nonsense}", kind="no-such-upload")
+    # An operation of another kind is no upload.
+    other = raw(host, "ada", "POST", "/1/vms/adas/tag", {"add": ["x"]})[1]["operation"]["id"]
+    assert sent(host, other, data)[0] == 404
+
+
+def test_nobody_brings_without_end(host: BrokerHost, tmp_path: Path) -> None:
+    data, begun = whole(tmp_path), []
+    for number in range(MOST):
+        status, answer = announced(host, data, name=f"many{number}")
+        assert status == 202
+        begun.append(answer["operation"]["id"])
+    status, answer = announced(host, data, name="onemore")
+    assert status == 429 and "too many" in answer["title"] and "hv vm cancel" in answer["remedy"]
+    for each in begun:
+        raw(host, "ada", "DELETE", f"/1/operations/{each}")
+    wait_for("them to end", lambda: announced(host, data, name="onemore")[0] == 202)
+    with_id = next(
+        row["id"]
+        for row in host.hv("ada", "vm", "operations", "--json").json["operations"]
+        if row["ended"] is None
     )
-    assert done.returncode == 0
-    wait_for(
-        "the half image to go",
-        lambda: sorted(path.name for path in host.path("/var/lib/libvirt/images").iterdir()) == before,
-    )
-    assert host.hv("ada", "vm", "create", "x", "--image", "cut", "--dry-run", status=4).err
+    host.hv("ada", "vm", "cancel", with_id)
 
 
 # Guests of others.
@@ -367,7 +555,8 @@ def test_an_image_that_says_more_than_it_sends_leaves_nothing(host: BrokerHost, 
         ("ada", "GET", "/1/can-i?verb=start&object=adas&as=eve", None, "roles"),
         ("ada", "POST", "/1/vms/adas/attach", {"pci": "0000:00:1f.2"}, "devices"),
         ("ada", "POST", "/1/vms/adas/attach", {"usb": "1d6b:0002"}, "devices"),
-        ("ada", "PUT", "/1/images/pub?public=1", "x", "pools"),
+        ("ada", "POST", "/1/images", {"name": "pub", "length": 9, "sha256": "0" * 64, "public": True}, "pools"),
+        ("vic", "POST", "/1/images", {"name": "new", "length": 9, "sha256": "0" * 64}, "create"),
     ],
 )  # fmt: skip
 def test_what_a_role_does_not_allow_is_denied_with_its_name(

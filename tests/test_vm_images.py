@@ -104,14 +104,8 @@ def test_a_disk_of_any_format_becomes_an_image_and_a_vm(host: BrokerHost, kind: 
     assert list(host.path("/var/lib/libvirt/images").iterdir()) == []
 
 
-def test_a_template_is_fetched_verified_and_made_a_vm(
-    host: BrokerHost,
-    vendor: Signer,
-    web: Mirror,
-    here: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    content = disk(host, "qcow2", "MARK-template").read_bytes()
+def signed_template(vendor: Signer, web: Mirror, here: pytest.MonkeyPatch, content: bytes) -> None:
+    """This process knows of one template, mine."""
     sums = f"{hashlib.sha256(content).hexdigest()}  mine.qcow2\n".encode()
     web.files |= {
         "/mine.qcow2": content,
@@ -129,6 +123,17 @@ def test_a_template_is_fetched_verified_and_made_a_vm(
     assert one.trust is not None
     one = one.model_copy(update={"trust": one.trust.model_copy(update={"key": f"{web.url}/key.asc"})})
     here.setattr(templates, "template", lambda _name: one)
+
+
+def test_a_template_is_fetched_verified_and_made_a_vm(
+    host: BrokerHost,
+    vendor: Signer,
+    web: Mirror,
+    here: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = disk(host, "qcow2", "MARK-template").read_bytes()
+    signed_template(vendor, web, here, content)
 
     # Tampered with on its way: nothing comes into being.
     web.files["/mine.qcow2"] = content[:-1] + b"x"

@@ -27,11 +27,12 @@ pytestmark = pytest.mark.libvirt
 MIB = 1024**2
 PLAIN = ("--memory", "32M", "--firmware", "bios", "--network", "none")
 UPLOAD = """
-import os, sys
-from hv.client import Client, checked
+import sys
+from hv.client import Client
+from hv.images.shelf import Label, Way, send
 name, file, system = sys.argv[1:]
 with open(file, "rb") as stream:
-    checked(Client().open("PUT", f"/1/images/{name}?os={system}", stream=(stream, os.path.getsize(file))))
+    send(Client(), stream, Label(name, system), "image", Way(None, lambda there, size: None, quiet=True))
 """
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from hv.client import Client
     from hv.firstrun.world import Programs
+    from hv.images.shelf import Label
     from hv.images.template import Template
     from installer.download import Progress
 
@@ -30,8 +31,9 @@ EXAMPLES = {
     "convert": "hv image convert mail.vmdk mail.qcow2",
     "describe": "hv image describe mail.ova",
     "list": "hv image list --json",
-    "import": "hv image import mail.qcow2 --os debian13; hv image import Win11.iso --name windows --os win11",
-    "pull": "hv image pull ubuntu",
+    "import": "hv image import mail.qcow2 --os debian13; hv image import Win11.iso --name windows --os win11; "
+    "hv image import mail.qcow2 --no-wait",
+    "pull": "hv image pull ubuntu; hv image pull debian --unsigned --dry-run",
     "publish": "hv image publish debian",
     "delete": "hv image delete debian --dry-run",
 }
@@ -88,6 +90,11 @@ def parser() -> argparse.ArgumentParser:
     )
     for each in (brought, pulled):
         each.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        each.add_argument(
+            "--no-wait",
+            action="store_true",
+            help="when it is sent, print the operation's id and do not wait for it",
+        )
         each.add_argument("--public", action="store_true", help="for everybody (administrators)")
         each.add_argument("--json", action="store_true", help="for programs")
     published = verbs.add_parser("publish", help="let everybody use an image (administrators)")
@@ -310,7 +317,7 @@ def _import(options: argparse.Namespace) -> int:
     import re
 
     from hv.client import Client
-    from hv.images.shelf import Label, bring, kind_of, require_free
+    from hv.images.shelf import Label, kind_of, require_free
 
     if not options.file.is_file():
         raise _no_file(options.file)
@@ -324,7 +331,17 @@ def _import(options: argparse.Namespace) -> int:
         return _planned(
             [f"{options.file} goes to the broker {how}: the image {name} ({options.os})"], options
         )
-    return _brought(bring(client, (options.file, kind), label, _programs(), _progress()), options)
+    return _brought(_bring(client, (options.file, kind), label, options), options)
+
+
+def _bring(
+    client: "Client", disk: "tuple[Path, str]", label: "Label", options: argparse.Namespace
+) -> "dict[str, Any]":
+    from hv.images.shelf import Way, bring
+
+    json_wanted = getattr(options, "json", False)
+    way = Way(_programs(), _progress(), wait=not getattr(options, "no_wait", False), quiet=json_wanted)
+    return bring(client, disk, label, way)
 
 
 def _pull(options: argparse.Namespace) -> int:
@@ -346,7 +363,7 @@ def _pull(options: argparse.Namespace) -> int:
 def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str, Any]":
     """Fetch, verify, convert and send a template's image; what the broker made of it. Raises HyperError."""
     from hv.images.fetching import fetch
-    from hv.images.shelf import Label, bring
+    from hv.images.shelf import Label
     from hv.images.template import template
     from installer.download import Cache, cache_folder
 
@@ -366,7 +383,7 @@ def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str,
         f"{image.url}, {image.vouched}",
         options.public,
     )
-    return bring(client, (image.path, image.format), label, _programs(), _progress())
+    return _bring(client, (image.path, image.format), label, options)
 
 
 def _steps(wanted: "Template", arch: str, *, unsigned: bool) -> list[str]:
@@ -385,7 +402,9 @@ def _planned(lines: list[str], options: argparse.Namespace) -> int:
 
 def _brought(made: "dict[str, Any]", options: argparse.Namespace) -> int:
     if options.json:
-        print(json.dumps(made, indent=2))
+        print(json.dumps({"version": VERSION, **made}, indent=2))
+    elif options.no_wait:
+        print(made["operation"])
     else:
         print(f"{made['name']}: there; `hv vm create NAME --image {made['name']}` makes a VM of it")
     return Exit.ok

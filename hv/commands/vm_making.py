@@ -242,10 +242,12 @@ def fetched(client: Client, where: str, file: "BinaryIO") -> int:
 def import_(client: Client, options: argparse.Namespace) -> int:
     import tempfile
     from pathlib import Path
+    from uuid import uuid4
 
     from hv.commands.image import _programs, _progress
     from hv.images.foreign import read
-    from hv.images.shelf import Label, bring
+    from hv.images.shelf import Label, Way, bring, known
+    from installer.execute.interrupts import EndedError, ended_by_signals
 
     file = Path(options.file)
     if not file.is_file():
@@ -255,7 +257,7 @@ def import_(client: Client, options: argparse.Namespace) -> int:
             remedy="Name an existing file.",
             code=Exit.usage,
         )
-    with tempfile.TemporaryDirectory(prefix="hv-import-") as folder:
+    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="hv-import-") as folder:
         found = read(file, Path(folder))
         name = options.new or found.name
         if not options.json:
@@ -274,10 +276,15 @@ def import_(client: Client, options: argparse.Namespace) -> int:
             "firmware": found.firmware,
             "nics": [{"network": options.network}] * found.nics,
         }
+        # What would be refused is refused before a long way, not after it.
+        client.ask("POST", "/1/vms?dry_run=1", given)
         if options.dry_run:
             if options.json:
                 show_json({"version": 1, "spec": given, "disks": len(found.disks), **left})
             return 0
+        # Broken off before, it is gone on with: what is there of the same name and content was brought for it.
+        before = known(client)
+        way = Way(_programs(), _progress(), again=True, quiet=options.json)
         images = []
         try:
             for number, disk in enumerate(found.disks):
@@ -285,23 +292,32 @@ def import_(client: Client, options: argparse.Namespace) -> int:
                     f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name).strip('-._+') or 'vm'}-disk{number}",
                     source=file.name,
                 )
+                bring(client, (disk.path, disk.format), label, way)
                 images.append(label.name)
-                bring(client, (disk.path, disk.format), label, _programs(), _progress())
             # Buses as a system without virtio drivers has them: what was installed elsewhere must find its disk.
             given["disks"] = [{"image": image, "bus": "sata"} for image in images]
-            result = client.wait(client.ask("POST", "/1/vms", given)["operation"], quiet=options.json)
-        except HyperError:
-            for image in images:
-                try:
-                    client.ask("DELETE", f"/1/images/{quoted(image)}")
-                except HyperError:
-                    continue
+            key = {"Idempotency-Key": str(uuid4())}
+            operation = client.ask_patiently("POST", "/1/vms", given, key)["operation"]
+            result = client.wait(operation, quiet=options.json)
+        except (HyperError, KeyboardInterrupt) as error:
+            # Who lost a terminal goes on with the same command; nobody else does.
+            for image in () if isinstance(error, EndedError) else images:
+                if image not in before:
+                    _take_back(client, image)
             raise
     if options.json:
         show_json({"version": 1, **result, **left})
     else:
         print(f"{result['name']}: made, {result['state']}")
     return 0
+
+
+def _take_back(client: Client, image: str) -> None:
+    """An image that nobody needs after all; what went wrong first is told."""
+    try:
+        client.ask_patiently("DELETE", f"/1/images/{quoted(image)}")
+    except HyperError:
+        return
 
 
 def _require_disks(name: str, found: "Foreign") -> None:

@@ -7,7 +7,6 @@ since. Errors are problems (RFC 9457) with what, why and what to do.
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,15 +18,25 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hv.daemon import copies, guests, images, making, peer, plugging, screens, sizes, views
-from hv.daemon.broker import Broker, body_of, caller_of, etag, owner_name, quick_json, shown
+from hv.daemon.broker import (
+    Broker,
+    accepted,
+    body_of,
+    caller_of,
+    etag,
+    owner_name,
+    quick_json,
+    shown,
+    takes,
+)
 from hv.daemon.limits import Use
 from hv.daemon.operations import Action
 from hv.daemon.problems import RefusedError, Status, problem
 from hv.daemon.roles import Caller, Permission, decide
 from hv.daemon.store import AUDIT, OPERATIONS, VMS
 from hv.daemon.virt import translated
-from hv.daemon.volumes import going, let_go
-from hv.vm.spec import Typed, VmSpec
+from hv.daemon.volumes import going, let_go, let_go_staged
+from hv.vm.spec import VmSpec
 from installer import VERSION
 from installer.errors import HyperError
 
@@ -51,6 +60,7 @@ def make_app(broker: Broker) -> FastAPI:
     async def sweep() -> None:
         """Remove, again and again, what libvirt could not when it was to be removed."""
         while True:
+            let_go_staged(broker.store)
             if going(broker.store):
                 with contextlib.suppress(HyperError):
                     await broker.apart("removing volumes", broker.sweep)
@@ -170,15 +180,7 @@ def make_app(broker: Broker) -> FastAPI:
             lambda connection: action.plan(broker.operations.work(action, row, caller, connection)),
         )
 
-    def accepted(row: dict[str, Any]) -> Response:
-        return Response(
-            json.dumps({"operation": shown(row)}),
-            202,
-            media_type="application/json",
-            headers={"Location": f"/1/operations/{row['id']}"},
-        )
-
-    @app.post("/1/vms", openapi_extra=_takes(VmSpec))
+    @app.post("/1/vms", openapi_extra=takes(VmSpec))
     async def create_vm(request: Request) -> Response:
         caller = caller_of(request)
         given: VmSpec = await body_of(request, VmSpec)
@@ -190,7 +192,8 @@ def make_app(broker: Broker) -> FastAPI:
                 raise
         else:
             key = request.headers.get("idempotency-key")
-            if key is None:
+            same = (OPERATIONS.c.actor == caller.uid, OPERATIONS.c.key == key)
+            if key is None or broker.store.row(sql.select(OPERATIONS.c.id).where(*same)) is None:
                 raise _taken(given.name, ref.owner == caller.uid)
         action = making.CREATE
         uuid = str(uuid4())
@@ -201,10 +204,10 @@ def make_app(broker: Broker) -> FastAPI:
             return quick_json({"version": 1, "plan": await planned(action, row, caller)})
         await planned(action, row, caller)
         volumes = making.disk_rows(broker.store, given, uuid, caller)
-        same = sql.select(VMS.c.uuid).where(VMS.c.name == given.name)
-        if broker.store.row(same) is not None:
+        called = sql.select(VMS.c.uuid).where(VMS.c.name == given.name)
+        if broker.store.row(called) is not None:
             await tidy()
-        named = broker.store.row(same)
+        named = broker.store.row(called)
         if named is not None and row["key"] is None:
             raise _taken(given.name, own=True)
         row = broker.operations.begin(
@@ -269,11 +272,11 @@ def make_app(broker: Broker) -> FastAPI:
             handler,
             methods=["POST"],
             name=action.kind,
-            openapi_extra=_takes(action.model),
+            openapi_extra=takes(action.model),
         )
 
     for action in broker.actions.values():
-        if action is not making.CREATE:
+        if action not in (making.CREATE, broker.uploads.action):
             route(action)
 
     @app.get("/1/operations")
@@ -381,10 +384,3 @@ def _taken(name: str, own: bool) -> RefusedError:
         why="it is yours" if own else "it is somebody else's",
         remedy="Choose another name, or delete that one.",
     )
-
-
-def _takes(model: type[Typed]) -> dict[str, Any]:
-    """The request's schema, for the description of the interface."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request, Response
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Caller, Permission, decide
 from hv.daemon.settings import Settings
 from hv.daemon.store import Store
+from hv.daemon.uploads import Uploads
 from hv.daemon.virt import Calls, Libvirt, in_words
 from hv.daemon.volumes import removed, sweep
 from hv.vm.spec import Typed, told
@@ -30,6 +31,7 @@ class Broker:
     def __init__(self, store: Store, libvirt: Libvirt, settings: Settings, hostd: str) -> None:
         self.store, self.libvirt, self.settings, self.hostd = store, libvirt, settings, hostd
         self.calls = Calls()
+        self.uploads = Uploads(store, libvirt)
         self._removing: set[str] = set()
         known = (
             making.CREATE,
@@ -39,6 +41,7 @@ class Broker:
             *plugging.ACTIONS,
             *copies.ACTIONS,
             *snapshots.ACTIONS,
+            self.uploads.action,
         )
         self.actions: dict[str, Action] = {action.kind: action for action in known}
         self.operations = Operations(store, libvirt, settings, hostd, self.actions)
@@ -91,25 +94,31 @@ class Broker:
         """RefusedError (denied), and written down, unless the caller may."""
         decision = decide(caller, permission, owner, target)
         if not decision.allowed:
-            self.store.audit(
-                {
-                    "actor": caller.uid,
-                    "actor_name": caller.name,
-                    "action": str(permission),
-                    "target": target[:64],
-                    "outcome": "denied",
-                    "detail": decision.why,
-                }
-            )
-            raise RefusedError(
-                "denied",
-                Status.denied,
-                f"You may not do that with {target}.",
-                why=decision.why,
-                remedy=decision.remedy,
-                permission=str(permission),
-                object=target,
-            )
+            self.deny(caller, permission, target, decision.why, decision.remedy)
+
+    def deny(
+        self, caller: Caller, permission: Permission, target: str, why: str, remedy: str = "Ask them."
+    ) -> NoReturn:
+        """RefusedError (denied), and written down."""
+        self.store.audit(
+            {
+                "actor": caller.uid,
+                "actor_name": caller.name,
+                "action": str(permission),
+                "target": target[:64],
+                "outcome": "denied",
+                "detail": why,
+            }
+        )
+        raise RefusedError(
+            "denied",
+            Status.denied,
+            f"You may not do that with {target}.",
+            why=why,
+            remedy=remedy,
+            permission=str(permission),
+            object=target,
+        )
 
 
 def caller_of(request: Request) -> Caller:
@@ -158,6 +167,23 @@ def quick_json(value: Any, **headers: str) -> Response:
 def shown(row: dict[str, Any]) -> dict[str, Any]:
     """An operation as its asker sees it."""
     return {key: value for key, value in row.items() if key not in ("given", "key")}
+
+
+def accepted(row: dict[str, Any]) -> Response:
+    """That an operation has begun, or is there already."""
+    return Response(
+        json.dumps({"operation": shown(row)}),
+        202,
+        media_type="application/json",
+        headers={"Location": f"/1/operations/{row['id']}"},
+    )
+
+
+def takes(model: type[Typed]) -> dict[str, Any]:
+    """The request's schema, for the description of the interface."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
 def owner_name(uid: int | None, cache: dict[int, str]) -> str | None:

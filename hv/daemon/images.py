@@ -3,95 +3,25 @@ qcow2 under their own account; the broker looks at the head and passes the bytes
 """
 
 import asyncio
-import contextlib
-import hashlib
 import queue
-import time
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import sqlalchemy as sql
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
-from hv.daemon.broker import Broker, caller_of, owner_name, quick_json
-from hv.daemon.limits import Use, require_room
+from hv.daemon.broker import Broker, accepted, body_of, caller_of, owner_name, quick_json, takes
+from hv.daemon.limits import Use
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.roles import Caller, Permission
-from hv.daemon.store import IMAGES, VOLUMES
-from hv.daemon.volumes import CHUNK, GOING, make, no_room, pool_of, volume_of
-from hv.vm.names import simple_name
-from hv.vm.qcow2 import HEAD, head
-from installer.errors import HyperError
+from hv.daemon.store import IMAGES, OPEN, OPERATIONS, VOLUMES
+from hv.daemon.uploads import KIND, LONGEST, MOST, SILENCE, Sending, kept_with, no_upload, subject
+from hv.daemon.volumes import GOING
+from hv.vm.qcow2 import HEAD
+from hv.vm.spec import NewImage
 
-ISO_MAGIC = (0x8001, b"CD001")
-"""Where an ISO 9660 says so (ECMA-119, 8.1)."""
-LONGEST = 6 * 3600.0
-"""Seconds that an upload may take."""
-
-
-def look_at(kind: str, first: bytes) -> int | None:
-    """The size that a guest will see (None: that of the file); RefusedError for what is not as said."""
-    if kind == "iso":
-        at, magic = ISO_MAGIC
-        if first[:4] == b"QFI\xfb" or first[at : at + len(magic)] != magic:
-            raise _unfit(
-                "it is no ISO 9660 medium",
-                "Name a medium; a disk is imported under the suffix of its format, e.g. .qcow2.",
-            )
-        return None
-    try:
-        return head(first).size
-    except ValueError as error:
-        raise _unfit(
-            str(error),
-            "Images are whole qcow2 files: `hv image import FILE` converts others, under your own account.",
-        ) from error
-
-
-def _unfit(why: str, remedy: str) -> RefusedError:
-    return RefusedError("unfit-image", Status.invalid, "That image is not taken.", why=why, remedy=remedy)
-
-
-class _Upload:
-    """A volume's content on its way to libvirt: pieces go in, and a thread sends them."""
-
-    def __init__(self, broker: Broker, pool: str, name: str, length: int) -> None:
-        self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=16)
-        self._broker, self._pool, self._name, self._length = broker, pool, name, length
-        self.error: Exception | None = None
-
-    def send(self) -> None:
-        """All pieces, until there are no more; runs on a thread of its own."""
-        try:
-            with self._broker.libvirt.connected() as connection:
-                volume, _ = volume_of(connection, self._pool, self._name)
-                stream = connection.newStream(0)
-                volume.upload(stream, 0, self._length, 0)
-                while (piece := self._pieces.get()) is not None:
-                    view = memoryview(piece)
-                    while view:
-                        sent = stream.send(bytes(view[:CHUNK]))
-                        view = view[sent:]
-                stream.finish()
-        except Exception as error:
-            self.error = error
-            raise
-        finally:
-            # Whoever still puts something in must not wait for ever.
-            while not self._pieces.empty():
-                self._pieces.get_nowait()
-
-    async def put(self, piece: bytes | None) -> None:
-        """One more piece, None at the end. Raises what the thread ended with."""
-        while True:
-            if self.error is not None:
-                raise self.error
-            try:
-                self._pieces.put_nowait(piece)
-                return
-            except queue.Full:
-                await asyncio.sleep(0.005)
+GOES_ON = ("libvirt-away", "timeout", "silence", "too-long", "too-short", "no-such-upload")
+"""Kinds of errors after which sending can be gone on with: they say nothing against what was sent."""
 
 
 def add(app: FastAPI, broker: Broker) -> None:
@@ -110,50 +40,91 @@ def add(app: FastAPI, broker: Broker) -> None:
             row["owner"] = owner_name(row["owner"], names)
         return quick_json({"version": 1, "images": shown})
 
-    @app.put("/1/images/{name}")
-    async def upload(request: Request, name: str) -> Response:
+    @app.post("/1/images", openapi_extra=takes(NewImage))
+    async def announce(request: Request) -> Response:
         caller = caller_of(request)
-        broker.require(caller, Permission.create, None, f"a new image {name}")
-        asked = request.query_params
-        try:
-            simple_name(name)
-            system = simple_name(asked.get("os") or "generic")
-            length = int(request.headers.get("content-length", ""))
-        except ValueError as error:
-            raise RefusedError(
-                "invalid",
-                Status.invalid,
-                "The request is not right.",
-                why=str(error),
-                remedy="Choose another name.",
-            ) from error
-        public = asked.get("public") == "1"
-        if public:
+        given: NewImage = await body_of(request, NewImage)
+        broker.require(caller, Permission.create, None, f"a new image {given.name}")
+        if given.public:
             broker.require(caller, Permission.pools, None, "an image for everybody")
-        if broker.store.row(sql.select(IMAGES.c.name).where(IMAGES.c.name == name)):
+        action = broker.uploads.action
+        row = broker.operations.row(action, given, caller, (subject(given.name), given.name), None)
+        there = broker.store.row(
+            sql.select(OPERATIONS).where(OPERATIONS.c.status.in_(OPEN), OPERATIONS.c.uuid == row["uuid"])
+        )
+        if there is not None and there["actor"] == caller.uid and there["given"] == row["given"]:
+            return accepted(there)  # its sender was started anew
+        plan = await broker.apart(
+            "planning an image",
+            lambda connection: action.plan(broker.operations.work(action, row, caller, connection)),
+        )
+        if request.query_params.get("dry_run"):
+            return quick_json({"version": 1, "plan": plan})
+        mine = sql.select(sql.func.count()).where(
+            OPERATIONS.c.status.in_(OPEN), OPERATIONS.c.kind == KIND, OPERATIONS.c.actor == caller.uid
+        )
+        if (count := (broker.store.row(mine) or {"count_1": 0})["count_1"]) >= MOST:
             raise RefusedError(
-                "exists",
-                Status.conflict,
-                f"There is an image {name} already.",
-                why="names of images are everybody's",
-                remedy="Choose another name, or delete that one.",
+                "limit",
+                Status.limit,
+                "You bring too many images at once.",
+                why=f"{count} are on their way, and {MOST} may be",
+                remedy="Wait for one of them, or cancel it: `hv vm operations`, `hv vm cancel ID`.",
             )
-        kind = "iso" if asked.get("kind") == "iso" else "image"
-        return quick_json(
-            await _take(
-                broker,
-                request,
+        return accepted(
+            broker.operations.begin(
+                action,
+                row,
                 caller,
-                {
-                    "name": name,
-                    "os": system,
-                    "public": public,
-                    "kind": kind,
-                    "pool": simple_name(asked.get("pool") or "default"),
-                    "source": str(asked.get("source", ""))[:500],
-                },
-                length,
+                room=(caller.uid, Use(disk=given.length)),
+                first=kept_with(row, given, caller),
             )
+        )
+
+    def upload_of(caller: Caller, identifier: str) -> tuple[dict[str, Any], NewImage]:
+        """What is on its way, and only to whoever brings it. Raises RefusedError."""
+        upload = broker.uploads.find(identifier)
+        operation = broker.store.row(
+            sql.select(OPERATIONS).where(OPERATIONS.c.status.in_(OPEN), OPERATIONS.c.id == identifier)
+        )
+        if upload is None or operation is None:
+            raise no_upload()
+        if operation["actor"] != caller.uid:
+            target = f"the image {operation['target']}, which {operation['actor_name']} brings"
+            broker.require(caller, Permission.create, operation["actor"], target)
+            broker.deny(caller, Permission.create, target, "nobody sends into what somebody else brings")
+        return upload, NewImage.model_validate_json(operation["given"])
+
+    @app.get("/1/uploads/{identifier}")
+    async def how_far(request: Request, identifier: str) -> Response:
+        upload, given = upload_of(caller_of(request), identifier)
+        return quick_json({"version": 1, "received": upload["received"], "length": given.length})
+
+    @app.patch("/1/uploads/{identifier}")
+    async def send(request: Request, identifier: str) -> Response:
+        caller = caller_of(request)
+        upload, given = upload_of(caller, identifier)
+        there, length = upload["received"], given.length
+        offset = request.headers.get("upload-offset", "")
+        if not offset.isascii() or not offset.isdigit() or int(offset) != there:
+            raise RefusedError(
+                "offset",
+                Status.conflict,
+                "The image is not gone on with there.",
+                why=f"{there} of its {length} bytes are here, and Upload-Offset is {offset[:20]!r}",
+                remedy="Send from where it is.",
+                received=there,
+            )
+        sending = broker.uploads.begin(upload, length)
+        try:
+            await _pass_on(broker, request, sending, (given, caller))
+        except RefusedError as error:
+            if error.kind not in GOES_ON:
+                broker.uploads.refuse(identifier, error)
+            raise
+        found = broker.uploads.find(identifier)
+        return quick_json(
+            {"version": 1, "received": found["received"] if found else length, "length": length}
         )
 
     @app.delete("/1/images/{name}")
@@ -210,101 +181,112 @@ def add(app: FastAPI, broker: Broker) -> None:
         return quick_json({"version": 1, "name": name})
 
 
-def _record(
-    broker: Broker, caller: Caller, action: str, name: str, *, failed: str = "", detail: str = ""
-) -> None:
+def _record(broker: Broker, caller: Caller, action: str, name: str) -> None:
     broker.store.audit(
         {
             "actor": caller.uid,
             "actor_name": caller.name,
             "action": action,
             "target": name,
-            "outcome": "failed" if failed else "succeeded",
-            "detail": failed or detail,
+            "outcome": "succeeded",
+            "detail": "",
         }
     )
 
 
-async def _take(
-    broker: Broker, request: Request, caller: Caller, about: dict[str, Any], length: int
-) -> dict[str, Any]:
-    """Receive it into a volume of its own; all or nothing."""
-    stream = request.stream().__aiter__()
-    first = b""
-    async for piece in stream:
-        first += piece
-        if len(first) >= HEAD:
-            break
-    size = look_at(about["kind"], first) or length
-    volume = f"{uuid4()}-image.{'iso' if about['kind'] == 'iso' else 'qcow2'}"
-    row = {
-        "pool": about["pool"],
-        "name": volume,
-        "vm": None,
-        "owner": caller.uid,
-        "kind": about["kind"],
-        "size": size,
-        "image": None,
-    }
-    with broker.store.writing() as connection:
-        require_room(connection, broker.settings, caller, caller.uid, Use(disk=size))
-        connection.execute(sql.insert(VOLUMES).values(**row))
+class _Coming:
+    """A request's bytes, no more than were announced, and not waited for without end."""
 
-    def prepare(connection: Any) -> None:
-        pool, _ = pool_of(connection, about["pool"])
-        if (free := pool.info()[3]) < length:
-            raise no_room(about["pool"], free, length)
-        # As plain bytes: libvirt must not make a header of its own.
-        make(connection, row | {"size": length}, kind="raw")
+    def __init__(self, request: Request, left: int) -> None:
+        self._stream, self._left = request.stream().__aiter__(), left
+        said = request.headers.get("content-length", "")
+        if said.isdigit() and int(said) > left:
+            raise self._too_long(int(said) - left)
 
-    try:
-        await broker.apart("making room for the image", prepare)
-        digest = await _pass_on(broker, stream, first, (about["pool"], volume), length)
-        known = {
-            **about,
-            "owner": caller.uid,
-            "volume": volume,
-            "size": size,
-            "sha256": digest,
-            "created": time.time(),
-        }
-        broker.store.write(sql.insert(IMAGES).values(**known))
-    except BaseException as error:
-        it = sql.update(VOLUMES).where(VOLUMES.c.pool == about["pool"], VOLUMES.c.name == volume)
-        broker.store.write(it.values(kind=GOING))
-        with contextlib.suppress(
-            HyperError
-        ):  # what went wrong first is told; the rest goes when libvirt is back
-            await broker.take_away("taking the image away", about["pool"], volume)
-        _record(
-            broker, caller, "image-import", about["name"], failed=str(error)[:500] or type(error).__name__
+    @staticmethod
+    def _too_long(count: int) -> RefusedError:
+        return RefusedError(
+            "too-long",
+            Status.too_large,
+            "More was sent than was announced.",
+            why=f"there are {count} bytes too many",
+            remedy="Send what was announced.",
         )
-        raise
-    _record(broker, caller, "image-import", about["name"], detail=digest)
-    return {"version": 1, "name": about["name"], "size": size, "sha256": digest}
+
+    async def piece(self) -> bytes:
+        """The next ones; empty: there are no more. Raises RefusedError."""
+        try:
+            piece: bytes = await asyncio.wait_for(anext(self._stream, b""), SILENCE)
+        except ClientDisconnect as error:
+            raise RefusedError(
+                "silence",
+                Status.timeout,
+                "Who sent the image has hung up.",
+                why="the connection was closed",
+                remedy="Ask how much is there, and go on from it.",
+            ) from error
+        except TimeoutError as error:
+            raise RefusedError(
+                "silence",
+                Status.timeout,
+                "Nothing came any more.",
+                why=f"there was not one byte for {SILENCE:.0f} s",
+                remedy="Ask how much is there, and go on from it.",
+            ) from error
+        self._left -= len(piece)
+        if self._left < 0:
+            raise self._too_long(-self._left)
+        return piece
+
+    async def head(self, length: int) -> bytes:
+        """So many at least. Raises RefusedError."""
+        data = b""
+        while len(data) < length:
+            piece = await self.piece()
+            if not piece:
+                raise RefusedError(
+                    "too-short",
+                    Status.bad,
+                    "The image's head did not come.",
+                    why=f"the first request has {len(data)} bytes, and the head is looked at in {length}",
+                    remedy="Send more of it at first.",
+                )
+            data += piece
+        return data
 
 
 async def _pass_on(
-    broker: Broker, stream: AsyncIterator[bytes], first: bytes, place: tuple[str, str], length: int
-) -> str:
-    """Send the bytes to the volume; their SHA-256."""
-    sending = _Upload(broker, *place, length)
-    task = asyncio.create_task(broker.calls.run("storing the image", sending.send, LONGEST))
-    digest, count = hashlib.sha256(), 0
+    broker: Broker, request: Request, sending: Sending, about: tuple[NewImage, Caller]
+) -> None:
+    """Send what comes to the volume. What was taken counts, however it ends."""
+    given, caller = about
+    there = sending.upload["received"]
     try:
-        piece = first
-        while piece:
-            digest.update(piece)
-            count += len(piece)
-            await sending.put(piece)
-            piece = await anext(stream, b"")
-        if count != length:
-            raise _unfit(f"{count} of {length} bytes came", "Send it again.")
-        await sending.put(None)
+        coming = _Coming(request, given.length - there)
+        piece = await (coming.piece() if there else coming.head(min(HEAD, given.length)))
     except BaseException:
-        if sending.error is None:
-            await sending.put(None)
-        task.cancel()
+        broker.uploads.drop(sending)
         raise
-    await task
-    return digest.hexdigest()
+    who = (caller, broker.settings)
+    task = asyncio.create_task(
+        broker.calls.run("storing an image", lambda: broker.uploads.send(sending, given, who), LONGEST)
+    )
+    try:
+        while piece:
+            await _put(sending, piece)
+            piece = await coming.piece()
+    finally:
+        await _put(sending, None)
+        await task  # what went wrong with it goes before what came of that
+
+
+async def _put(sending: Sending, piece: bytes | None) -> None:
+    """One more piece for its thread, None at the end."""
+    while not sending.ended.is_set():
+        try:
+            sending.pieces.put_nowait(piece)
+            return
+        except queue.Full:
+            await asyncio.sleep(0.005)
+    if piece is not None:
+        raise no_upload()

@@ -197,20 +197,32 @@ class Operations:
         self._start(action, row, caller)
         return row
 
-    def _start(self, action: Action, row: dict[str, Any], caller: Caller) -> None:
+    def _start(self, action: Action, row: dict[str, Any], caller: Caller, *, again: bool = False) -> None:
         stop = threading.Event()
         with self._lock:
             self._cancel[row["id"]] = stop
             self._ended[row["id"]] = asyncio.Event()
         thread = threading.Thread(
             target=self._run,
-            args=(action, row, caller, stop),
+            args=(action, row, caller, stop, RETURN_PATIENCE if again else 0.0),
             name=f"{row['kind']} {row['id']}",
             daemon=True,
         )
         thread.start()
 
-    def _run(self, action: Action, row: dict[str, Any], caller: Caller, stop: threading.Event) -> None:
+    def _opened(self, stop: threading.Event, patience: float) -> Any:
+        """A connection to libvirt, which after a restart of everything may need a moment. Raises RefusedError."""
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return self.libvirt.open()
+            except RefusedError as error:
+                if error.kind != "libvirt-away" or time.monotonic() >= end or stop.wait(0.5):
+                    raise
+
+    def _run(
+        self, action: Action, row: dict[str, Any], caller: Caller, stop: threading.Event, patience: float
+    ) -> None:
         self.store.write(
             sql.update(OPERATIONS)
             .where(OPERATIONS.c.id == row["id"], OPERATIONS.c.status == "queued")
@@ -219,7 +231,7 @@ class Operations:
         connection: Any = None
         work: Work | None = None
         try:
-            connection = self.libvirt.open()
+            connection = self._opened(stop, patience)
             work = self.work(action, row, caller, connection)
             work.cancelled = stop
             try:
@@ -352,10 +364,12 @@ class Operations:
                 self._finish(row, "failed", error=problem(error))
                 continue
             log.info("%s %s of %s is taken up again", row["id"], row["kind"], row["target"])
-            self._start(action, row, caller)
+            self._start(action, row, caller, again=True)
         return len(rows)
 
 
+RETURN_PATIENCE = 30.0
+"""Seconds that what is taken up again waits for libvirt, which was perhaps started anew as well."""
 CANCEL_PATIENCE = 15.0
 """Seconds that a cancelled operation has to see it, before it is left to itself."""
 
@@ -369,8 +383,8 @@ def _ended_early(row: dict[str, Any], *, late: bool) -> RefusedError:
             f"{row['kind']} of {row['target']} ran out of time.",
             why=f"it had not ended after {took:.0f} s"
             + (f", at: {row['message']}" if row["message"] else ""),
-            remedy="See `hv vm show` how far it came, and do it again; a guest that hangs ends with "
-            "`hv vm stop NAME --force`.",
+            remedy="See `hv vm operations` and `hv vm show` how far it came, and do it again; a guest that hangs ends "
+            "with `hv vm stop NAME --force`.",
         )
     return RefusedError(
         "cancelled",

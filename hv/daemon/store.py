@@ -41,8 +41,8 @@ VOLUMES = sql.Table(
     sql.Column("size", sql.Integer, nullable=False),
     sql.Column("image", sql.String(64)),
 )
-"""Every volume that the broker made; others it does not touch. `kind`: disk, seed, image, iso, or going, for one that
-is to be removed. `vm`: whose, if any."""
+"""Every volume that the broker made; others it does not touch. `kind`: disk, seed, image, iso, staged, for an image that is
+not whole yet, or going, for one that is to be removed. `vm`: whose, if any."""
 IMAGES = sql.Table(
     "images",
     META,
@@ -59,6 +59,16 @@ IMAGES = sql.Table(
     sql.Column("created", sql.Float, nullable=False),
 )
 """Disks and media that guests are made from."""
+UPLOADS = sql.Table(
+    "uploads",
+    META,
+    sql.Column("operation", sql.String(36), primary_key=True),
+    sql.Column("pool", sql.String(64), nullable=False),
+    sql.Column("volume", sql.String(255), nullable=False),
+    sql.Column("received", sql.Integer, nullable=False),
+    sql.Column("changed", sql.Float, nullable=False),
+)
+"""Images on their way here, each an operation: bytes that libvirt has taken for certain, and when more came last."""
 TAKEN = sql.Table(
     "taken",
     META,

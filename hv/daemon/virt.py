@@ -167,7 +167,7 @@ def translated(error: Any, doing: str) -> RefusedError:
          "Make room (`hv vm pools` shows what is free), then do it again."),
         (("cannot allocate memory", "cannot set up guest memory"), "no-memory", Status.limit, f"{doing} needs more memory than the host has free.",
          "Stop another VM, or give this one less: `hv vm resize NAME --memory 1G`."),
-        (("failed to connect socket", "connection refused", "connection reset", "end of file while reading", "cannot recv data", "client socket is closed", "keepalive", "connection closed", "unable to connect"), "libvirt-away", Status.unavailable,
+        (("failed to connect socket", "connection refused", "connection reset", "end of file while reading", "cannot recv data", "client socket is closed", "keepalive", "connection closed", "unable to connect", "broken pipe"), "libvirt-away", Status.unavailable,
          "libvirt does not answer.", "It may be restarting: do it again in a moment; `systemctl status libvirtd` says more."),
         (("did not find usb device", "/sys/bus/usb/devices"), "no-such-device", Status.missing, f"{doing}: the host has no such USB device.",
          "See `lsusb` for what is plugged in."),

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from hv.daemon.problems import RefusedError, Status
-from hv.daemon.store import IMAGES, VOLUMES, Store
+from hv.daemon.store import IMAGES, OPEN, OPERATIONS, UPLOADS, VOLUMES, Store
 from hv.libvirt_python import libvirt_module
 from hv.vm.domain import parsed, volume_xml
 
@@ -22,6 +22,8 @@ PATIENCE = 30.0
 """Seconds for others to finish with a pool; a disk is made in one, an image may take minutes to be filled."""
 GOING = "going"
 """Kind of a volume that is being removed: nobody gets it any more, and a broker that was killed goes on with it."""
+STAGED = "staged"
+"""Kind of a volume that an image is brought into: nobody's disk and nobody's image, until all of it is there."""
 CHUNK = 256 * 1024
 """Bytes of a stream's piece (libvirt sends at most 256 KiB in one)."""
 
@@ -175,13 +177,25 @@ def removed(connection: Any, store: Store, pool: str, name: str) -> None:
 
 
 def let_go(store: Store) -> None:
-    """What was brought half when the broker was killed is no image: it goes. Only before anything is brought again."""
+    """What was brought half by a broker that knew no uploads is no image: it goes. Only before anything is brought again."""
     known = sql.select(IMAGES.c.volume)
     store.write(
         sql.update(VOLUMES)
         .where(VOLUMES.c.kind.in_(("image", "iso")), VOLUMES.c.name.not_in(known))
         .values(kind=GOING)
     )
+
+
+def let_go_staged(store: Store) -> None:
+    """What was brought half by an operation that has ended goes, however it ended."""
+    open_ones = sql.select(OPERATIONS.c.id).where(OPERATIONS.c.status.in_(OPEN))
+    theirs = sql.select(UPLOADS.c.volume).where(UPLOADS.c.operation.in_(open_ones))
+    left = (VOLUMES.c.kind == STAGED, VOLUMES.c.name.not_in(theirs))
+    if store.row(sql.select(VOLUMES.c.name).where(*left)) is not None:
+        store.write(
+            sql.update(VOLUMES).where(*left).values(kind=GOING),
+            sql.delete(UPLOADS).where(UPLOADS.c.operation.not_in(open_ones)),
+        )
 
 
 def going(store: Store) -> list[dict[str, Any]]:
@@ -199,7 +213,7 @@ def sweep(connection: Any, store: Store, others: set[str]) -> None:
 def remembered(store: Store, pool: str, name: str) -> dict[str, Any]:
     """What the broker remembers of a volume. Raises RefusedError for one that it did not make."""
     row = store.row(sql.select(VOLUMES).where(VOLUMES.c.pool == pool, VOLUMES.c.name == name))
-    if row is None:
+    if row is None or row["kind"] == STAGED:
         raise RefusedError(
             "no-such-volume",
             Status.missing,

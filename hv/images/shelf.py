@@ -1,16 +1,26 @@
 """Images of the broker: brought there as whole qcow2 files or ISO media, made ready under one's own account."""
 
+import hashlib
 import os
 import tempfile
+import time
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from hv.client import Client, checked, quoted
+from hv.client import Client, ProblemError, checked, passing
 from hv.firstrun.world import Programs
 from hv.images.convert import convert, format_of
 from installer.download import Progress
 from installer.errors import Exit, HyperError
+
+RETURN = 60.0
+"""Seconds that sending goes on without one byte more being taken."""
+SENDING = 600.0
+"""Seconds that a piece may wait to be taken."""
+AGAIN = ("offset", "sending", "silence", "timeout")
+"""Kinds of refusals after which it is asked anew how much is there."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +37,35 @@ class Label:
     """For everybody; administrators may."""
 
 
-def bring(
-    client: Client, disk: tuple[Path, str], label: Label, programs: Programs, progress: Progress
-) -> dict[str, Any]:
-    """Convert a file, which is of a format (`iso` goes as it is) and send it; what the broker made of it. Raises HyperError."""
+@dataclass(frozen=True)
+class Way:
+    """How it is brought."""
+
+    programs: Programs
+    progress: Progress
+    """Told of the bytes that are sent."""
+    wait: bool = True
+    """For the end of the operation; else its row is the answer, when all is sent."""
+    again: bool = False
+    """An image of that name with the same content will do: it was brought before something was cut off."""
+    quiet: bool = False
+    """Nothing is shown of how far the operation is."""
+
+
+def bring(client: Client, disk: tuple[Path, str], label: Label, way: Way) -> dict[str, Any]:
+    """Convert a file, which is of a format (`iso` goes as it is) and send it; what the broker made of it. Raises HyperError.
+
+    What was sent of the same file before, and was cut off, is gone on with.
+    """
     file, kind = disk
     if kind == "iso":
-        return _send(client, file, label, "iso", progress)
+        with file.open("rb") as stream:
+            return send(client, stream, label, "iso", way)
     with tempfile.TemporaryDirectory(prefix="hv-image-", dir=_roomy(file)) as folder:
-        made = convert(file, kind, Path(folder, "image.qcow2"), programs)
-        return _send(client, made.path, label, "image", progress)
+        stream = convert(file, kind, Path(folder, "image.qcow2"), way.programs).path.open("rb")
+    # Its name is gone already: what is killed while it sends leaves no copy of a disk behind.
+    with stream:
+        return send(client, stream, label, "image", way)
 
 
 def _roomy(file: Path) -> str | None:
@@ -44,27 +73,71 @@ def _roomy(file: Path) -> str | None:
     return str(file.parent) if os.access(file.parent, os.W_OK) else None
 
 
-def _send(client: Client, file: Path, label: Label, kind: str, progress: Progress) -> dict[str, Any]:
-    size = file.stat().st_size
-    query = f"?kind={kind}&os={quoted(label.os)}&public={int(label.public)}&source={quoted(label.source)}"
-    with file.open("rb") as stream:
-        answer = client.open(
-            "PUT",
-            f"/1/images/{quoted(label.name)}{query}",
-            stream=(_Told(stream, size, progress), size),
-            patience=None,
-        )
+def send(client: Client, stream: BufferedReader, label: Label, kind: str, way: Way) -> dict[str, Any]:
+    """Send a file that is as the broker takes it (`image` or `iso`); what it made of it. Raises HyperError."""
+    size, sha256 = os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+    if way.again and (there := known(client).get(label.name, {})).get("sha256") == sha256:
+        return {key: there[key] for key in ("name", "size", "sha256")}
+    given = {
+        "name": label.name,
+        "kind": kind,
+        "length": size,
+        "sha256": sha256,
+        "os": label.os,
+        "source": _line(label.source),
+        "public": label.public,
+    }
+    # Sent twice, it is the same operation.
+    operation = client.ask_patiently("POST", "/1/images", given)["operation"]
+    try:
+        _pour(client, f"/1/uploads/{operation['id']}", (stream, size), way.progress)
+    except KeyboardInterrupt as error:
+        if type(error) is not KeyboardInterrupt:
+            raise  # it waits for the rest; see installer.execute.interrupts
+        operation = client.ask("DELETE", f"/1/operations/{operation['id']}")["operation"]
+    if not way.wait:
+        return {"operation": operation["id"]}
+    return client.wait(operation, quiet=way.quiet)
+
+
+def _line(text: str) -> str:
+    """What is told to people, in one line that the broker takes."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:500]
+
+
+def _pour(client: Client, where: str, file: tuple[BufferedReader, int], progress: Progress) -> None:
+    """Send what is not there yet, until all is; broker and libvirt may be started anew meanwhile. Raises HyperError."""
+    stream, size = file
+    most, end = -1, time.monotonic() + RETURN
+    while True:
         try:
-            return checked(answer)
-        finally:
-            answer.close()
+            there: int = client.ask("GET", where)["received"]
+            if there > most:
+                most, end = there, time.monotonic() + RETURN
+            if there == size:
+                return
+            stream.seek(there)
+            told = _Told(stream, size, progress, there)
+            offset = {"Upload-Offset": str(there)}
+            answer = client.open("PATCH", where, None, offset, stream=(told, size - there), patience=SENDING)
+            try:
+                checked(answer)
+            finally:
+                answer.close()
+        except HyperError as error:
+            kind = error.kind if isinstance(error, ProblemError) else ""
+            if kind == "no-such-upload":
+                return  # the operation has ended, and says why
+            if not (passing(error) or kind in AGAIN) or time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 class _Told:
     """A file that tells how far it was read."""
 
-    def __init__(self, stream: Any, size: int, progress: Progress) -> None:
-        self._stream, self._size, self._progress, self._there = stream, size, progress, 0
+    def __init__(self, stream: Any, size: int, progress: Progress, there: int) -> None:
+        self._stream, self._size, self._progress, self._there = stream, size, progress, there
 
     def read(self, count: int) -> bytes:
         """The next bytes."""

@@ -193,6 +193,25 @@ def _require_step(memory: int, most: int) -> None:
         raise ValueError(f"max_memory is more than memory by a multiple of {STEP // MIB} MiB, or the same")
 
 
+class NewImage(Typed):
+    """An image that is brought to the broker, and its bytes as whoever brings it knows them."""
+
+    name: SimpleName
+    kind: Literal["image", "iso"] = "image"
+    """A whole qcow2 file, or a medium."""
+    length: Annotated[int, Field(ge=1, le=64 * 1024 * GIB)]
+    """Bytes of the file."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """Of the file. What comes to be in the pool is compared with it."""
+    os: SimpleName = "generic"
+    """libosinfo's id."""
+    pool: SimpleName = "default"
+    source: Line = ""
+    """Where it came from, for people."""
+    public: bool = False
+    """For everybody; administrators may."""
+
+
 class Stop(Typed):
     """How to stop."""
 

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class EndedError(KeyboardInterrupt):
+    """Like Ctrl-C, but nobody pressed it: the terminal is lost, or somebody ended the program. What others do for it goes on."""
+
+
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Let a hang-up and a polite kill end us like Ctrl-C does: programs ended, terminal as it was, nothing left in /tmp.
@@ -14,7 +18,7 @@ def ended_by_signals() -> Iterator[None]:
     """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise EndedError
 
     numbers = (
         (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
