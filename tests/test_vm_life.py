@@ -22,6 +22,7 @@ from hv.daemon.snapshots import UEFI_SINCE
 from tests import linux_guest
 from tests.broker import BrokerHost, broker_host, wait_for
 from tests.lab.bootsector import boot_disk
+from tests.test_vm_boundary import announced, sent, whole
 
 pytestmark = pytest.mark.libvirt
 MIB = 1024**2
@@ -548,11 +549,27 @@ def test_a_full_disk_is_said_and_leaves_nothing(host: BrokerHost) -> None:
         with host.libvirt() as connection:
             assert [domain.name() for domain in connection.listAllDomains(0)] == []
         assert "full/" not in host.hv("ada", "vm", "disks").out
-        code = UPLOAD.replace("?os={system}", "?pool=full")
         file = host.folder / "big.qcow2"
         file.write_bytes(linux_guest.qcow2().read_bytes())
-        ran = host.run_as("ada", sys.executable, "-c", code, "big", str(file), "generic")
-        assert "too little room" in ran.err, ran.err
+        words = ("image", "import", str(file), "--pool", "full")
+        assert "too little room" in host.hv("ada", *words, status=5).err
+        # It becomes full while an image comes.
+        host.run_as("root", "rm", "/var/lib/libvirt/full/stuff")
+        data = whole(host.folder, "64M").ljust(700_000, b"\0")
+        status, answer = announced(host, data, name="late", pool="full")
+        assert status == 202, answer
+        host.run_as("root", "dd", "if=/dev/zero", "of=/var/lib/libvirt/full/stuff", "bs=4096", "count=150")
+        status, problem = sent(host, answer["operation"]["id"], data)
+        assert status == 429 and problem["type"].endswith("disk-full"), problem
+        listing = ("ls", "/var/lib/libvirt/full")
+        wait_for("what came to go", lambda: host.run_as("root", *listing).out == "stuff\n")
+        operation = answer["operation"]["id"]
+
+        def told() -> list[str]:
+            rows = host.hv("audra", "auth", "log", "--json").json["rows"]
+            return [row["outcome"] for row in rows if row["operation"] == operation]
+
+        assert wait_for("its row in the trail", told) == ["failed"]
     finally:
         with host.libvirt() as connection:
             pool = connection.storagePoolLookupByName("full")

@@ -95,6 +95,9 @@ def parser() -> argparse.ArgumentParser:
             action="store_true",
             help="when it is sent, print the operation's id and do not wait for it",
         )
+        each.add_argument(
+            "--pool", default="default", help="storage pool that it goes into (default: %(default)s)"
+        )
         each.add_argument("--public", action="store_true", help="for everybody (administrators)")
         each.add_argument("--json", action="store_true", help="for programs")
     published = verbs.add_parser("publish", help="let everybody use an image (administrators)")
@@ -324,7 +327,7 @@ def _import(options: argparse.Namespace) -> int:
     client = Client()
     name = options.name or re.sub(r"[^A-Za-z0-9_.+-]+", "-", options.file.stem).strip("-._+")
     require_free(client, name)
-    label = Label(name, options.os, options.file.name, options.public)
+    label = Label(name, options.os, options.file.name, options.public, options.pool)
     kind = options.format or kind_of(options.file)
     if options.dry_run:
         how = "as it is" if kind == "iso" else f"from {kind}, as a whole qcow2 file"
@@ -382,6 +385,7 @@ def pull(client: "Client", name: str, options: argparse.Namespace) -> "dict[str,
         wanted.os,
         f"{image.url}, {image.vouched}",
         options.public,
+        getattr(options, "pool", "default"),
     )
     return _bring(client, (image.path, image.format), label, options)
 

@@ -22,7 +22,7 @@ from hv.daemon.roles import Caller, Permission
 from hv.daemon.settings import Settings
 from hv.daemon.store import IMAGES, OPERATIONS, UPLOADS, VOLUMES, Store
 from hv.daemon.virt import Libvirt, in_words
-from hv.daemon.volumes import CHUNK, GOING, STAGED, make, no_room, pool_of, removed, volume_of
+from hv.daemon.volumes import CHUNK, GOING, STAGED, make, no_room, pool_of, refresh, removed, volume_of
 from hv.libvirt_python import libvirt_module
 from hv.vm.qcow2 import HEAD, head
 from hv.vm.spec import NewImage
@@ -242,6 +242,7 @@ class Uploads:
         if self._store.row(sql.select(IMAGES.c.name).where(IMAGES.c.name == given.name)):
             raise taken(given.name)
         pool, _ = pool_of(work.connection, given.pool)
+        refresh(pool)  # else libvirt tells what was free when it looked last
         if (free := pool.info()[3]) < given.length:
             raise no_room(given.pool, free, given.length)
         whose = "everybody's" if given.public else "yours"

@@ -35,6 +35,8 @@ class Label:
     """Where it came from, for people."""
     public: bool = False
     """For everybody; administrators may."""
+    pool: str = "default"
+    """The storage pool that it goes into."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def send(client: Client, stream: BufferedReader, label: Label, kind: str, way: W
         "length": size,
         "sha256": sha256,
         "os": label.os,
+        "pool": label.pool,
         "source": _line(label.source),
         "public": label.public,
     }
