@@ -7,13 +7,16 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 ETC = Path("/etc")
-WRITABLE = frozenset({"libvirt", "lvm", "default"})
+WRITABLE = frozenset({"lvm", "default"})
 """Folders of Debian's /etc that programs write to: copied once, not linked."""
+LIBVIRT = Path("/var/lib/libvirt")
+"""Where nixpkgs' libvirt has its settings and definitions (`sysconfdir`), and Debian's finds them by a link."""
 LINKED_WHOLE = frozenset({"systemd"})
 """Generated folders of which nothing on the host may differ."""
 COPIED = frozenset({ETC / "sudoers"})
@@ -105,16 +108,29 @@ def _etc(toplevel: Path, userland: Path) -> None:
         if path.exists() or path.is_symlink():
             if path.is_symlink() and str(path.readlink()).startswith("/nix/store/"):
                 _link(path, str(entry))
+        elif entry.name == "libvirt":
+            _fill(entry, LIBVIRT)
+            path.symlink_to(LIBVIRT)
         elif entry.name in WRITABLE:
-            shutil.copytree(entry, path, symlinks=True)
-            for each in [path, *path.rglob("*")]:
-                if not each.is_symlink():
-                    each.chmod(0o755 if each.is_dir() else 0o644)
+            _fill(entry, path)
         elif entry.name not in ("passwd", "shadow", "group", "gshadow", "sudoers", "machine-id", "hostname"):
             path.symlink_to(entry)
     (ETC / "NIXOS").touch()
     if not (ETC / "machine-id").exists():
         (ETC / "machine-id").write_text(secrets.token_hex(16) + "\n")
+
+
+def _fill(source: Path, target: Path) -> None:
+    """Copy a tree, less what is there already."""
+    target.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for each in source.iterdir():
+        path = target / each.name
+        if each.is_dir() and not each.is_symlink():
+            _fill(each, path)
+        elif not path.exists() and not path.is_symlink():
+            shutil.copyfile(each, path, follow_symlinks=False)
+            if not path.is_symlink():
+                path.chmod(0o644)
 
 
 def _copy(source: Path, path: Path) -> None:
@@ -208,7 +224,12 @@ def _sudo(toplevel: Path) -> None:
 
 def _wrappers(userland: Path) -> None:
     folder = Path("/run/wrappers/bin")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
+    if not os.path.ismount(folder.parent):
+        # systemd in stage 1 mounts /run `nosuid` (nixpkgs, nixos/modules/security/wrappers: run-wrappers.mount).
+        mount = (str(userland / "usr/bin/mount"), "-t", "tmpfs", "-o", "nodev,mode=0755", "tmpfs")
+        subprocess.run((*mount, str(folder.parent)), check=True)
+    folder.mkdir(exist_ok=True)
     for name in WRAPPERS:
         program = folder / name
         if not program.exists():
