@@ -64,7 +64,7 @@ def test_wrong_command_lines(
 VM_SIDE = ("vm", "net", "pools", "image", "passthrough", "auth", "devices")
 LOOKING = {
     "hv vm list", "hv vm show", "hv vm console", "hv vm logs", "hv vm stats", "hv vm screen", "hv vm disks",
-    "hv vm pools", "hv vm networks", "hv vm operations", "hv net list", "hv net status", "hv pools status",
+    "hv vm pools", "hv vm networks", "hv vm operations", "hv vm wait", "hv net list", "hv net status", "hv pools status",
     "hv pools list", "hv image templates", "hv image show", "hv image describe", "hv image list",
     "hv passthrough list", "hv passthrough plan", "hv auth whoami", "hv auth can-i", "hv auth log", "hv devices status",
 }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sql
 
 from hv.daemon import host_devices
-from hv.daemon.host_devices import STUB, give_back, take, taken
+from hv.daemon.host_devices import STUB, give_back, return_taken, take, taken
 from hv.daemon.problems import RefusedError, Status
 from hv.daemon.store import TAKEN, Store
 
@@ -88,7 +88,7 @@ def test_what_was_taken_goes_back_and_what_is_declared_stays(machine: Machine) -
     assert taken(machine.work(OTHER)) == []
     give_back(machine.work(), [*CARD, DECLARED])
     assert machine.drivers() == [STUB, STUB], "nobody said that they were taken"
-    give_back(machine.work(), taken(machine.work(), [*CARD, DECLARED]), was_taken=True)
+    return_taken(machine.work(), taken(machine.work(), [*CARD, DECLARED]))
     assert machine.drivers() == ["e1000e", "e1000e"]
     assert machine.devices[DECLARED].driver == STUB
     assert taken(machine.work()) == []
@@ -104,7 +104,7 @@ def test_what_does_not_come_back_is_not_forgotten(machine: Machine, monkeypatch:
     take(machine.work(), CARD, "first")
     monkeypatch.setattr(host_devices, "COMES_BACK", 0.05)
     monkeypatch.setattr(NodeDevice, "reAttach", lambda _: None)
-    give_back(machine.work(), CARD, was_taken=True)
+    return_taken(machine.work(), CARD)
     assert machine.drivers() == [STUB, STUB]
     assert taken(machine.work()) == CARD
 

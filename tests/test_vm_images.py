@@ -174,7 +174,7 @@ def test_a_vm_of_another_hypervisor_is_taken_over(host: BrokerHost) -> None:
         'serial0.fileName = "/etc/shadow"\n'
     )
     plan = host.hv("ada", "vm", "import", str(described), "--as", "mail", "--dry-run").out
-    assert "mail: 2 processors, 48M, bios, 1 disks, 1 cards" in plan
+    assert "mail: 2 processors, 48M, bios, 1 disk, 1 card with" in plan
     assert host.hv("ada", "vm", "list").out == "no VMs\n"
     host.hv("ada", "vm", "import", str(described), "--as", "mail")
     row = host.hv("ada", "vm", "show", "mail", "--json").json

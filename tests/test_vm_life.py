@@ -635,6 +635,10 @@ def test_a_name_that_is_taken_or_wrong_is_said(host: BrokerHost, tiny: str) -> N
     assert "no USB device" in host.hv("ada", "vm", "attach", tiny, "--usb", "mouse", status=2).err
     assert "no disk and no medium" in host.hv("ada", "vm", "create", "empty", "--network", "none").err
     assert "already" in host.hv("ada", "vm", "create", tiny, "--size", "1M", *PLAIN, status=6).err
+    # Nor does a key of one's own, which is for a request that is sent twice, give a name twice.
+    given = json.dumps({"name": tiny, "disks": [{"size": 1 << 20}]})
+    code = "import sys; from hv.client import Client; print(Client().open('POST', '/1/vms', sys.stdin.buffer.read(), {'Idempotency-Key': 'mine'}).status)"
+    assert host.run_as("ada", sys.executable, "-c", code, stdin=given).out == "409\n"
     assert (
         "cannot be in a name" in host.hv("ada", "vm", "create", "a/b", "--size", "1M", *PLAIN, status=2).err
     )

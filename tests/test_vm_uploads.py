@@ -204,20 +204,33 @@ def inner(going: "subprocess.Popen[str]") -> int:
     return int(Path(f"/proc/{going.pid}/task/{going.pid}/children").read_text().split()[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-def test_a_sender_that_was_ended_goes_on_where_it_was(host: BrokerHost, number: signal.Signals) -> None:
+def partly(host: BrokerHost) -> Callable[[], bool]:
+    """Some of it is there for certain."""
+    return lambda: any(received for (received,) in asked(host, LEFT))
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGKILL, partly), (signal.SIGHUP, partly), (signal.SIGTERM, read_back)],
+)
+def test_a_sender_that_was_ended_goes_on_where_it_was(
+    host: BrokerHost, number: signal.Signals, moment: Callable[[BrokerHost], Callable[[], bool]]
+) -> None:
     words = ("image", "import", str(host.folder / "large.qcow2"))
     going = start(host, "ada", words)
-    operation = on_its_way(host, lambda: any(received for (received,) in asked(host, LEFT)))
+    operation = on_its_way(host, moment(host))
     os.kill(inner(going), number)
     going.communicate(timeout=PATIENCE)
     assert host.hvd is not None
     os.kill(host.hvd.pid, signal.SIGCONT)
     assert list(host.folder.glob("hv-image-*")) == []
-    wait_for("it to tell how far it is", lambda: asked(host, f"{TOLD} id = '{operation}' AND percent > 0"))
-    ((status, message),) = asked(host, f"{TOLD} id = '{operation}'")
-    assert status == "running" and message.endswith("are here")
-    host.hv("ada", *words)
+    if moment is partly:
+        wait_for(
+            "it to tell how far it is", lambda: asked(host, f"{TOLD} id = '{operation}' AND percent > 0")
+        )
+        ((status, message),) = asked(host, f"{TOLD} id = '{operation}'")
+        assert status == "running" and message.endswith("are here")
+        host.hv("ada", *words)
     assert ended(host, operation)["status"] == "succeeded"
     assert host.hv("ada", "image", "list", "--json").json["images"][0]["volume"].startswith(operation)
 
@@ -252,6 +265,7 @@ def test_it_is_cancelled_by_its_id(host: BrokerHost, half: str) -> None:
     assert "would be cancelled" in host.hv("ada", "vm", "cancel", half, "--dry-run").out
     assert host.hv("ada", "vm", "cancel", half).out == "image-import of half: cancelled\n"
     assert ended(host, half)["error"]["title"] == "image-import of half was cancelled."
+    assert "image-import of half was cancelled" in host.hv("ada", "vm", "wait", half, status=6).err
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -319,10 +333,30 @@ def test_half_a_vm_is_not_taken_over(host: BrokerHost) -> None:
         host.restart()
 
 
+def test_what_would_be_refused_is_refused_before_a_disk_is_converted(host: BrokerHost) -> None:
+    """The file is none that could be converted: nobody comes so far."""
+    broken = host.folder / "broken.vmdk"
+    broken.write_bytes(b"x")
+    for who, words, status in (
+        ("ada", ("--name", "a/b"), 2),
+        ("ada", ("--pool", "nowhere"), 4),
+        ("vic", (), 10),
+        ("ada", ("--public",), 10),
+    ):
+        for dry in ((), ("--dry-run",)):
+            said = host.hv(who, "image", "import", str(broken), *words, *dry, status=status).err
+            assert "broken.vmdk" not in said, said
+    assert "no whole disk" in host.hv("ada", "image", "import", str(broken), status=5).err
+
+
 def test_without_waiting_its_id_is_printed(host: BrokerHost, tmp_path: Path) -> None:
     small = host.folder / "quick.qcow2"
     subprocess.run(("qemu-img", "create", "-q", "-f", "qcow2", small, "1M"), check=True)
     operation = host.hv("ada", "image", "import", str(small), "--no-wait").out.strip()
+    assert host.hv("ada", "vm", "wait", operation).out == "image-import of quick: succeeded\n"
+    told = host.hv("ada", "vm", "wait", operation, "--json").json
+    assert (told["version"], told["name"], told["size"]) == (1, "quick", 1 << 20)
+    assert "lacks the permission" in host.hv("eve", "vm", "wait", operation, status=10).err
     assert ended(host, operation)["result"]["name"] == "quick"
     told = host.hv("ada", "image", "import", str(small), "--name", "again", "--no-wait", "--json").json
     assert told["version"] == 1 and ended(host, told["operation"])["kind"] == "image-import"

@@ -320,14 +320,14 @@ def _import(options: argparse.Namespace) -> int:
     import re
 
     from hv.client import Client
-    from hv.images.shelf import Label, kind_of, require_free
+    from hv.images.shelf import Label, kind_of, require_welcome
 
     if not options.file.is_file():
         raise _no_file(options.file)
     client = Client()
     name = options.name or re.sub(r"[^A-Za-z0-9_.+-]+", "-", options.file.stem).strip("-._+")
-    require_free(client, name)
     label = Label(name, options.os, options.file.name, options.public, options.pool)
+    require_welcome(client, label)
     kind = options.format or kind_of(options.file)
     if options.dry_run:
         how = "as it is" if kind == "iso" else f"from {kind}, as a whole qcow2 file"
@@ -349,15 +349,14 @@ def _bring(
 
 def _pull(options: argparse.Namespace) -> int:
     from hv.client import Client
-    from hv.images.shelf import require_free
+    from hv.images.shelf import Label, require_welcome
+    from hv.images.template import template
 
     client = Client()
-    name = options.name or options.template
-    require_free(client, name)
+    wanted = template(options.template)
+    name = options.name or wanted.name
+    require_welcome(client, Label(name, wanted.os, "", options.public, options.pool))
     if options.dry_run:
-        from hv.images.template import template
-
-        wanted = template(options.template)
         lines = _steps(wanted, platform.machine(), unsigned=options.unsigned)
         return _planned([*lines, f"then it goes to the broker: the image {name} ({wanted.os})"], options)
     return _brought(pull(client, options.template, options), options)

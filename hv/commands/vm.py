@@ -15,6 +15,7 @@ VERBS = {
     "pools": ("vm_looking", "pools"),
     "networks": ("vm_looking", "networks"),
     "operations": ("vm_looking", "operations"),
+    "wait": ("vm_looking", "wait"),
     "console": ("vm_looking", "console"),
     "screen": ("vm_looking", "screen"),
     "create": ("vm_making", "create"),

@@ -72,7 +72,7 @@ def edit(client: Client, options: argparse.Namespace) -> int:
             remedy="See `hv vm edit --help`.",
             code=Exit.usage,
         )
-    return act(client, options, "edit", given)
+    return act(client, options, "edit", given, f"{options.name}: changed")
 
 
 def resize(client: Client, options: argparse.Namespace) -> int:

@@ -451,6 +451,10 @@ def parser() -> argparse.ArgumentParser:
     verbs.add("pools", "list storage pools that VMs can use, and what is free", "pools", named=False)
     verbs.add("networks", "list networks that VMs can use", "networks", named=False)
     verbs.add("operations", "list what was done lately", "operations", named=False)
+    wait = verbs.add(
+        "wait", "wait for an operation, as the command that began it would have", "wait ID", named=False
+    )
+    wait.add_argument("operation", metavar="ID", help="the operation (`hv vm operations`)")
     cancel = verbs.add("cancel", "cancel an operation", "cancel ID", named=False)
     cancel.add_argument("operation", metavar="ID", help="the operation")
     cancel.add_argument("--dry-run", action="store_true", help="only say what would be cancelled")

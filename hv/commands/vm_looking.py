@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 
-from hv.client import Client
+from hv.client import Client, quoted
 from hv.commands.vm_asking import show_json, where_of
 from hv.commands.vm_making import fetched
 from hv.table import sized, table
@@ -236,7 +236,7 @@ def operations(client: Client, options: argparse.Namespace) -> int:
         options,
         client.ask("GET", "/1/operations"),
         "operations",
-        ("BEGAN", "WHO", "WHAT", "VM", "STATUS", "ID"),
+        ("BEGAN", "WHO", "WHAT", "NAME", "STATUS", "ID"),
         lambda row: (
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["created"])),
             row["actor_name"],
@@ -246,6 +246,16 @@ def operations(client: Client, options: argparse.Namespace) -> int:
             row["id"],
         ),
     )
+
+
+def wait(client: Client, options: argparse.Namespace) -> int:
+    operation = client.ask("GET", f"/1/operations/{quoted(options.operation)}")["operation"]
+    result = client.wait(operation, quiet=options.json)
+    if options.json:
+        show_json({"version": 1, **result})
+    else:
+        print(f"{operation['kind']} of {operation['target']}: succeeded")
+    return 0
 
 
 def console(client: Client, options: argparse.Namespace) -> int:

@@ -262,7 +262,8 @@ def import_(client: Client, options: argparse.Namespace) -> int:
         name = options.new or found.name
         if not options.json:
             print(
-                f"{name}: {found.cpus} processors, {sized(found.memory)}, {found.firmware}, {len(found.disks)} disks, {found.nics} cards with new addresses"
+                f"{name}: {found.cpus} processors, {sized(found.memory)}, {found.firmware}, "
+                f"{_counted(len(found.disks), 'disk')}, {_counted(found.nics, 'card')} with new addresses"
             )
             for each in (*found.lost, *found.left):
                 print(f"  not taken over: {each}")
@@ -309,7 +310,13 @@ def import_(client: Client, options: argparse.Namespace) -> int:
         show_json({"version": 1, **result, **left})
     else:
         print(f"{result['name']}: made, {result['state']}")
+        if images:
+            print(f"its disks stand on what came with it: {', '.join(images)} (`hv image list`)")
     return 0
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _take_back(client: Client, image: str) -> None:

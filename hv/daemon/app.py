@@ -363,6 +363,10 @@ def permission_of(actions: dict[str, Action], verb: str) -> Permission:
         "logs": Permission.show,
         "screen": Permission.console,
         "clone": Permission.create,
+        "import": Permission.create,
+        "apply": Permission.create,
+        "export": Permission.backup,
+        "publish": Permission.pools,
     }
     if verb in other:
         return other[verb]

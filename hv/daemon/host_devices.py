@@ -63,10 +63,25 @@ def taken(work: Work, addresses: list[str] | None = None) -> list[str]:
     return found
 
 
-def give_back(work: Work, addresses: list[str], *, was_taken: bool = False) -> None:
-    """Let the host's drivers take functions that they have not taken. Those of one IOMMU group leave a running guest one
-    after the other, and while one is still there the kernel lets no driver of the host have the others. What vfio-pci has
-    stays, unless it `was_taken` from the host for this guest: it may have been declared for guests.
+def give_back(work: Work, addresses: list[str]) -> None:
+    """Let the host's drivers have functions that a guest no longer has. What vfio-pci has stays with it: it may have been
+    declared for guests.
+    """
+    _reattached(work, addresses, from_stub=False)
+
+
+def return_taken(work: Work, addresses: list[str]) -> None:
+    """Let the host's drivers have functions that were taken from them for this guest, also from vfio-pci. What does not come
+    back stays written down: the next detach or delete tries again.
+    """
+    waiting = _reattached(work, addresses, from_stub=True)
+    back = [each for each in addresses if each not in waiting]
+    work.store.write(sql.delete(TAKEN).where(TAKEN.c.vm == work.uuid, TAKEN.c.address.in_(back)))
+
+
+def _reattached(work: Work, addresses: list[str], *, from_stub: bool) -> list[str]:
+    """Those that the host's drivers have not taken in time. Functions of one IOMMU group leave a running guest one after the
+    other, and while one is still there the kernel lets no driver of the host have the others.
     """
     libvirt = libvirt_module()
     end = time.monotonic() + COMES_BACK
@@ -76,7 +91,7 @@ def give_back(work: Work, addresses: list[str], *, was_taken: bool = False) -> N
             try:
                 device = _node_device(work, address)
                 driver = parsed(device.XMLDesc(0)).findtext("driver/name")
-                if driver is not None and not (was_taken and driver == STUB):
+                if driver is not None and not (from_stub and driver == STUB):
                     waiting.remove(address)
                 else:
                     device.reAttach()
@@ -84,10 +99,7 @@ def give_back(work: Work, addresses: list[str], *, was_taken: bool = False) -> N
                 waiting.remove(address)  # another guest took it meanwhile, or it is gone
         if waiting:
             work.pause(0.2)
-    if was_taken:
-        # What has not come back stays written down: the next detach or delete tries again.
-        back = [each for each in addresses if each not in waiting]
-        work.store.write(sql.delete(TAKEN).where(TAKEN.c.vm == work.uuid, TAKEN.c.address.in_(back)))
+    return waiting
 
 
 def _node_device(work: Work, address: str) -> Any:

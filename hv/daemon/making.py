@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from hv.daemon.guests import definition, disks_in, domain_of, is_starting, state_of
-from hv.daemon.host_devices import give_back, taken
+from hv.daemon.host_devices import return_taken, taken
 from hv.daemon.limits import Use, size
 from hv.daemon.operations import Action, Work
 from hv.daemon.placing import Wanted, placed
@@ -499,7 +499,7 @@ def run_delete(work: Work) -> dict[str, Any]:
             domain.destroy()
         work.say("forgetting it", 40)
         domain.undefineFlags(undefine_flags())
-    give_back(work, taken(work), was_taken=True)
+    return_taken(work, taken(work))
     kept = []
     for row in work.store.rows(sql.select(VOLUMES).where(VOLUMES.c.vm == work.uuid)):
         where = (VOLUMES.c.pool == row["pool"], VOLUMES.c.name == row["name"])

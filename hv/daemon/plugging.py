@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from hv.daemon.guests import definition, disks_in, domain_of
-from hv.daemon.host_devices import give_back, take, taken, verdict
+from hv.daemon.host_devices import give_back, return_taken, take, taken, verdict
 from hv.daemon.limits import Use, size
 from hv.daemon.making import disk_file, disk_row, require_networks
 from hv.daemon.operations import Action, Work
@@ -37,14 +37,21 @@ def _affects(domain: Any) -> int:
 
 def plan_attach(work: Work) -> list[str]:
     """What would be plugged in; raises for what the caller may not have."""
+    return _looked(work)[0]
+
+
+def _looked(work: Work) -> tuple[list[str], list[str], str]:
+    """That in words, the functions of a PCI device that go together, and which start of the host they were judged in (its
+    boot_id): the verdict looks at all the hardware, and is asked for once.
+    """
     given: Attach = work.given
     ours(work)
     if given.disk is not None:
         row = disk_row(work.store, given.disk, work.uuid, work.caller, "new")
-        return [f"disk of {size(row['size'])} is plugged into {work.target}"]
+        return [f"disk of {size(row['size'])} is plugged into {work.target}"], [], ""
     if given.nic is not None:
         require_networks(work.connection, (given.nic,))
-        return [f"network card in {given.nic.network} is plugged into {work.target}"]
+        return [f"network card in {given.nic.network} is plugged into {work.target}"], [], ""
     decision = decide(work.caller, Permission.devices, None, "the host's devices")
     if not decision.allowed:
         raise RefusedError(
@@ -56,13 +63,14 @@ def plan_attach(work: Work) -> list[str]:
             permission="devices",
             object="the host's devices",
         )
-    if given.pci is not None:
-        return [f"device {each} of the host is given to {work.target}" for each in _going(work, given.pci)]
-    return [f"device {given.usb} of the host is given to {work.target}"]
+    if given.pci is None:
+        return [f"device {given.usb} of the host is given to {work.target}"], [], ""
+    going, boot = _going(work, given.pci)
+    return [f"device {each} of the host is given to {work.target}" for each in going], going, boot
 
 
-def _going(work: Work, address: str) -> tuple[str, ...]:
-    """The device and everything that has to go with it; RefusedError if the host needs any of that."""
+def _going(work: Work, address: str) -> tuple[list[str], str]:
+    """The device with everything that has to go with it, and the boot_id; RefusedError if the host needs any of that."""
     judged = verdict(work, address)
     if not judged["allowed"]:
         raise RefusedError(
@@ -73,7 +81,7 @@ def _going(work: Work, address: str) -> tuple[str, ...]:
             remedy="`hv passthrough list` shows each device's verdict, and those that the host can do without.",
             object=address,
         )
-    going = tuple(sorted({address, *judged["companions"]}))
+    going = sorted({address, *judged["companions"]})
     with work.libvirt.connected() as connection:
         for domain in connection.listAllDomains(0):
             root = definition(domain)
@@ -88,14 +96,14 @@ def _going(work: Work, address: str) -> tuple[str, ...]:
                         why=f"{domain.name()} has it",
                         remedy="Unplug it there first (`hv vm detach`).",
                     )
-    return going
+    return going, str(judged["boot"])
 
 
 def run_attach(work: Work) -> dict[str, Any]:
     """Plug it in, now and for later; a new disk is made first."""
     libvirt = libvirt_module()
     given: Attach = work.given
-    plan_attach(work)
+    _, going, boot = _looked(work)
     domain = domain_of(work.connection, work.uuid)
     root = definition(domain)
     if given.disk is not None:
@@ -104,7 +112,6 @@ def run_attach(work: Work) -> dict[str, Any]:
         mac = given.nic.mac or mac_of(work.id, 0)
         elements, what = [nic_element(given.nic, mac)], {"mac": mac}
     elif given.pci is not None:
-        going = _going(work, given.pci)
         elements, what = [pci_element(each) for each in going], {"pci": ", ".join(going)}
     else:
         elements, what = [usb_element(given.usb or "")], {"usb": given.usb or ""}
@@ -112,14 +119,13 @@ def run_attach(work: Work) -> dict[str, Any]:
     went: list[str] = []
     try:
         if given.pci is not None and domain.isActive() and len(new) > 1:
-            boot = str(verdict(work, given.pci)["boot"])
             went = take(work, [_address(element) for element in new], boot)
         for element in new:
             domain.attachDeviceFlags(text_of(element), _affects(domain))
     except libvirt.libvirtError as error:
         if given.pci is not None:
             _unplugged(domain, new)
-            give_back(work, went, was_taken=True)
+            return_taken(work, went)
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_FAILED:
             raise
         raise RefusedError(
@@ -295,7 +301,7 @@ def run_detach(work: Work) -> dict[str, Any]:
     if given.pci is not None:
         addresses = [_address(element) for element in found]
         went = taken(work, addresses)
-        give_back(work, went, was_taken=True)
+        return_taken(work, went)
         if runs:
             give_back(work, [each for each in addresses if each not in went])
     if volume is not None:

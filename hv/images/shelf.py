@@ -80,16 +80,7 @@ def send(client: Client, stream: BufferedReader, label: Label, kind: str, way: W
     size, sha256 = os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest()
     if way.again and (there := known(client).get(label.name, {})).get("sha256") == sha256:
         return {key: there[key] for key in ("name", "size", "sha256")}
-    given = {
-        "name": label.name,
-        "kind": kind,
-        "length": size,
-        "sha256": sha256,
-        "os": label.os,
-        "pool": label.pool,
-        "source": _line(label.source),
-        "public": label.public,
-    }
+    given = _announced(label, kind, (size, sha256))
     # Sent twice, it is the same operation.
     operation = client.ask_patiently("POST", "/1/images", given)["operation"]
     try:
@@ -101,6 +92,20 @@ def send(client: Client, stream: BufferedReader, label: Label, kind: str, way: W
     if not way.wait:
         return {"operation": operation["id"]}
     return client.wait(operation, quiet=way.quiet)
+
+
+def _announced(label: Label, kind: str, content: tuple[int, str]) -> dict[str, Any]:
+    """What the broker is told of an image before a byte of it comes; `content`: length and SHA-256."""
+    return {
+        "name": label.name,
+        "kind": kind,
+        "length": content[0],
+        "sha256": content[1],
+        "os": label.os,
+        "pool": label.pool,
+        "source": _line(label.source),
+        "public": label.public,
+    }
 
 
 def _line(text: str) -> str:
@@ -171,12 +176,15 @@ def require_known(client: Client, name: str) -> None:
         )
 
 
-def require_free(client: Client, name: str) -> None:
-    """HyperError if there is an image of that name: before a long download, not after it."""
-    if name in known(client):
+def require_welcome(client: Client, label: Label) -> None:
+    """HyperError if the broker would not take it whatever is in it: before a long download, not after it."""
+    if label.name in known(client):
         raise HyperError(
-            f"There is an image {name} already.",
+            f"There is an image {label.name} already.",
             why="names of images are everybody's",
-            remedy=f"Use it (`hv vm create NAME --image {name}`), name another (--name), or `hv image delete {name}`.",
+            remedy=f"Use it (`hv vm create NAME --image {label.name}`), name another (--name), or "
+            f"`hv image delete {label.name}`.",
             code=Exit.busy,
         )
+    # Its length is not known yet; the least that one can have says the rest.
+    client.ask("POST", "/1/images?dry_run=1", _announced(label, "image", (1, "0" * 64)))

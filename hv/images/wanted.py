@@ -58,7 +58,7 @@ def _by_template(world: World, vm: HandoffVm, name: str, cache: Cache) -> tuple[
         raise HyperError(
             f"The image of VM {vm.name} has another format than the answers say.",
             why=f"image_format is {vm.image_format}, the image of template {name} is {kind}",
-            remedy=f"Make the guest by hand: `hv vm create --template {name}`.",
+            remedy=f"Mend image_format in the answers, or make the guest by hand: `hv vm create '{vm.name}' --template {name}`.",
         )
     image = fetch(one, architecture, cache, world.programs, say=world.say, progress=_progress(world))
     return image.path, image.sha256
