@@ -242,6 +242,27 @@ def test_from_nothing_to_a_guest_that_runs(host: Host, image: Path) -> None:
     assert host.console("tiny").count(MARKER) == 1
 
 
+def test_a_host_that_was_installed_anew_starts_the_guest_that_it_kept(host: Host, image: Path) -> None:
+    wanted = handoff(vm(image, host.root))
+    assert trouble(host.engine(wanted).run()) == {}
+    with host.connection() as connection:
+        connection.lookupByName("tiny").destroy()
+        before = everything(connection)
+        disk = Path(
+            connection.storagePoolLookupByName("default").storageVolLookupByName("tiny.qcow2").path()
+        )
+    inode = disk.stat().st_ino
+    # What a reinstallation takes away.
+    shutil.rmtree(host.path("/var/lib/hyper-nixos/firstrun"))
+    shutil.rmtree(host.path("/var/log/libvirt"))
+    assert trouble(host.engine(wanted).run()) == {}
+    wait_for("the guest's marker", lambda: MARKER in host.console("tiny"))
+    with host.connection() as connection:
+        after = everything(connection)
+    assert after["domain tiny"] == before["domain tiny"]
+    assert disk.stat().st_ino == inode
+
+
 def test_uefi_guest_gets_its_firmware(host: Host, image: Path) -> None:
     wanted = handoff(vm(image, host.root, firmware="uefi", network=None, autostart=False, memory=256 * MIB))
     assert trouble(host.engine(wanted).run()) == {}

@@ -52,6 +52,8 @@ class VmJob:
 
     def run(self, world: World) -> None:
         """Disk, definition, autostart, start; each only when it is not so already."""
+        # libvirt does not make it for a console's log; a host that was installed anew has the VM's definition, but no logs.
+        world.path(CONSOLE_LOGS).mkdir(mode=0o755, parents=True, exist_ok=True)
         with world.libvirt() as connection:
             domain = self._find(connection)
             if domain is None:
@@ -141,7 +143,6 @@ class VmJob:
         disk = pool_folder(pool) / self._volume
         import_image(world, self.vm, disk, _qemu_owner(connection))
         log = world.path(f"{CONSOLE_LOGS}/{self.vm.name}-console.log")
-        log.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         world.say(f"defining VM {self.vm.name}; its console is kept in {log}")
         placement = Placement(model if kvm else None, disk, log)
         return connection.defineXML(domain_xml(self.hostname, self.vm, placement))
