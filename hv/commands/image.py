@@ -343,7 +343,13 @@ def _bring(
     from hv.images.shelf import Way, bring
 
     json_wanted = getattr(options, "json", False)
-    way = Way(_programs(), _progress(), wait=not getattr(options, "no_wait", False), quiet=json_wanted)
+    way = Way(
+        _programs(),
+        _progress(),
+        wait=not getattr(options, "no_wait", False),
+        say=_step,
+        quiet=json_wanted,
+    )
     return bring(client, disk, label, way)
 
 
@@ -442,6 +448,12 @@ def _no_file(file: Path) -> Exception:
         remedy="Name an existing file.",
         code=Exit.usage,
     )
+
+
+def _step(text: str) -> None:
+    """On a terminal, on the line of progress; otherwise nothing."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text[:78]}", end="", file=sys.stderr, flush=True)
 
 
 def _progress() -> "Progress":

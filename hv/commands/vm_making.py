@@ -244,7 +244,7 @@ def import_(client: Client, options: argparse.Namespace) -> int:
     from pathlib import Path
     from uuid import uuid4
 
-    from hv.commands.image import _programs, _progress
+    from hv.commands.image import _programs, _progress, _step
     from hv.images.foreign import read
     from hv.images.shelf import Label, Way, bring, known
     from installer.execute.interrupts import EndedError, ended_by_signals
@@ -285,7 +285,7 @@ def import_(client: Client, options: argparse.Namespace) -> int:
             return 0
         # Broken off before, it is gone on with: what is there of the same name and content was brought for it.
         before = known(client)
-        way = Way(_programs(), _progress(), again=True, quiet=options.json)
+        way = Way(_programs(), _progress(), again=True, say=_step, quiet=options.json)
         images = []
         try:
             for number, disk in enumerate(found.disks):

@@ -53,17 +53,20 @@ def add(app: FastAPI, broker: Broker) -> None:
             sql.select(OPERATIONS).where(OPERATIONS.c.status.in_(OPEN), OPERATIONS.c.uuid == row["uuid"])
         )
         if there is not None and there["actor"] == caller.uid and there["given"] == row["given"]:
-            return accepted(there)  # its sender was started anew
+            # Its sender was started anew.
+            if request.query_params.get("dry_run"):
+                return quick_json({"version": 1, "plan": [f"operation {there['id']} is gone on with"]})
+            return accepted(there)
         plan = await broker.apart(
             "planning an image",
             lambda connection: action.plan(broker.operations.work(action, row, caller, connection)),
         )
         if request.query_params.get("dry_run"):
             return quick_json({"version": 1, "plan": plan})
-        mine = sql.select(sql.func.count()).where(
+        mine = sql.select(OPERATIONS.c.id).where(
             OPERATIONS.c.status.in_(OPEN), OPERATIONS.c.kind == KIND, OPERATIONS.c.actor == caller.uid
         )
-        if (count := (broker.store.row(mine) or {"count_1": 0})["count_1"]) >= MOST:
+        if (count := len(broker.store.rows(mine))) >= MOST:
             raise RefusedError(
                 "limit",
                 Status.limit,
@@ -269,8 +272,17 @@ async def _pass_on(
         raise
     who = (caller, broker.settings)
     task = asyncio.create_task(
-        broker.calls.run("storing an image", lambda: broker.uploads.send(sending, given, who), LONGEST)
+        broker.calls.run(
+            "storing an image", lambda: broker.uploads.send(sending, given, who), LONGEST + given.wait
+        )
     )
+
+    def over(_: object) -> None:
+        sending.stop.set()
+        if not sending.started.is_set():
+            broker.uploads.drop(sending)  # libvirt hangs altogether: there was no thread for it
+
+    task.add_done_callback(over)
     try:
         while piece:
             await _put(sending, piece)
@@ -282,7 +294,7 @@ async def _pass_on(
 
 async def _put(sending: Sending, piece: bytes | None) -> None:
     """One more piece for its thread, None at the end."""
-    while not sending.ended.is_set():
+    while not (sending.ended.is_set() or sending.stop.is_set()):
         try:
             sending.pieces.put_nowait(piece)
             return

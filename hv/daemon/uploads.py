@@ -32,7 +32,7 @@ KIND = "image-import"
 ISO_MAGIC = (0x8001, b"CD001")
 """Where an ISO 9660 says so (ECMA-119, 8.1)."""
 LONGEST = 6 * 3600.0
-"""Seconds that bringing an image may take."""
+"""Seconds that bringing an image may take, and as much more as its length asks for (NewImage.wait)."""
 IDLE = 3600.0
 """Seconds that an operation waits for more bytes: long enough to start a sender anew, or its computer."""
 SILENCE = 60.0
@@ -109,7 +109,8 @@ class Sending:
     def __init__(self, upload: dict[str, Any], length: int) -> None:
         self.pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=16)
         self.upload, self.length = upload, length
-        self.error: Exception | None = None
+        self.started = threading.Event()
+        """Set when its thread runs."""
         self.stop = threading.Event()
         """Set when it shall go no further."""
         self.ended = threading.Event()
@@ -152,15 +153,13 @@ class Uploads:
     def send(self, sending: Sending, given: NewImage, who: tuple[Caller, Settings]) -> None:
         """All pieces, until there are no more; runs on a thread of its own. The first one of an image has its head."""
         there: int = sending.upload["received"]
+        sending.started.set()
         try:
             with self._libvirt.connected() as connection:
                 first = self._next(sending) if there == 0 else None
                 if first:
                     self._accept(sending, given, (first, *who), connection)
                 in_words("storing the image", lambda: self._pour(sending, connection, there, first))
-        except Exception as error:
-            sending.error = error
-            raise
         finally:
             self.drop(sending)
 

@@ -4,6 +4,8 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -50,6 +52,8 @@ class Way:
     """For the end of the operation; else its row is the answer, when all is sent."""
     again: bool = False
     """An image of that name with the same content will do: it was brought before something was cut off."""
+    say: Callable[[str], None] = lambda _text: None
+    """Told of what takes time and sends nothing; of nothing when that is over."""
     quiet: bool = False
     """Nothing is shown of how far the operation is."""
 
@@ -64,10 +68,21 @@ def bring(client: Client, disk: tuple[Path, str], label: Label, way: Way) -> dic
         with file.open("rb") as stream:
             return send(client, stream, label, "iso", way)
     with tempfile.TemporaryDirectory(prefix="hv-image-", dir=_roomy(file)) as folder:
-        stream = convert(file, kind, Path(folder, "image.qcow2"), way.programs).path.open("rb")
+        with _told(way, f"{file.name} is made a whole qcow2 file"):
+            stream = convert(file, kind, Path(folder, "image.qcow2"), way.programs).path.open("rb")
     # Its name is gone already: what is killed while it sends leaves no copy of a disk behind.
     with stream:
         return send(client, stream, label, "image", way)
+
+
+@contextmanager
+def _told(way: Way, text: str) -> Iterator[None]:
+    """Say what is done, and when that is over; what is printed after it has a line of its own."""
+    way.say(text)
+    try:
+        yield
+    finally:
+        way.say("")
 
 
 def _roomy(file: Path) -> str | None:
@@ -77,14 +92,16 @@ def _roomy(file: Path) -> str | None:
 
 def send(client: Client, stream: BufferedReader, label: Label, kind: str, way: Way) -> dict[str, Any]:
     """Send a file that is as the broker takes it (`image` or `iso`); what it made of it. Raises HyperError."""
-    size, sha256 = os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+    with _told(way, "its SHA-256 is taken"):
+        size, sha256 = os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest()
     if way.again and (there := known(client).get(label.name, {})).get("sha256") == sha256:
         return {key: there[key] for key in ("name", "size", "sha256")}
     given = _announced(label, kind, (size, sha256))
     # Sent twice, it is the same operation.
     operation = client.ask_patiently("POST", "/1/images", given)["operation"]
     try:
-        _pour(client, f"/1/uploads/{operation['id']}", (stream, size), way.progress)
+        with _told(way, ""):
+            _pour(client, f"/1/uploads/{operation['id']}", (stream, size), way.progress)
     except KeyboardInterrupt as error:
         if type(error) is not KeyboardInterrupt:
             raise  # it waits for the rest; see installer.execute.interrupts
@@ -151,7 +168,8 @@ class _Told:
         """The next bytes."""
         piece: bytes = self._stream.read(count)
         self._there += len(piece)
-        self._progress(self._there, self._size)
+        if piece:
+            self._progress(self._there, self._size)
         return piece
 
 

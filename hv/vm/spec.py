@@ -211,6 +211,11 @@ class NewImage(Typed):
     public: bool = False
     """For everybody; administrators may."""
 
+    @property
+    def wait(self) -> float:
+        """Seconds that it may take more than what has no length: at 8 MiB in one."""
+        return self.length / (8 * MIB)
+
 
 class Stop(Typed):
     """How to stop."""
