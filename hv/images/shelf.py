@@ -67,9 +67,11 @@ def bring(client: Client, disk: tuple[Path, str], label: Label, way: Way) -> dic
     if kind == "iso":
         with file.open("rb") as stream:
             return send(client, stream, label, "iso", way)
-    with tempfile.TemporaryDirectory(prefix="hv-image-", dir=_roomy(file)) as folder:
-        with _told(way, f"{file.name} is made a whole qcow2 file"):
-            stream = convert(file, kind, Path(folder, "image.qcow2"), way.programs).path.open("rb")
+    with (
+        tempfile.TemporaryDirectory(prefix="hv-image-", dir=_roomy(file)) as folder,
+        _told(way, f"{file.name} is made a whole qcow2 file"),
+    ):
+        stream = convert(file, kind, Path(folder, "image.qcow2"), way.programs).path.open("rb")
     # Its name is gone already: what is killed while it sends leaves no copy of a disk behind.
     with stream:
         return send(client, stream, label, "image", way)
