@@ -1,4 +1,4 @@
-"""A disk that another system has, kept through an installation."""
+"""A disk that another system has, or two of them, kept through an installation."""
 
 from tests.lab.channels import Agent
 from tests.lab.recorder import Recorder
@@ -28,6 +28,20 @@ umount /run/other
 mount "$(part 4)" /run/other
 echo precious >/run/other/mine
 umount /run/other
+second=$(readlink -f /dev/disk/by-id/*HVMAIN02 | sort -u | head -n 1)
+if [ -b "$second" ]; then
+    sfdisk --quiet "$second" <<'TABLE'
+label: gpt
+1 : size=64MiB, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name="Basic data partition"
+2 : size=128MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name="films"
+TABLE
+    udevadm settle
+    dd if=/dev/urandom of="${second}p1" bs=1M count=64 status=none
+    mkfs.ext4 -q "${second}p2"
+    mount "${second}p2" /run/other
+    echo seen >/run/other/film
+    umount /run/other
+fi
 sync
 udevadm settle
 """
@@ -40,6 +54,11 @@ mkdir -p /run/other
 mount -o ro "${disk}p1" /run/other
 sha256sum /run/other/EFI/BOOT/BOOTX64.EFI /run/other/EFI/Microsoft/Boot/bootmgfw.efi
 umount /run/other
+second=$(readlink -f /dev/disk/by-id/*HVMAIN02 | sort -u | head -n 1)
+if [ -b "$second" ]; then
+    sha256sum "${second}p1" | cut -d ' ' -f 1
+    sfdisk --dump "$second" | grep -E 'p[12] :' | sed 's/.*p\([12]\) :/\1/'
+fi
 """
 
 

@@ -104,6 +104,13 @@ recovery_key = "seal"
 
 [boot]"""
 
+_NOT_ENCRYPTED = (
+    ("enable = true", "enable = false"),
+    ('passphrase = { file = "/run/secrets/passphrase" }\n', ""),
+    ('pbkdf_memory = "32MiB"\npbkdf_iterations = 4\nrecovery_key = "seal"\n', ""),
+)
+"""Changes that leave encryption out."""
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -173,6 +180,32 @@ def layouts() -> tuple[Scenario, ...]:
             rescued=True,
         ),
         Scenario(
+            name="uefi-beside-mirror",
+            summary="UEFI; btrfs raid1 in the free space of two disks, beside partitions of another system on both.",
+            hostname="kvm3",
+            hardware=replace(
+                _PAIR, disks=(*(replace(disk, size="10G") for disk in _PAIR.disks[:2]), _PAIR.disks[2])
+            ),
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+            beside=True,
+            base="uefi-mirror-btrfs-luks",
+            changes=(
+                ('layout = "mirror"', 'layout = "mirror"\nexisting = "keep"'),
+                (
+                    "[storage.encryption]",
+                    "".join(
+                        f'[[storage.partitions]]\nlabel = "{label}"\nmount = "/srv/{label}"\n\n'
+                        for label in ("data", "films")
+                    )
+                    + "[storage.encryption]",
+                ),
+                *_NOT_ENCRYPTED,
+            ),
+        ),
+        Scenario(
             name="bios-luks-xfs",
             summary="BIOS; LUKS and xfs on a virtio disk, GRUB and a /boot beside it; then its loader is ruined, and rescued.",
             hostname="kvm2",
@@ -211,9 +244,7 @@ def layouts() -> tuple[Scenario, ...]:
                 ('firmware = "uefi"', 'firmware = "bios"'),
                 ('transport = "nvme"', 'transport = "virtio"\nsize_min = "4GiB"'),
                 ('swap = { kind = "none" }', 'swap = { kind = "partition", size = "256MiB" }'),
-                ("enable = true", "enable = false"),
-                ('passphrase = { file = "/run/secrets/passphrase" }\n', ""),
-                ('pbkdf_memory = "32MiB"\npbkdf_iterations = 4\nrecovery_key = "seal"\n', ""),
+                *_NOT_ENCRYPTED,
             ),
         ),
     )

@@ -57,7 +57,7 @@ def given(case: str) -> dict[str, Any]:
     if unlock := plan.host.unlock:
         initrd = cast("Any", unlocking(answers, unlock))["boot"]["initrd"]
     return {
-        "luks": options["boot"]["initrd"]["luks"]["devices"],
+        "luks": options["boot"].get("initrd", {}).get("luks", {}).get("devices", {}),
         "filesystems": options["fileSystems"],
         "keymap": answers.keymap,
         "hostName": answers.hostname,
@@ -67,24 +67,42 @@ def given(case: str) -> dict[str, Any]:
     }
 
 
+def on_linux(host: dict[str, Any]) -> dict[str, Any]:
+    """The same with the lab's programs and kernel."""
+    below = layers.base()
+    paths = json.loads((below / "paths.json").read_text())
+    names = {"userland": "debian-userland", "linux": "linux-lab"}
+    return host | {name: str(below / "tree" / paths[path][1:]) for name, path in names.items()}
+
+
+def write_initrd(target: Path, host: dict[str, Any], filesystem: str, case: str | None = None) -> None:
+    """The initial RAM disk of a host, made of what nixpkgs evaluates to for a case."""
+    modules = Modules(next(Path(host["linux"], "lib/modules").iterdir()))
+    names = (
+        *(*stage1.CHECKSUMS, *stage1.FILESYSTEM_MODULES[filesystem], *stage1.LUKS_MODULES),
+        *(*stage1.SYSTEMD_MODULES, *host["loaded"]),
+    )
+    plain = target.with_suffix(".plain")
+    with plain.open("wb") as stream:
+        known = [name for name in names if modules.known(name)]
+        initrd_systemd.write(stream, host, known, layers.STAGE1, case)
+    tool("zstd", "-q", "-f", "-3", plain, "-o", target)
+    plain.unlink()
+
+
 class Small:
     """The machine, in a folder."""
 
     def __init__(self, folder: Path, passphrase: str) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.host = given(CASE)
+        self.host = on_linux(given(CASE))
         # A file system that may be small.
         self.host["filesystems"]["/"] |= {"fsType": "ext4"}
         self.passphrase = folder / "passphrase"
         self.passphrase.write_text(passphrase)
         self.passphrase.chmod(0o600)
-        below = layers.base()
-        paths = json.loads((below / "paths.json").read_text())
-        self._userland, self._linux = (
-            below / "tree" / paths[name][1:] for name in ("debian-userland", "linux-lab")
-        )
-        self.host |= {"userland": str(self._userland), "linux": str(self._linux)}
+        self._userland, self._linux = Path(self.host["userland"]), Path(self.host["linux"])
         self.host["ssh"]["authorizedKeys"] = [f"restrict,pty {make_key(folder)}"]
         shutil.copyfile(userland.build() / "root" / OVMF_VARIABLES, folder / "variables.fd")
         (folder / "tpm").mkdir()
@@ -105,9 +123,7 @@ class Small:
             vlan=self.host["systemd"]["network"]["netdevs"]["20-manage"]["vlanConfig"]["Id"],
             address=address.removesuffix("/24"),
         )
-        # Emulated, and maybe beside others: systemd's own 90 seconds for a disk may not do.
-        slow = "no_timer_check systemd.default_device_timeout_sec=900"
-        parameters = f"console=tty0 console=ttyS0,115200 {slow} root=fstab init={TOPLEVEL}/init"
+        parameters = f"console=tty0 console=ttyS0,115200 no_timer_check root=fstab init={TOPLEVEL}/init"
         started = (
             "-kernel",
             self._linux / "bzImage",
@@ -150,17 +166,7 @@ class Small:
         run(entered(userland.build() / "root", argv, keep_user=True))
 
     def _initrd(self) -> None:
-        modules = Modules(next((self._linux / "lib/modules").iterdir()))
-        names = (
-            *(*stage1.CHECKSUMS, *stage1.FILESYSTEM_MODULES["ext4"], *stage1.LUKS_MODULES),
-            *(*stage1.SYSTEMD_MODULES, *self.host["loaded"]),
-        )
-        plain = self.folder / "initrd.plain"
-        with plain.open("wb") as stream:
-            known = [name for name in names if modules.known(name)]
-            initrd_systemd.write(stream, self.host, known, layers.STAGE1)
-        tool("zstd", "-q", "-f", "-3", plain, "-o", self.folder / "initrd")
-        plain.unlink()
+        write_initrd(self.folder / "initrd", self.host, "ext4")
         secrets = self.folder / "secrets"
         with secrets.open("wb") as stream:
             archive = Archive(stream)

@@ -351,7 +351,7 @@ def _several(hostname: str, count: int, **storage: Any) -> Data:
 
 _LUKS: Data = {"enable": True, "passphrase": {"file": "/run/secrets/passphrase"}}
 
-MADE: Mapping[str, tuple[Facts, Data]] = {
+MADE: dict[str, tuple[Facts, Data]] = {
     "uefi-luks-btrfs-everything": (SERVER, EVERYTHING),
     "bios-ext4-small": (GUEST, SMALL),
     "uefi-grub-xfs-keys-only": (SERVER, XFS),
@@ -377,6 +377,58 @@ MADE: Mapping[str, tuple[Facts, Data]] = {
     ),
 }
 """Machines and answers by hand."""
+
+
+def _sleeper(hostname: str, firmware: str, **storage: Any) -> tuple[Facts, Data]:
+    """A small machine whose whole memory goes to its disk."""
+    data = SMALL | {
+        "hostname": hostname,
+        "storage": {"disk": {"by_id": "virtio-ROOT1"}, **storage},
+        "hypervisor": {"tier": "minimal"},
+    }
+    (first,) = GUEST.disks
+    second = {"name": "vdb", "serial": "ROOT2", "by_id": ("virtio-ROOT2",)}
+    update = {
+        "disks": (first, first.model_copy(update=second)) if "layout" in storage else (first,),
+        "memory": GUEST.memory.model_copy(update={"total": 2 * GIB}),
+        "firmware": GUEST.firmware.model_copy(update={"kind": FirmwareKind(firmware)}),
+    }
+    return GUEST.model_copy(update=update), data
+
+
+def _hibernating(kind: str) -> Data:
+    return {"kind": kind, "hibernate": True}
+
+
+_CHEAP: Data = {**_LUKS, "pbkdf_memory": "32MiB", "pbkdf_iterations": 4}
+SLEEPING: dict[str, tuple[Facts, Data]] = {
+    "hibernate-partition": _sleeper(
+        "dormouse",
+        "UEFI 64-bit",
+        filesystem="ext4",
+        volumes="lvm",
+        swap=_hibernating("partition"),
+        encryption=_CHEAP,
+    ),
+    "hibernate-file": _sleeper(
+        "hedgehog", "UEFI 64-bit", filesystem="btrfs", swap=_hibernating("file"), encryption=_CHEAP
+    ),
+    "hibernate-plain": _sleeper("marmot", "BIOS", filesystem="ext4", swap=_hibernating("partition")),
+}
+"""Hosts that hibernate; of these only stage 1 is evaluated."""
+PAIR = "encrypted-pair"
+"""Two encrypted disks with one btrfs; of this too only stage 1 is evaluated."""
+_FURTHER = SLEEPING | {
+    PAIR: _sleeper(
+        "siblings",
+        "UEFI 64-bit",
+        layout="mirror",
+        disk={"transport": "virtio", "count": 2},
+        filesystem="btrfs",
+        swap={"kind": "none"},
+        encryption=_CHEAP,
+    )
+}
 CASES = (*MADE, *EXAMPLES)
 
 
@@ -386,7 +438,7 @@ def inputs(name: str) -> tuple[Facts, Answers]:
     if name in EXAMPLES:
         path = REPOSITORY / f"examples/{name}.toml"
         return machines.load(EXAMPLES[name]), load(path.read_bytes(), path.name)
-    facts, data = MADE[name]
+    facts, data = (MADE | _FURTHER)[name]
     return facts, Answers.model_validate(data)
 
 

@@ -1,4 +1,4 @@
-"""What stage 1 of two encrypted hosts evaluates to: units, files, programs and kernel modules of its initial RAM disk.
+"""What stage 1 of a few hosts evaluates to: units, files, programs and kernel modules of its initial RAM disk.
 
 `NIXPKGS=… python -m tests.nixeval.stage1` writes them to tests/golden/stage1; a test compares, and the lab makes its own
 stage 1 of them (tests/lab/nixpkgs/builder/initrd_systemd.py).
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.nixeval import hosts
-from tests.nixeval.cases import inputs, rendered
+from tests.nixeval.cases import PAIR, SLEEPING, inputs, rendered
 from tests.nixeval.host import evaluate_flake_host
 from tests.nixeval.nix import REPOSITORY, EvaluationError
 from tests.nixeval.units import name_store_paths
 
 GOLDEN = REPOSITORY / "tests/golden/stage1"
-CASES = ("encrypted-remote", "encrypted-server-unattended")
-"""With its passphrase typed over SSH, and without."""
+CASES = ("encrypted-remote", "encrypted-server-unattended", *SLEEPING, PAIR)
+"""With its passphrase typed over SSH, and without; hosts that hibernate; and a mirror."""
 SELECT = """
 host:
 let

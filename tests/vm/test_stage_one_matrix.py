@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.lab import stage_alone, stage_one
+from tests.lab import pair, stage_alone, stage_one
 
 pytestmark = pytest.mark.matrix
 
@@ -17,6 +17,14 @@ def test_alone() -> None:
     for kind in ("alone", "with PIN"):
         assert f"with the TPM {kind} no passphrase is asked for" in claims
         assert f"with another PCR 7 the TPM {kind} opens nothing, and the passphrase does" in claims
+
+
+def test_pair() -> None:
+    """A mirror, whole and without either disk: nobody types the passphrase for longer than systemd waits for a device."""
+    claims = {proof.claim for proof in pair.play().write().proofs if proof.holds}
+    for name in ("whole", "without-ROOT1", "without-ROOT2"):
+        assert f"stage 1 waits ({name})" in claims
+        assert f"the root is the mirror ({name})" in claims
 
 
 def test_remote() -> None:

@@ -6,6 +6,7 @@
 }:
 {
   imports = [
+    ./encrypted.nix
     ./esp.nix
     ./maintenance.nix
     ./pools.nix

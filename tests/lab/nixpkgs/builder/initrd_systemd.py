@@ -1,6 +1,6 @@
 """Stage 1 with systemd, as NixOS has it: Debian's programs, and files and units that nixpkgs evaluates to.
 
-Units, upstream units, programs and kernel modules are a golden of two hosts (tests/nixeval/stage1.py), with and without a
+Units, upstream units, programs and kernel modules are a golden of a few hosts (tests/nixeval/stage1.py), with and without a
 passphrase that is typed over SSH. What differs from host to host is computed here in the way of nixpkgs; a test compares
 that with what nixpkgs evaluates to for the golden's host.
 """
@@ -29,7 +29,7 @@ PROGRAMS = (
     *(f"/usr/bin/{name}" for name in ("ln", "ls", "mkdir", "mount", "mv", "readlink", "realpath", "rm")),
     *(
         f"/usr/bin/{name}"
-        for name in ("sleep", "systemctl", "journalctl", "systemd-ask-password", "udevadm")
+        for name in ("sleep", "systemctl", "journalctl", "systemd-ask-password", "systemd-run", "udevadm")
     ),
     *("/usr/bin/systemd-tty-ask-password-agent", "/usr/bin/systemd-tmpfiles", "/usr/bin/networkctl"),
     *("/usr/bin/systemd-cryptsetup", "/usr/bin/loadkeys", "/usr/bin/setfont", "/usr/bin/umount"),
@@ -135,12 +135,13 @@ def files(given: dict[str, Any], golden: dict[str, Any]) -> dict[str, str]:
     # The golden's host has a VLAN.
     loaded = sorted({*golden["loaded"], *given["loaded"]} - ({"8021q"} - set(given["loaded"])))
     found |= {
-        "/etc/crypttab": crypttab(given["luks"]),
+        **({"/etc/crypttab": crypttab(given["luks"])} if given["luks"] else {}),
         FSTAB: fstab(given["filesystems"]),
         "/etc/hostname": given["hostName"],
         "/etc/vconsole.conf": f"KEYMAP={given['keymap']}\n\n",
         "/etc/modules-load.d/nixos.conf": "\n".join(loaded),
-        "/etc/udev/rules.d/99-local.rules": golden["rules"],
+        # As nixos/modules/services/hardware/udev.nix puts stage 1's programs there.
+        "/etc/udev/rules.d/99-local.rules": golden["rules"].replace("/run/current-system/systemd", "/usr"),
     }
     if remote(given):
         ssh = given["ssh"]
@@ -346,7 +347,9 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def write(stream: IO[bytes], given: dict[str, Any], names: Iterable[str], goldens: Path) -> None:
+def write(
+    stream: IO[bytes], given: dict[str, Any], names: Iterable[str], goldens: Path, case: str | None = None
+) -> None:
     """The whole archive, uncompressed.
 
     Args:
@@ -354,8 +357,10 @@ def write(stream: IO[bytes], given: dict[str, Any], names: Iterable[str], golden
         given: What Nix wrote of the host.
         names: Kernel modules beside those that nixpkgs names.
         goldens: Folder of what nixpkgs evaluates to.
+        case: Which of them; none: the one that is nearest.
     """
-    golden = json.loads((goldens / (REMOTE if remote(given) else PLAIN)).read_text())
+    name = f"{case}.json" if case else REMOTE if remote(given) else PLAIN
+    golden = json.loads((goldens / name).read_text())
     archive = Archive(stream)
     Stage1(given, golden, archive, names).write()
     archive.close()

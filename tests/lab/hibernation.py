@@ -1,0 +1,161 @@
+"""Machines that hibernate (sleeper.py): they come back with their memory, or begin anew with nothing lost."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from tests.lab.machine import Running
+from tests.lab.paths import RUNS
+from tests.lab.recorder import Recorder
+from tests.lab.sleeper import LATE, PASSPHRASE, Sleeper, evidence, nobody_types, told
+from tests.lab.unlocking import ASKED
+from tests.nixeval.cases import SLEEPING
+
+MOUNTED = r"EXT4-fs \(\S+\): (?:mounted|recovery)|BTRFS info \(device \S+\): first mount"
+"""What the kernel says when a file system is mounted."""
+INSIDE = 4 << 20
+"""Bytes of the image that stay as they are: what tells the kernel that there is one."""
+RUINED = "the image is ruined"
+NOT_READ = r"PM: hibernation: Failed to load image, recovering"
+RESERVED = 600
+"""Huge pages of 2 MiB: more than half of the machine's memory."""
+SUMMARIES = {
+    "hibernate-partition": "UEFI, LUKS, and in it LVM with swap: hibernates to the logical volume.",
+    "hibernate-file": "UEFI, LUKS, btrfs: hibernates to a swap file, which a variable of the firmware tells stage 1.",
+    "hibernate-plain": "BIOS, ext4: hibernates to a partition.",
+}
+assert SUMMARIES.keys() == SLEEPING.keys()
+
+
+def play(case: str) -> Recorder:
+    """Play it through."""
+    folder = RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{case}"
+    recorder = Recorder(case, SUMMARIES[case], folder)
+    try:
+        with recorder.phase("an initial RAM disk, and a disk as the plan makes it"):
+            host = Sleeper(folder, case)
+        _Night(recorder, host).play()
+        for image in (*folder.glob("*.qcow2"), *folder.glob("initrd*")):
+            image.unlink()
+    finally:
+        recorder.write()
+    return recorder
+
+
+class _Night:
+    """Falling asleep and waking up, again and again."""
+
+    def __init__(self, recorder: Recorder, host: Sleeper) -> None:
+        self.recorder, self.host, self.prove = recorder, host, recorder.prove
+
+    def play(self) -> None:
+        """Everything."""
+        first = self._falls_asleep()
+        second = self._wakes(first)
+        third = self._begins_anew(second)
+        with self._started("again") as running:
+            state = told(running, "awake")
+            same = _same(third, state)
+            self.prove("after it has begun anew it hibernates and comes back", same, evidence(third, state))
+            running.serial.type("off\n")
+            running.wait_off(20)
+
+    def _falls_asleep(self) -> dict[str, str]:
+        with self._started("first") as running:
+            new = told(running, "new")
+            self.prove("without an image it begins anew", new["start"] == "1", evidence(new))
+            if self.host.case == "hibernate-plain":
+                self._refuses(running)
+            return self._hibernates(running, "one")
+
+    def _refuses(self, running: Running) -> None:
+        """More than half of the memory cannot be copied into the rest."""
+        running.serial.type(f"reserve {RESERVED}\n")
+        running.serial.expect(f"RESERVED {RESERVED}", 20)
+        running.serial.type("hibernate\n")
+        state = told(running, "refused", 60)
+        self.prove(
+            "with more than half of the memory reserved the kernel refuses, and the host goes on",
+            state["start"] == "1",
+            f"{evidence(state)}\n{running.serial.text()[-1200:]}",
+        )
+        running.serial.type("reserve 0\n")
+        running.serial.expect("RESERVED 0", 20)
+
+    def _wakes(self, before: dict[str, str]) -> dict[str, str]:
+        late = self.host.encrypted
+        with self._started("second", late=late) as running:
+            awake = told(running, "awake")
+            both = evidence(before, awake)
+            claim = "it comes back: same boot, same mark in the memory, same processes"
+            self.prove(claim, _same(before, awake), both)
+            if late:
+                claim = f"it comes back although the passphrase was typed after {LATE} seconds"
+                self.prove(claim, _same(before, awake), both)
+            self.prove("what was written before is there", awake["wrote"] == "one", both)
+            said = running.serial.text()
+            self.prove(
+                "no file system is mounted before the image is read", not re.search(MOUNTED, said), said
+            )
+            if self.host.case == "hibernate-file":
+                # Else the next start would look for an image that is none any more.
+                self.prove("the firmware's variable is gone", awake["firmware"] == "nothing", both)
+            return self._hibernates(running, "two")
+
+    def _begins_anew(self, before: dict[str, str]) -> dict[str, str]:
+        if self.host.case == "hibernate-file":
+            why, lost = "the firmware has forgotten where the image is", self.host.forget
+        else:
+            why, lost = RUINED, self._ruin
+        lost()
+        with self._started("anew") as running:
+            new = told(running, "new")
+            anew = new["start"] == "2" and new["mark"] != before["mark"] and new["boot"] != before["boot"]
+            both = f"{evidence(before, new)}\n{running.serial.text()[-1500:]}"
+            said = running.serial.text()
+            if why == RUINED:
+                self.prove("the kernel says that it cannot read it", bool(re.search(NOT_READ, said)), said)
+            self.prove(f"when {why} it begins anew", anew, both)
+            self.prove(f"when {why} nothing is lost of what was written", new["wrote"] == "two", both)
+            return self._hibernates(running, "three")
+
+    def _ruin(self) -> None:
+        """In the middle."""
+        self.host.ruin(self.host.swap_offset() + INSIDE, 16 << 20)
+
+    def _hibernates(self, running: Running, text: str) -> dict[str, str]:
+        running.serial.type(f"write {text}\n")
+        state = told(running, "written")
+        with self.recorder.phase("hibernation", "host"):
+            running.serial.type("hibernate\n")
+            running.wait_off(60)
+        if self.host.case == "hibernate-file":
+            name = "HibernateLocation".encode("utf-16-le")
+            there = name in (self.host.folder / "variables.fd").read_bytes()
+            self.prove("the firmware is told where the image is", there, "HibernateLocation")
+        return state
+
+    @contextmanager
+    def _started(self, name: str, *, late: bool = False) -> Iterator[Running]:
+        """Switched on, with its passphrase typed, wrongly first."""
+        with self.host.machine().start(name) as running:
+            if self.host.encrypted:
+                with self.recorder.phase(f"stage 1 asks for the passphrase ({name})", "firmware"):
+                    running.serial.expect(ASKED, 40)
+                running.serial.type("something else\n")
+                running.serial.expect(ASKED, 40)
+                self.prove(
+                    f"a wrong passphrase is asked for again ({name})", True, running.serial.text()[-400:]
+                )
+                if late:
+                    nobody_types(self.recorder, running)
+                running.serial.type(f"{PASSPHRASE}\n")
+            yield running
+
+
+def _same(before: dict[str, str], after: dict[str, str]) -> bool:
+    """Whether it is the memory of before."""
+    mark = before["mark"]
+    alike = all(before[name] == after[name] for name in ("start", "boot", "mark", "there"))
+    return alike and mark == after["kept"] == after["tmpfs"]
