@@ -182,6 +182,9 @@ def completions() -> dict[str, str]:
         "DIR": shtab.DIRECTORY,
         "JOB": shtab.cmd("hv completion --jobs"),
         "VM": shtab.cmd("hv completion --vms"),
+        "IMAGE": shtab.cmd("hv completion --images"),
+        "OPERATION": shtab.cmd("hv completion --operations"),
+        "TEMPLATE": shtab.cmd("hv completion --templates"),
     }
     whole = whole_parser()
     waiting = [whole]

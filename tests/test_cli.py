@@ -12,6 +12,7 @@ import pytest
 
 from hv import cli, manual
 from hv.commands import completion
+from hv.images.template import templates
 from installer import VERSION
 from installer.errors import Exit, HyperError
 
@@ -109,6 +110,7 @@ def test_unknown_command_far_from_all() -> None:
         ("completion", "bash"),
         ("completion", "--jobs"),
         ("completion", "--vms"),
+        ("completion", "--templates"),
         ("nonsense",),
     ],
 )
@@ -239,6 +241,12 @@ def test_jobs_are_listed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert completion.jobs(str(tmp_path)) == ["network", "storage"]
     assert completion.jobs(str(tmp_path / "missing")) == []
+
+
+def test_templates_are_listed(tmp_path: Path) -> None:
+    assert completion.templates() == sorted(templates())
+    (tmp_path / "mine.toml").touch()
+    assert completion.templates(str(tmp_path), str(tmp_path / "missing")) == ["mine"]
 
 
 def test_every_exit_code_has_a_meaning() -> None:

@@ -728,6 +728,11 @@ disks = [{ size = "1GiB" }]
 def test_names_are_completed_and_short_commands_work(host: BrokerHost, tiny: str) -> None:
     assert host.hv("ada", "completion", "--vms").out == "tiny 1\n"
     assert host.hv("eve", "completion", "--vms").out == "\n"
+    assert host.hv("ada", "completion", "--images").out == "linux\ntiny\n"
+    assert host.hv("ada", "completion", "--operations").out == "\n", (
+        "those that have ended are not waited for"
+    )
+    assert "debian\n" in host.hv("ada", "completion", "--templates").out
     code = (
         "import sys; from hv.commands.vm import start; sys.argv = ['vm-start', 'tiny 1']; sys.exit(start())"
     )

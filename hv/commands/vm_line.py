@@ -454,8 +454,8 @@ def parser() -> argparse.ArgumentParser:
     wait = verbs.add(
         "wait", "wait for an operation, as the command that began it would have", "wait ID", named=False
     )
-    wait.add_argument("operation", metavar="ID", help="the operation (`hv vm operations`)")
+    wait.add_argument("operation", metavar="OPERATION", help="its id (`hv vm operations`)")
     cancel = verbs.add("cancel", "cancel an operation", "cancel ID", named=False)
-    cancel.add_argument("operation", metavar="ID", help="the operation")
+    cancel.add_argument("operation", metavar="OPERATION", help="its id (`hv vm operations`)")
     cancel.add_argument("--dry-run", action="store_true", help="only say what would be cancelled")
     return top

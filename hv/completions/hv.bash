@@ -160,7 +160,7 @@ _shtab_hv_auth_whoami_option_strings=(-h --help --json)
 _shtab_hv_auth_can_i_option_strings=(-h --help --as --json)
 _shtab_hv_auth_log_option_strings=(-h --help --limit --json)
 _shtab_hv_auth_option_strings=(-h --help)
-_shtab_hv_completion_option_strings=(-h --help --jobs --vms)
+_shtab_hv_completion_option_strings=(-h --help --jobs --vms --images --operations --templates)
 _shtab_hv_option_strings=(-h --help --version)
 
 _shtab_hv_probe___record_COMPGEN=_shtab_compgen_dirs
@@ -239,11 +239,19 @@ _shtab_hv_esp___source_COMPGEN=_shtab_compgen_dirs
 _shtab_hv_esp___mirror_COMPGEN=_shtab_compgen_dirs
 _shtab_hv_secure_boot___config_COMPGEN=_shtab_compgen_files
 _shtab_hv_devices___config_COMPGEN=_shtab_compgen_files
+_shtab_hv_image_show_pos_0_COMPGEN=_shtab_cmd_compgen_fae8f7b7
+_shtab_hv_image_fetch_pos_0_COMPGEN=_shtab_cmd_compgen_fae8f7b7
 _shtab_hv_image_convert_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_image_describe_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_image_import_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_hv_image_pull_pos_0_COMPGEN=_shtab_cmd_compgen_fae8f7b7
+_shtab_hv_image_publish_pos_0_COMPGEN=_shtab_cmd_compgen_efe61dfb
+_shtab_hv_image_delete_pos_0_COMPGEN=_shtab_cmd_compgen_efe61dfb
 _shtab_hv_passthrough___machine_COMPGEN=_shtab_compgen_dirs
 _shtab_hv_pools___config_COMPGEN=_shtab_compgen_files
+_shtab_hv_vm_create___template_COMPGEN=_shtab_cmd_compgen_fae8f7b7
+_shtab_hv_vm_create___image_COMPGEN=_shtab_cmd_compgen_efe61dfb
+_shtab_hv_vm_create___iso_COMPGEN=_shtab_cmd_compgen_efe61dfb
 _shtab_hv_vm_create___key_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_create___ignition_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_show_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
@@ -272,6 +280,8 @@ _shtab_hv_vm_export_pos_0_COMPGEN=_shtab_cmd_compgen_05299376
 _shtab_hv_vm_export___output_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_import_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_hv_vm_apply_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_hv_vm_wait_pos_0_COMPGEN=_shtab_cmd_compgen_63803da7
+_shtab_hv_vm_cancel_pos_0_COMPGEN=_shtab_cmd_compgen_63803da7
 _shtab_hv_auth_can_i_pos_1_COMPGEN=_shtab_cmd_compgen_05299376
 
 _shtab_hv_answers_import___from_choices=(auto disko proxmox kickstart)
@@ -832,6 +842,9 @@ _shtab_hv_completion__h_nargs=0
 _shtab_hv_completion___help_nargs=0
 _shtab_hv_completion___jobs_nargs=0
 _shtab_hv_completion___vms_nargs=0
+_shtab_hv_completion___images_nargs=0
+_shtab_hv_completion___operations_nargs=0
+_shtab_hv_completion___templates_nargs=0
 _shtab_hv_pos_0_nargs=A...
 _shtab_hv__h_nargs=0
 _shtab_hv___help_nargs=0
@@ -846,8 +859,23 @@ _shtab_cmd_compgen_715f340a() {
 }
 
 # $1=COMP_WORDS[1]
+_shtab_cmd_compgen_fae8f7b7() {
+  compgen -W "$(hv completion --templates)" -- $1
+}
+
+# $1=COMP_WORDS[1]
+_shtab_cmd_compgen_efe61dfb() {
+  compgen -W "$(hv completion --images)" -- $1
+}
+
+# $1=COMP_WORDS[1]
 _shtab_cmd_compgen_05299376() {
   compgen -W "$(hv completion --vms)" -- $1
+}
+
+# $1=COMP_WORDS[1]
+_shtab_cmd_compgen_63803da7() {
+  compgen -W "$(hv completion --operations)" -- $1
 }
 # End Custom Preamble
 
