@@ -35,7 +35,7 @@ from hv.daemon.problems import RefusedError, Status, problem
 from hv.daemon.roles import Caller, Permission, decide
 from hv.daemon.store import AUDIT, OPERATIONS, VMS
 from hv.daemon.virt import translated
-from hv.daemon.volumes import going, let_go, let_go_staged
+from hv.daemon.volumes import going, let_go
 from hv.vm.spec import VmSpec
 from installer import VERSION
 from installer.errors import HyperError
@@ -60,7 +60,7 @@ def make_app(broker: Broker) -> FastAPI:
     async def sweep() -> None:
         """Remove, again and again, what libvirt could not when it was to be removed."""
         while True:
-            let_go_staged(broker.store)
+            let_go(broker.store)
             if going(broker.store):
                 with contextlib.suppress(HyperError):
                     await broker.apart("removing volumes", broker.sweep)
@@ -68,7 +68,6 @@ def make_app(broker: Broker) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        let_go(broker.store)
         broker.operations.resume(peer.caller)
         watch = asyncio.create_task(broker.operations.watch())
         sweeping = asyncio.create_task(sweep())

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from hv.daemon.problems import RefusedError, Status
-from hv.daemon.store import IMAGES, OPEN, OPERATIONS, UPLOADS, VOLUMES, Store
+from hv.daemon.store import OPEN, OPERATIONS, UPLOADS, VOLUMES, Store
 from hv.libvirt_python import libvirt_module
 from hv.vm.domain import parsed, volume_xml
 
@@ -177,16 +177,6 @@ def removed(connection: Any, store: Store, pool: str, name: str) -> None:
 
 
 def let_go(store: Store) -> None:
-    """What was brought half by a broker that knew no uploads is no image: it goes. Only before anything is brought again."""
-    known = sql.select(IMAGES.c.volume)
-    store.write(
-        sql.update(VOLUMES)
-        .where(VOLUMES.c.kind.in_(("image", "iso")), VOLUMES.c.name.not_in(known))
-        .values(kind=GOING)
-    )
-
-
-def let_go_staged(store: Store) -> None:
     """What was brought half by an operation that has ended goes, however it ended."""
     open_ones = sql.select(OPERATIONS.c.id).where(OPERATIONS.c.status.in_(OPEN))
     theirs = sql.select(UPLOADS.c.volume).where(UPLOADS.c.operation.in_(open_ones))
