@@ -3,11 +3,15 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
-from tests.lab.machine import Running
+from tests.lab import installed, stage_one
+from tests.lab.installed import Host
+from tests.lab.machine import Disk, Running
 from tests.lab.paths import RUNS
 from tests.lab.recorder import Recorder
+from tests.lab.scenarios import Scenario, combinations
 from tests.lab.sleeper import LATE, PASSPHRASE, Sleeper, evidence, nobody_types, told
 from tests.lab.unlocking import ASKED
 from tests.nixeval.cases import SLEEPING
@@ -152,6 +156,82 @@ class _Night:
                     nobody_types(self.recorder, running)
                 running.serial.type(f"{PASSPHRASE}\n")
             yield running
+
+
+def installed_scenario() -> Scenario:
+    """LUKS, LVM and ext4 under UEFI; a keymap, since it is that which gives the lab's hosts a stage 1 with systemd."""
+    found = next(each for each in combinations() if each.name == "uefi-ext4-luks")
+    return replace(
+        found,
+        name="hibernate-installed",
+        summary="UEFI, LUKS, LVM: an installed host hibernates while a guest runs.",
+        hardware=replace(found.hardware, disks=(Disk("HVMAIN01", size="12G", bus="virtio"),)),
+        changes=(
+            *found.changes,
+            ('filesystem = "ext4"', 'filesystem = "ext4"\nvolumes = "lvm"'),
+            (
+                'swap = { kind = "partition", size = "512MiB" }',
+                'swap = { kind = "partition", hibernate = true }',
+            ),
+            ('hostname = "kvm2"', 'hostname = "kvm2"\nkeymap = "de-latin1"'),
+            ("[boot]", '[boot]\nkernel_params = ["no_timer_check"]'),
+        ),
+    )
+
+
+def play_installed() -> Recorder:
+    """An installed host, with its guest running."""
+    what = installed_scenario()
+    return installed.played(what.name, what.summary, what, _installed)
+
+
+MEMORY_OF = (
+    "cat /proc/sys/kernel/random/boot_id; systemctl show --property MainPID --value lab-mark; "
+    "tr '\\0' '\\n' </proc/$(systemctl show --property MainPID --value lab-mark)/environ | sed -n s/^MARK=//p; "
+    "virsh domstate marker; virsh domid marker"
+)
+"""What a host says of what is in its memory: boot, a process with a mark in its environment, a guest."""
+
+
+def _installed(host: Host) -> None:
+    prove, recorder = host.recorder.prove, host.recorder
+    with host.machine.start("first") as running:
+        with recorder.phase("stage 1 asks for the passphrase", "firmware"):
+            running.serial.expect(ASKED, 60)
+        running.serial.type(f"{host.what.passphrase}\n")
+        stage_one.up(host, running, "after the passphrase")
+        host.first_run()
+        host.told(
+            "systemd-run --unit lab-mark --setenv MARK=$(cat /proc/sys/kernel/random/uuid) sleep infinity"
+        )
+        before = host.told(MEMORY_OF)
+        prove("a guest runs", "running" in before, before)
+        host.told("echo kept >/var/lib/kept")
+        with recorder.phase("systemctl hibernate", "host"):
+            host.root("systemctl hibernate --no-block")
+            running.wait_off(120)
+    with host.machine.start("second") as running:
+        with recorder.phase("stage 1 asks for the passphrase again", "firmware"):
+            running.serial.expect(ASKED, 60)
+        running.serial.type(f"{host.what.passphrase}\n")
+        with recorder.phase("it comes back", "host"):
+            code, text = host.ssh.first("cat /proc/sys/kernel/random/boot_id", 60)
+        prove("over SSH it is the same boot", code == 0 and text.strip() == before.split()[0], text + before)
+        after = host.told(MEMORY_OF, 60)
+        prove("the same process and the same running guest are there", after == before, f"{before}\n{after}")
+        code, text = host.root(
+            "cat /var/lib/kept && touch /var/lib/after && sync && journalctl -b -n 30 --no-pager"
+        )
+        prove("what was written is there, and more can be written", code == 0 and "kept" in text, text)
+        host.off(running)
+    with host.machine.start("third") as running:
+        with recorder.phase("stage 1 asks for the passphrase a third time", "firmware"):
+            running.serial.expect(ASKED, 60)
+        running.serial.type(f"{host.what.passphrase}\n")
+        stage_one.up(host, running, "after it was switched off")
+        now = host.told("cat /proc/sys/kernel/random/boot_id; ls /var/lib/kept /var/lib/after")
+        prove("once it was switched off it begins anew", before.split()[0] not in now, now)
+        host.off(running)
 
 
 def _same(before: dict[str, str], after: dict[str, str]) -> bool:

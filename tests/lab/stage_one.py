@@ -73,7 +73,7 @@ def play_tpm() -> Recorder:
 # The host ---------------------------------------------------------------------------------------------------------------
 
 
-def _up(host: Host, running: Running, when: str) -> None:
+def up(host: Host, running: Running, when: str) -> None:
     """To the login prompt, and in."""
     with host.recorder.phase(f"stage 2, {when}", "host"):
         running.serial.expect(STAGE_2, 60)
@@ -118,7 +118,7 @@ def _remote(host: Host) -> None:
         with host.recorder.phase("the passphrase over SSH, on the VLAN", "firmware"):
             shown = unlocking.answered(unlocking.server(host.machine), GERMAN)
         host.recorder.excerpt("the passphrase over SSH", shown)
-        _up(host, running, "after the passphrase was typed over SSH")
+        up(host, running, "after the passphrase was typed over SSH")
         own = unlocking.fingerprint(host.machine.port)
         prove("the host's own SSH server has another key", own != fingerprint, own)
         look = "ip -brief address show; networkctl --no-pager --lines 0 status manage"
@@ -136,7 +136,7 @@ def _remote(host: Host) -> None:
         with host.recorder.phase("stage 1 asks for the PIN", "firmware"):
             running.serial.expect(PIN_ASKED, 60)
         typed(recorder, running, PIN, "pin")
-        _up(host, running, "after the PIN was typed")
+        up(host, running, "after the PIN was typed")
         said = running.serial.text()
         prove("with the PIN no passphrase is asked for", not re.search(ASKED, said), said[-1500:])
         host.off(running)
@@ -147,7 +147,7 @@ def _remote(host: Host) -> None:
         claim = "when PCR 7 has changed the passphrase is asked for"
         prove(claim, asked > 0, f"after {asked} times the PIN\n{running.serial.text()[-800:]}")
         typed(recorder, running, GERMAN, "passphrase")
-        _up(host, running, "after y, z and ß were typed on a German keyboard")
+        up(host, running, "after y, z and ß were typed on a German keyboard")
         prove("PCR 7 is another one", _pcr(host) != before, before)
         host.off(running)
 
@@ -170,7 +170,7 @@ def _tpm(host: Host) -> None:
         with host.recorder.phase("stage 1 asks for the passphrase", "firmware"):
             running.serial.expect(ASKED, 60)
         typed(recorder, running, GERMAN, "first")
-        _up(host, running, "after y, z and ß were typed on a German keyboard")
+        up(host, running, "after y, z and ß were typed on a German keyboard")
         host.first_run()
         tokens = _tokens(host)
         bound = [(token["tpm2-pcrs"], token.get("tpm2-pin", False)) for token in tokens]
@@ -178,7 +178,7 @@ def _tpm(host: Host) -> None:
         before = _pcr(host)
         host.off(running)
     with host.machine.start("alone") as running:
-        _up(host, running, "with nobody at the keyboard")
+        up(host, running, "with nobody at the keyboard")
         said = running.serial.text()
         prove("with the TPM nothing is asked for", not re.search(ASKED, said), said[-1500:])
         host.off(running)
@@ -188,6 +188,6 @@ def _tpm(host: Host) -> None:
             running.serial.expect(ASKED, 60)
         prove("when PCR 7 has changed the passphrase is asked for", True, running.serial.text()[-800:])
         typed(recorder, running, GERMAN, "passphrase")
-        _up(host, running, "after the passphrase was typed")
+        up(host, running, "after the passphrase was typed")
         prove("PCR 7 is another one", _pcr(host) != before, before)
         host.off(running)

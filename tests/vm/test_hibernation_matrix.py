@@ -21,3 +21,10 @@ def test_hibernates(case: str) -> None:
     if case != "hibernate-plain":
         assert "a wrong passphrase is asked for again (second)" in claims
         assert f"it comes back although the passphrase was typed after {LATE} seconds" in claims
+
+
+def test_an_installed_host_hibernates() -> None:
+    """By the installer, with LUKS and LVM, while a guest runs."""
+    claims = {proof.claim for proof in hibernation.play_installed().write().proofs if proof.holds}
+    assert "the same process and the same running guest are there" in claims
+    assert "once it was switched off it begins anew" in claims

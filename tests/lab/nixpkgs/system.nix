@@ -120,7 +120,10 @@ let
           inherit filesystems;
           inherit (config) networking;
           boot = builtins.removeAttrs boot [ "initrd" ] // {
-            kernelParams = lib.optional systemd "root=fstab" ++ boot.kernelParams or [ ];
+            kernelParams =
+              lib.optional systemd "root=fstab"
+              ++ lib.optional (systemd && boot ? resumeDevice) "resume=${boot.resumeDevice}"
+              ++ boot.kernelParams or [ ];
           };
           console = config.console or { };
           environment = config.environment or { };
