@@ -54,7 +54,14 @@ def read(file: str) -> tuple[VmSpec, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise HyperError(
+            f"{file} cannot be read.",
+            why=error.strerror or str(error),
+            remedy="Name an existing file.",
+            code=Exit.usage,
+        ) from error
+    except ValueError as error:
         raise _unfit(file, str(error)) from error
     if not isinstance(found, dict) or found.get("version") != 1 or set(found) - {"version", "vms"}:
         raise _unfit(file, "it has `version = 1` and a list `vms`, and nothing else")

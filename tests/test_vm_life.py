@@ -722,6 +722,8 @@ disks = [{ size = "1GiB" }]
     assert "declared: no longer declared, and left as it is" in host.hv("ada", "vm", "apply", str(file)).out
     assert shown(host, "declared")["state"] == "running"
     file.write_text('version = 1\n[[vms]]\nname = "x"\nmemry = 5\n')
+    missing = host.hv("ada", "vm", "apply", str(file.with_name("none.toml")), status=2).err
+    assert "none.toml cannot be read" in missing and "No such file" in missing
     assert "vms.0.memry" in host.hv("ada", "vm", "apply", str(file), status=2).err
 
 

@@ -49,12 +49,12 @@ def parser() -> argparse.ArgumentParser:
         "5 it will not do; 7 it is not signed, and --unsigned was not given; 13 it cannot be fetched or is not genuine.",
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    listed = verbs.add_parser("templates", help="the systems that can be fetched, and what vouches for them")
+    listed = _verb(verbs, "templates", "the systems that can be fetched, and what vouches for them")
     listed.add_argument("--json", action="store_true", help="for programs")
-    shown = verbs.add_parser("show", help="one template: addresses, keys, and what its guests get")
+    shown = _verb(verbs, "show", "one template: addresses, keys, and what its guests get")
     shown.add_argument("name", metavar="TEMPLATE", help="as `hv image templates` lists it")
     shown.add_argument("--json", action="store_true", help="for programs")
-    fetched = verbs.add_parser("fetch", help="fetch and verify a template's image; prints where it is")
+    fetched = _verb(verbs, "fetch", "fetch and verify a template's image; prints where it is")
     fetched.add_argument("name", metavar="TEMPLATE", help="as `hv image templates` lists it")
     fetched.add_argument(
         "--arch", default=platform.machine(), metavar="ARCH", help="architecture (default: this machine's)"
@@ -64,25 +64,23 @@ def parser() -> argparse.ArgumentParser:
     )
     fetched.add_argument("--dry-run", action="store_true", help="only say what would be done")
     fetched.add_argument("--json", action="store_true", help="for programs")
-    converted = verbs.add_parser("convert", help="make a whole qcow2 file of a disk")
+    converted = _verb(verbs, "convert", "make a whole qcow2 file of a disk")
     converted.add_argument("file", type=Path, metavar="FILE", help="the disk; it stays as it is")
     converted.add_argument("into", type=Path, metavar="QCOW2", help="what is made")
     converted.add_argument("--format", metavar="FORMAT", help="when the file's name does not tell")
     converted.add_argument("--dry-run", action="store_true", help="only say what would be done")
     converted.add_argument("--json", action="store_true", help="for programs")
-    read = verbs.add_parser("describe", help="what a guest of another hypervisor would become here")
+    read = _verb(verbs, "describe", "what a guest of another hypervisor would become here")
     read.add_argument("file", type=Path, metavar="FILE", help=".ova, .ovf, .vmx, .vbox, or Proxmox's .conf")
     read.add_argument("--json", action="store_true", help="for programs")
-    kept = verbs.add_parser("list", help="images that the broker has, for `hv vm create --image`")
+    kept = _verb(verbs, "list", "images that the broker has, for `hv vm create --image`")
     kept.add_argument("--json", action="store_true", help="for programs")
-    brought = verbs.add_parser(
-        "import", help="bring a disk or an ISO to the broker, converted under your account"
-    )
+    brought = _verb(verbs, "import", "bring a disk or an ISO to the broker, converted under your account")
     brought.add_argument("file", type=Path, metavar="FILE", help="the disk or medium; it stays as it is")
     brought.add_argument("--name", help="what it is called there (default: the file's name)")
     brought.add_argument("--format", metavar="FORMAT", help="when the file's name does not tell")
     brought.add_argument("--os", default="generic", metavar="ID", help="its system, as libosinfo names it")
-    pulled = verbs.add_parser("pull", help="fetch and verify a template's image, and bring it to the broker")
+    pulled = _verb(verbs, "pull", "fetch and verify a template's image, and bring it to the broker")
     pulled.add_argument("template", metavar="TEMPLATE", help="as `hv image templates` lists it")
     pulled.add_argument("--name", help="what it is called there (default: the template's name)")
     pulled.add_argument(
@@ -100,16 +98,20 @@ def parser() -> argparse.ArgumentParser:
         )
         each.add_argument("--public", action="store_true", help="for everybody (administrators)")
         each.add_argument("--json", action="store_true", help="for programs")
-    published = verbs.add_parser("publish", help="let everybody use an image (administrators)")
-    deleted = verbs.add_parser("delete", help="delete an image that no disk stands on")
+    published = _verb(verbs, "publish", "let everybody use an image (administrators)")
+    deleted = _verb(verbs, "delete", "delete an image that no disk stands on")
     deleted.add_argument("--dry-run", action="store_true", help="only say what would be done")
     published.add_argument("--dry-run", action="store_true", help="only say what would be done")
     for each in (published, deleted):
         each.add_argument("name", metavar="IMAGE", help="as `hv image list` lists it")
         each.add_argument("--json", action="store_true", help="for programs")
-    for name, examples in EXAMPLES.items():
-        verbs.choices[name].epilog = f"Examples: {examples}"
     return top
+
+
+def _verb(verbs: "argparse._SubParsersAction[Parser]", name: str, summary: str) -> argparse.ArgumentParser:
+    """One of them, whose help says what it does and shows how it is called."""
+    text = summary[:1].upper() + summary[1:] + "."
+    return verbs.add_parser(name, help=summary, description=text, epilog=f"Examples: {EXAMPLES[name]}")
 
 
 def main(argv: list[str]) -> int:

@@ -73,7 +73,8 @@ def _refusal(name: str, most: int, counts: tuple[int, int], may: str, whose: str
         "vms": "Delete one you no longer need (`hv vm delete NAME --disks`)",
         "vcpus": "Take fewer (--cpus), or give some back: `hv vm resize OTHER --cpus 1`",
         "memory": "Take less (--memory), or give some back: `hv vm resize OTHER --memory 1G`",
-        "disk": "Take a smaller disk (--size), or delete disks that no VM uses: `hv vm disks`",
+        "disk": "Take a smaller disk (--size), or delete disks that no VM uses (`hv vm disks`) or images "
+        "(`hv image list`)",
         "snapshots": "Delete one: `hv vm snapshot NAME delete SNAPSHOT`",
     }[name]
     return RefusedError(

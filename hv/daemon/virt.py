@@ -155,6 +155,7 @@ def translated(error: Any, doing: str) -> RefusedError:
         (libvirt.VIR_ERR_NO_STORAGE_VOL, "no-such-volume", Status.missing, "A disk of it is gone.", "See `hv vm show NAME`."),
         (libvirt.VIR_ERR_NO_NETWORK, "no-such-network", Status.missing, "There is no such network.", "See `hv vm networks`."),
         (libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, "no-such-snapshot", Status.missing, "There is no such snapshot.", "See `hv vm snapshot NAME list`."),
+        (libvirt.VIR_ERR_NO_NODE_DEVICE, "no-such-device", Status.missing, "The host has no such device.", "See `hv passthrough list` for what there is."),
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, "vm-busy", Status.conflict, "The VM is busy with something else.", "Wait for it (`hv vm operations`), or `hv vm stop NAME --force` if its QEMU hangs."),
         (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, "no-agent", Status.conflict, "The guest's agent does not answer.", "Install and start qemu-guest-agent in the guest."),
         (libvirt.VIR_ERR_SYSTEM_ERROR, "", Status.failed, "", ""),
