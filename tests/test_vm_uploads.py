@@ -249,6 +249,23 @@ def test_libvirtd_is_killed_in_the_middle_and_it_goes_on(
     wait_for("libvirtd to be back", host.answers)
 
 
+def test_both_are_killed_and_libvirt_comes_back_last(host: BrokerHost) -> None:
+    """As when a host is started anew."""
+    running, operation = met(host, lambda: as_somebody(host, *large(host)), partly(host))
+    hold = host.path("/run/hold")
+    hold.touch()
+    os.kill(libvirtd(host), signal.SIGKILL)
+    host.restart(kill=True)
+    wait_for(
+        "what is taken up again", lambda: f"{operation} image-import of large is taken up" in host.log()
+    )
+    hold.unlink()
+    status, said = running.wait()
+    assert status == 0, said
+    assert ended(host, operation)["status"] == "succeeded"
+    wait_for("libvirtd to be back", host.answers)
+
+
 @pytest.mark.parametrize(
     ("number", "moment"),
     [(signal.SIGKILL, partly), (signal.SIGHUP, partly), (signal.SIGTERM, read_back)],
