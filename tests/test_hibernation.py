@@ -152,7 +152,11 @@ SELECT = """host: {
   generator = builtins.any (path: builtins.match ".*/systemd-hibernate-resume-generator" (toString (path.source or path)) != null)
     host.config.boot.initrd.systemd.storePaths;
   toplevel = host.config.system.build.toplevel.drvPath;
+  host = let release = host.config.environment.etc."os-release"; in release.text or release.source.text;
+  stage1 = host.config.boot.initrd.systemd.contents."/etc/os-release".source.text;
 }"""
+COMPARED = ("ID", "IMAGE_ID", "IMAGE_VERSION", "VERSION_ID")
+"""What systemd compares before it believes the firmware's variable (systemd-hibernate-resume-generator(8))."""
 
 
 @pytest.mark.nixpkgs
@@ -167,3 +171,12 @@ def test_the_host_evaluates(tmp_path: Path, swap: dict[str, Any]) -> None:
     assert found.value["device"] == (plan.host.resume_device or "")
     assert found.value["generator"], "stage 1 reads where the image is"
     assert "nohibernate" not in found.value["parameters"]
+    asleep, awake = (
+        {
+            name: value
+            for name, value in re.findall(r"(?m)^(\w+)=(.*)$", found.value[each])
+            if name in COMPARED
+        }
+        for each in ("host", "stage1")
+    )
+    assert asleep == awake and asleep["ID"], "stage 1 knows the image as its host's"

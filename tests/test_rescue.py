@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from hv.rescue.asleep import below
 from hv.rescue.boot import left
 from hv.rescue.degraded import without
 from hv.rescue.find import hosts, the_host
@@ -21,7 +22,7 @@ from installer.facts.disks import Disk, Filesystem, Partition
 from installer.facts.firmware import FirmwareKind
 from installer.plan.actions import AssembleArray, Run
 from installer.plan.checks import ArrayIs, BootProof, PartitionTableIs
-from installer.plan.model import Plan
+from installer.plan.model import HostSwapFile, Plan
 from installer.plan.planner import make_plan
 from tests import gpt
 from tests import plan_cases as cases
@@ -156,6 +157,55 @@ def test_a_new_password_and_key_last(host: Ready, tmp_path: Path) -> None:
     assert "the key is there already" in again.stdout
     assert host.file("/etc/nixos/configuration.nix").count("./rescue-login.nix") == 1
     assert OTHER not in (host.rig.live.runtime / "rescue.log").read_text()
+
+
+def fall_asleep(host: Ready) -> None:
+    """As the kernel leaves a swap file that has the memory in it (kernel/power/swap.c), named by the stored plan."""
+    assert rescue(host, "mount").returncode == Exit.ok
+    stored = "/mnt/var/log/hyper-nixos/plan.json"
+    plan = Plan.model_validate_json(host.space.run("cat", stored))
+    files = (HostSwapFile(path="/var/lib/swapfile", size=1 << 20),)
+    changed = plan.model_copy(update={"host": plan.host.model_copy(update={"swap_files": files})})
+    (host.rig.folder / "asleep.json").write_text(changed.model_dump_json())
+    host.space.run("cp", str(host.rig.folder / "asleep.json"), stored)
+    for command in (
+        "truncate -s 1M /mnt/var/lib/swapfile && mkswap -q /mnt/var/lib/swapfile",
+        "printf 'SWAPSPACE2S1SUSPEND\\000' | dd of=/mnt/var/lib/swapfile bs=1 seek=4076 conv=notrunc status=none",
+    ):
+        host.space.run("sh", "-ec", command)
+    assert rescue(host, "unmount").returncode == Exit.ok
+
+
+def test_a_host_that_hibernates_is_not_touched_until_its_memory_is_given_up(host: Ready) -> None:
+    fall_asleep(host)
+    before = host.disk.digest()
+    for words in (
+        ("mount",),
+        ("shell", "--", SHELL),
+        ("login", "alice", "--ssh-key", "/dev/null"),
+        ("repair",),
+    ):
+        refused = rescue(host, *words)
+        assert refused.returncode == Exit.busy, refused.stdout + refused.stderr
+        assert "hibernates" in refused.stderr and "--discard-memory" in refused.stderr
+    assert host.disk.digest() == before, "not one byte, not even by a journal that is played back"
+    given_up = rescue(host, "mount", "--discard-memory")
+    assert given_up.returncode == Exit.ok, given_up.stdout + given_up.stderr
+    assert "is given up: it begins anew" in given_up.stdout
+    said = host.space.run("blkid", "-p", "-s", "TYPE", "-o", "value", "/mnt/var/lib/swapfile")
+    assert said.strip() == "swap"
+    assert rescue(host, "unmount").returncode == Exit.ok
+    again = rescue(host, "mount")
+    assert again.returncode == Exit.ok, again.stderr
+    assert "given up" not in again.stdout
+
+
+def test_swap_is_looked_for_where_it_lies_below_the_top_of_a_btrfs(tmp_path: Path) -> None:
+    storage = cases.storage(swap={"kind": "file", "hibernate": True}, filesystem="btrfs")
+    plan = make_plan(cases.machine(), cases.answers(storage=storage), cases.medium())
+    assert below(plan, tmp_path, "/var/lib/swapfile") == tmp_path / "@/var/lib/swapfile"
+    assert below(plan, tmp_path, "/var/log/swapfile") == tmp_path / "@log/swapfile"
+    assert below(plan, tmp_path, "/boot/swapfile") is None
 
 
 @pytest.mark.parametrize(

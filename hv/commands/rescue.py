@@ -59,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
                 "--degraded", action="store_true", help="go on although a disk of a mirror is missing"
             )
             verb.add_argument(
+                "--discard-memory",
+                action="store_true",
+                help="give up the memory of a host that hibernates: it begins anew",
+            )
+            verb.add_argument(
                 "--moved",
                 action="store_true",
                 help="take disks that have other names than at the installation, by the partitions on them",
@@ -118,8 +123,8 @@ def main(argv: list[str], world: World | None = None) -> int:
         top.error("login takes --password, --password-hash-file or --ssh-key")
     world = world or World()
     require_root("a rescue")
-    degraded = getattr(options, "degraded", False)
-    with _tools(world, getattr(options, "key_file", None), degraded=degraded) as tools:
+    flags = {name: getattr(options, name, False) for name in ("degraded", "discard_memory")}
+    with _tools(world, getattr(options, "key_file", None), **flags) as tools:
         match options.verb:
             case "list":
                 return _list(world, options.json)
@@ -132,7 +137,9 @@ def main(argv: list[str], world: World | None = None) -> int:
 
 
 @contextmanager
-def _tools(world: World, key_file: Path | None, *, degraded: bool) -> "Iterator[Tools]":
+def _tools(
+    world: World, key_file: Path | None, *, degraded: bool, discard_memory: bool
+) -> "Iterator[Tools]":
     from hv.rescue.mount import Tools
     from installer.execute.journal import only_installer
     from installer.execute.log import Log, Redactor
@@ -151,7 +158,7 @@ def _tools(world: World, key_file: Path | None, *, degraded: bool) -> "Iterator[
     with only_installer(live.runtime, live.lock_patience):
         log = Log(live.runtime / "rescue.log", secrets)
         try:
-            yield Tools(live, Runner(log, live.search_path), ask, degraded)
+            yield Tools(live, Runner(log, live.search_path), ask, degraded, discard_memory)
         finally:
             log.close()
 

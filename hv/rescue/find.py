@@ -21,7 +21,11 @@ ROOT = re.compile(r"^(?P<host>.+)-root(?:-(?P<number>[0-9]+))?$")
 """Name that the installer gives a partition of a root; several are numbered."""
 STORED = ("var/log/hyper-nixos/plan.json", "*/var/log/hyper-nixos/plan.json", "*/hyper-nixos/plan.json")
 """Where the plan is below a root, or below the top of a btrfs with its subvolumes."""
-READABLE = frozenset(("ext4", "xfs", "btrfs"))
+UNREPLAYED = {"ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
+"""Mount options with which not one byte is written: also read-only a journal is played back else, which a host that hibernates
+does not survive.
+"""
+READABLE = frozenset(UNREPLAYED)
 Ask = Callable[[str], bytes]
 """Gives the passphrase that a prompt asks for."""
 
@@ -137,7 +141,8 @@ def root_of(
             remedy="ZFS: import its pool by hand with `zpool import -R /mnt`",
             code=Exit.unsuitable,
         )
-    options = ["ro", *(["subvolid=5", *(["degraded"] if degraded else [])] if kind == "btrfs" else [])]
+    options = ["ro", UNREPLAYED[kind]]
+    options += ["subvolid=5", *(["degraded"] if degraded else [])] if kind == "btrfs" else []
     options += [f"device={each}" for each in devices[1:]]
     try:
         runner.run(["mount", "-t", kind, "-o", ",".join(options), devices[0], str(place)])

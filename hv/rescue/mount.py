@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hv.rescue.asleep import discard, require_awake
 from hv.rescue.degraded import without
 from hv.rescue.find import Ask, Host, root_of, stored_plan
 from installer.errors import Exit, HyperError
@@ -54,6 +55,8 @@ class Tools:
     """Gives the passphrase."""
     degraded: bool = False
     """Whether to go on although a disk of a mirror is missing."""
+    discard_memory: bool = False
+    """Whether to give up the memory of a host that hibernates."""
 
     @property
     def record(self) -> Path:
@@ -77,9 +80,12 @@ def mounted_plan(tools: Tools) -> Plan | None:
 
 
 def plan_of(tools: Tools, host: Host) -> Plan:
-    """The host's stored plan, with its root opened as far as that takes. Raises HyperError."""
+    """The host's stored plan, with its root opened as far as that takes. Raises HyperError, also for one that hibernates."""
     with root_of(tools.live, tools.runner, host, tools.ask, degraded=tools.degraded) as root:
-        return stored_plan(root, host)
+        plan = stored_plan(root, host)
+        if not tools.discard_memory:
+            require_awake(plan, root)
+        return plan
 
 
 def mount(tools: Tools, plan: Plan) -> Iterator[str]:
@@ -108,6 +114,9 @@ def mount(tools: Tools, plan: Plan) -> Iterator[str]:
         if device := dispensable(plan, step):
             yield f"{step.id}: {device} is not there, and the host starts without it"
             continue
+        if tools.discard_memory and any(isinstance(check, MountedAt) for check in step.checks):
+            # Before anything is written: whatever happens then, the host does not wake up any more.
+            yield from discard(plan)
         for action in step.actions:
             _carry_out(tools, action, plan)
         settle(tools.runner)
@@ -122,6 +131,8 @@ def mount(tools: Tools, plan: Plan) -> Iterator[str]:
                 remedy="`hv rescue unmount` lets go of what is mounted; look at the disks with `hv probe disks`",
                 code=Exit.step,
             ) from error
+    if tools.discard_memory:
+        yield from discard(plan)
 
 
 def dispensable(plan: Plan, step: Step) -> str | None:

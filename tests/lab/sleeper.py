@@ -1,7 +1,7 @@
-"""A machine that hibernates: the plan's own commands make its disk, what nixpkgs evaluates to is its stage 1.
+"""A machine without an installed system: the plan's own commands make its disks, what nixpkgs evaluates to is its stage 1.
 
 QEMU starts its kernel without a boot loader, with the host's own kernel parameters. Its stage 2 is small: it keeps a random
-mark in memory, does what it is told over the serial line, and goes to sleep by systemd's own program, which also tells the
+mark in memory, does what it is told over the serial line, and goes to sleep by systemd's own unit, which also tells the
 firmware where the image is.
 """
 
