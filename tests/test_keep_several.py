@@ -103,6 +103,30 @@ def mounted(number: int = 2, mount: str = "/srv/media", **more: Any) -> dict[str
     return {"disk": {"serial": "OLD"}, "number": number, "mount": mount} | more
 
 
+ASLEEP = Entry(9, 260 * GIB, 16 * GIB, gpt.LINUX, name="swap", kind="swsuspend", uuid="a" * 8)
+
+
+def test_a_system_that_hibernates_is_not_ruined() -> None:
+    """Whatever it has mounted, on any disk: also one that nothing else is done with."""
+    first, other = disk("nvme0n1", KEPT, FIRST), second((*OTHER, ASLEEP))
+    alone: dict[str, Any] = {"disk": {"serial": cases.SERIAL}, "existing": "keep"}
+    give_up = {"disk": {"serial": "SECOND"}, "number": 9, "action": "delete"}
+    for facts, storage in (
+        (machine(first, other), both()),
+        (machine(first, other), alone),
+        (machine(first, other, old_disk()), {"disk": {"serial": cases.SERIAL}, "partitions": [mounted()]}),
+    ):
+        with pytest.raises(HyperError, match=r"sdb .* hibernates") as caught:
+            plan(facts, **storage)
+        assert caught.value.code is Exit.unsuitable
+        assert ("delete" in caught.value.remedy) == ("disks" in storage), "only of the system's own disks"
+    assert plan(machine(first, other), **both(partitions=[give_up]))
+    assert plan(machine(first, other), disk={"serial": cases.SERIAL}), (
+        "which is emptied, and touches no other"
+    )
+    assert plan(machine(first, other), **both(existing="erase"))
+
+
 LAYOUTS: dict[str, dict[str, Any]] = {
     "btrfs": {"filesystem": "btrfs"},
     "md": {"filesystem": "ext4", "swap": {"kind": "partition", "size": "4GiB"}},

@@ -32,6 +32,7 @@ from installer.plan.installation import (
     hook_steps,
     images_to_copy,
 )
+from installer.plan.layouts.asleep import require_awake
 from installer.plan.layouts.data_mounts import found_elements, lines, require_not_own, with_found
 from installer.plan.layouts.fates import Fates, fates
 from installer.plan.layouts.found import adopted, kept_paths, taken_over
@@ -173,6 +174,9 @@ def _made(facts: Facts, answers: Answers, medium: Medium) -> tuple[Plan, Layout]
     again = answers.storage.existing is ExistingKind.reinstall
     meant = fates(facts, answers, [each.disk for each in chosen], [each.disk for each in for_pool])
     kept = _kept(facts, answers, chosen, meant, firmware) if _keeps(answers) else ()
+    if kept or meant.mounted:
+        staying = {each.disk.name for each in kept if each}
+        require_awake(facts.disks, kept, {each.disk.name for each in every} - staying)
     # Another system's EFI system partition, from which this host starts already.
     shared = beside_again(answers, chosen[0].disk, firmware) if again and len(chosen) == 1 else None
     layout = system(
