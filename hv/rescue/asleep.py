@@ -1,36 +1,11 @@
 """Hosts that hibernate: what is changed on their disks meanwhile, they do not know of when they wake up, and ruin."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from installer.errors import Exit, HyperError
+from installer.execute.asleep import asleep, give_up
 from installer.plan.model import TARGET, Plan
-
-PAGE = 4096
-"""Bytes of a page, at whose end swap has its signature (x86-64, and AArch64 as NixOS builds it)."""
-ASLEEP = b"S1SUSPEND\0"
-"""In place of it, where a memory lies; what was there before is kept in front (Linux, kernel/power/swap.c, swsusp_header)."""
-
-
-def asleep(swap: Path) -> bool:
-    """Whether the memory of a host that hibernates lies in this swap device or file."""
-    try:
-        with swap.open("rb") as file:
-            return file.read(PAGE).endswith(ASLEEP)
-    except OSError:
-        return False
-
-
-def give_up(swap: Path) -> None:
-    """Make it swap again, as the kernel does once it has read a memory: the host begins anew."""
-    with swap.open("r+b") as file:
-        file.seek(PAGE - 2 * len(ASLEEP))
-        before = file.read(len(ASLEEP))
-        file.seek(PAGE - len(ASLEEP))
-        file.write(before)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def memory(plan: Plan, root: Path) -> Iterator[Path]:

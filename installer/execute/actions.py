@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import assert_never
 
 from installer.execute.arrays import assemble
+from installer.execute.asleep import forget
 from installer.execute.boot_entries import write_boot_entry
 from installer.execute.bootloader import install_boot_loader
 from installer.execute.btrfs import forget_devices
@@ -143,6 +144,8 @@ def carry_out(action: Action, context: Context) -> None:
                 raise Wrong("a realised system for the profile", "no earlier step realised one")
             set_profile(runner, action, context.toplevel)
         case InstallBootLoader():
+            if forget(context.live, context.plan):
+                runner.log.write("# the firmware knew of a memory on what was here before: forgotten")
             install_boot_loader(runner, Path(action.root))
         case LoadKernel():
             load_kernel(runner, Path(action.root))

@@ -1,27 +1,23 @@
 """Clearing an old system away: everything goes but what is kept, which is never moved, copied or written to."""
 
 import contextlib
-import fcntl
 import os
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from installer.answers.sizes import format_size
 from installer.errors import Exit, HyperError
+from installer.execute.asleep import give_up_below
 from installer.execute.evidence import Evidence, ensure
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import mounted_at, read_mounts
+from installer.execute.release import release
 from installer.plan.checks import StoredPlanIs
 from installer.plan.model import DiskIdentity, Plan
 
 _BOOT = re.compile(r"^/boot[0-9]*$|^/efi$")
 """Where boot file systems are mounted; what is on them is the loader's, which replaces its own files."""
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
-"""linux/fs.h, 64 bit."""
-_HELD = 0x10 | 0x20
-"""FS_IMMUTABLE_FL and FS_APPEND_FL: nobody removes such a file (NixOS makes /var/empty so)."""
 _BLOCK = 512
 
 
@@ -63,6 +59,7 @@ def clear_target(live: LiveSystem, root: Path, keep: tuple[str, ...], room: int)
     """
     rules = Rules(live, root, keep)
     _require_room(rules, root, room)
+    give_up_below(root)
     _clear(rules, root)
     os.sync()
 
@@ -104,33 +101,18 @@ def _clear(rules: Rules, folder: Path) -> None:
         if is_folder:
             _clear(rules, path)
             if not rules.stays(path):
-                _release(path)
+                release(path)
                 path.rmdir()
         else:
             with contextlib.suppress(OSError):  # links and devices have no flags
-                _release(path)
+                release(path)
             path.unlink()
 
 
 def _entries(folder: Path) -> list[tuple[Path, bool]]:
-    _release(folder)
+    release(folder)
     with os.scandir(folder) as entries:
         return [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries]
-
-
-def _release(path: Path) -> None:
-    """Take off the flags that forbid removing; file systems without them have nothing to take off."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        with contextlib.suppress(OSError):
-            (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8)))
-            if flags & _HELD:
-                fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("l", flags & ~_HELD))
-    finally:
-        os.close(descriptor)
 
 
 def check_only_kept(live: LiveSystem, root: Path, keep: tuple[str, ...]) -> Evidence:
