@@ -12,7 +12,7 @@ from tests.lab.machine import Disk, Running
 from tests.lab.paths import RUNS
 from tests.lab.recorder import Recorder
 from tests.lab.scenarios import Scenario, combinations
-from tests.lab.sleeper import LATE, PASSPHRASE, Sleeper, evidence, nobody_types, told
+from tests.lab.sleeper import LATE, PASSPHRASE, Sleeper, evidence, nobody_types, prompted, told
 from tests.lab.unlocking import ASKED
 from tests.nixeval.cases import SLEEPING
 
@@ -146,7 +146,7 @@ class _Night:
         with self.host.machine().start(name) as running:
             if self.host.encrypted:
                 with self.recorder.phase(f"stage 1 asks for the passphrase ({name})", "firmware"):
-                    running.serial.expect(ASKED, 40)
+                    prompted(running)
                 running.serial.type("something else\n")
                 running.serial.expect(ASKED, 40)
                 self.prove(
@@ -197,7 +197,7 @@ def _installed(host: Host) -> None:
     prove, recorder = host.recorder.prove, host.recorder
     with host.machine.start("first") as running:
         with recorder.phase("stage 1 asks for the passphrase", "firmware"):
-            running.serial.expect(ASKED, 60)
+            prompted(running, 60)
         running.serial.type(f"{host.what.passphrase}\n")
         stage_one.up(host, running, "after the passphrase")
         host.first_run()
@@ -212,7 +212,7 @@ def _installed(host: Host) -> None:
             running.wait_off(120)
     with host.machine.start("second") as running:
         with recorder.phase("stage 1 asks for the passphrase again", "firmware"):
-            running.serial.expect(ASKED, 60)
+            prompted(running, 60)
         running.serial.type(f"{host.what.passphrase}\n")
         with recorder.phase("it comes back", "host"):
             code, text = host.ssh.first("cat /proc/sys/kernel/random/boot_id", 60)
@@ -226,7 +226,7 @@ def _installed(host: Host) -> None:
         host.off(running)
     with host.machine.start("third") as running:
         with recorder.phase("stage 1 asks for the passphrase a third time", "firmware"):
-            running.serial.expect(ASKED, 60)
+            prompted(running, 60)
         running.serial.type(f"{host.what.passphrase}\n")
         stage_one.up(host, running, "after it was switched off")
         now = host.told("cat /proc/sys/kernel/random/boot_id; ls /var/lib/kept /var/lib/after")

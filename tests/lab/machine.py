@@ -364,7 +364,7 @@ class Running:
         while not self.agent.ready.wait(2):
             if (seen := self.serial.text().count(STALLED)) > stalls:
                 stalls = seen
-                self._reset()
+                self.reset()
             if time.monotonic() < deadline and self.dead() is None:
                 continue
             raise HyperError(
@@ -374,7 +374,7 @@ class Running:
             )
         return self.agent
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         """Press the reset button; only where nothing was written yet."""
         self.monitor.run("set-action", reboot="reset")
         self.monitor.run("system_reset")

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from tests.lab.paths import RUNS
 from tests.lab.recorder import Recorder
-from tests.lab.sleeper import PASSPHRASE, STATE, Sleeper, nobody_types
+from tests.lab.sleeper import PASSPHRASE, STATE, Sleeper, nobody_types, prompted
 from tests.lab.unlocking import ASKED
 from tests.nixeval.cases import PAIR, inputs
 
@@ -30,7 +30,7 @@ def _start(recorder: Recorder, host: Sleeper, gone: str | None) -> None:
     name = f"without-{gone}" if gone else "whole"
     with host.machine().start(name, without=gone) as running:
         with recorder.phase(f"stage 1 asks for the passphrase ({name})", "firmware"):
-            running.serial.expect(ASKED, 40)
+            prompted(running)
         nobody_types(recorder, running)
         before = len(re.findall(ASKED, running.serial.text()))
         running.serial.type(f"{PASSPHRASE}\n")

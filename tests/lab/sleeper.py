@@ -22,12 +22,13 @@ from installer.plan.model import Plan
 from installer.plan.planner import make_plan
 from tests.lab import layers, userland
 from tests.lab.command import run
-from tests.lab.machine import OVMF_VARIABLES, Disk, Hardware, Machine, Running
+from tests.lab.machine import OVMF_VARIABLES, STALLED, Disk, Hardware, Machine, Running
 from tests.lab.nixpkgs.builder import stage1
 from tests.lab.nixpkgs.builder.initrd import LIBRARIES, LOADER, Modules, libraries, write
 from tests.lab.recorder import Recorder
 from tests.lab.small import PREPARE, TOPLEVEL, given, on_linux, write_initrd
 from tests.lab.tools import entered
+from tests.lab.unlocking import ASKED
 from tests.nixeval.cases import MEDIUM, inputs
 
 PASSPHRASE = "the dormouse sleeps until spring"
@@ -310,6 +311,15 @@ class Sleeper:
         if file is None:
             return "".join(f"/usr/sbin/swapon {device}\n" for device in self.plan.host.swap_devices)
         return SWAP_FILE.format(path=file.path, folder=Path(file.path).parent, size=file.size >> 20)
+
+
+def prompted(running: Running, measured: float = 40) -> None:
+    """Wait until stage 1 asks for a passphrase; nothing was written then, so that it may be begun again."""
+    for _ in range(3):
+        if STALLED not in running.serial.expect(f"{ASKED}|{STALLED}", measured)[0]:
+            return
+        running.reset()
+    raise AssertionError(f"the emulated processor stalled three times: {running.serial.text()[-500:]}")
 
 
 def nobody_types(recorder: Recorder, running: Running) -> None:
