@@ -284,6 +284,42 @@ def test_a_reinstallation_writes_to_no_disk_but_clears_the_target(name: str, fir
     assert not any(f'"{word}' in text for word in made_anew)
 
 
+def brought_up(
+    facts: Facts, mountpoints: tuple[str, ...] = (), kind: HolderKind = HolderKind.lvm_lv
+) -> Facts:
+    """The machine after udev has activated its volume group, as the probe tells of it; maybe with a volume in use."""
+    (disk,) = facts.disks
+    last = disk.partitions[-1]
+    root = Holder(kind=HolderKind.filesystem, name="ext4", active=False, mountpoints=mountpoints)
+    volume = Holder(kind=kind, name="system/root", mountpoints=mountpoints, layers=(root,))
+    group = Holder(kind=HolderKind.lvm_pv, name="system", layers=(volume,))
+    uses = (
+        f"{last.name} is part of lvm physical volume system",
+        f"system is part of {kind.value} system/root",
+        *(f"system/root is mounted at {point}" for point in mountpoints),
+    )
+    partitions = (*disk.partitions[:-1], last.model_copy(update={"holders": (group,)}))
+    up = disk.model_copy(update={"partitions": partitions, "in_use": uses})
+    return facts.model_copy(update={"disks": (up,)})
+
+
+def test_a_volume_group_that_came_up_by_itself_is_installed_anew() -> None:
+    blank = cases.machine(cases.blank_disk(size=SIZE))
+    there = installed(plan(blank, "erase", **LAYOUTS["lvm"]), blank)
+    again = plan(there, "reinstall", **LAYOUTS["lvm"])
+    assert plan(brought_up(there), "reinstall", **LAYOUTS["lvm"]).steps == again.steps
+    for used in (
+        brought_up(there, mountpoints=("/mnt/old",)),
+        brought_up(there, kind=HolderKind.luks),  # which somebody has opened
+    ):
+        with pytest.raises(HyperError, match="must not be touched") as refused:
+            plan(used, "reinstall", **LAYOUTS["lvm"])
+        assert refused.value.code == Exit.busy
+        assert "is part of lvm physical volume system" in str(refused.value.why)
+    with pytest.raises(HyperError, match="must not be touched"):
+        plan(brought_up(there), "erase", **LAYOUTS["lvm"])
+
+
 LARGE = Entry(1, MIB, 1200 * MIB, gpt.ESP, name="EFI system partition", kind="vfat", uuid="A1B2-C3D4")
 BESIDE = (LARGE, Entry(3, 1300 * MIB, 200 * GIB, gpt.DATA, kind="ntfs"))
 

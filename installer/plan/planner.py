@@ -70,7 +70,7 @@ from installer.plan.naming import Names
 from installer.plan.order import in_order
 from installer.plan.passthrough import kept_for_guests
 from installer.plan.prebuilt import ROOT_TYPES, require_fitting
-from installer.plan.reach import require_contained
+from installer.plan.reach import at_rest, require_contained
 from installer.plan.requirements import (
     firmware_to_use,
     loader_to_use,
@@ -298,6 +298,10 @@ def _chosen(facts: Facts, answers: Answers) -> tuple[tuple[Chosen, ...], tuple[C
         system_disks = [disk for disk, _ in selected[MAIN]]
         meant = fates(facts, answers, system_disks, [disk for disk, _ in selected[POOL]])
         touched = [*(_touched(disk, meant) for disk in system_disks), *everything[len(system_disks) :]]
+    if (
+        storage.existing is ExistingKind.reinstall
+    ):  # which stays as it is, and is what the plan brings up, by UUID
+        touched = [*map(at_rest, touched)]
     require_contained(touched, facts.disks)
     shared = shared_names(facts.disks)
     system, pool = (

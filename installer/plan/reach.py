@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 from installer.answers.select import title
 from installer.errors import Exit, HyperError
-from installer.facts.disks import Disk, Filesystem, Holder
+from installer.facts.disks import Disk, Filesystem, Holder, HolderKind
 from installer.plan.losses import content_words
 
 SHARING = frozenset(("btrfs", "zfs_member"))
 """Signatures whose UUID on a second disk means that both carry one thing; so does every `…_raid_member`."""
+BY_ITSELF = frozenset(
+    (HolderKind.md, HolderKind.lvm_pv, HolderKind.lvm_lv, HolderKind.filesystem, HolderKind.swap)
+)
+"""What comes up in a live system without anybody's doing: udev assembles arrays and activates volume groups (mdadm(8),
+lvmautoactivation(7)), and what lies on them is only seen."""
 CACHE = "bcache"
 """Its signature carries the device's own UUID: of which set it is does not show."""
 
@@ -72,6 +77,43 @@ def require_contained(chosen: Sequence[Disk], everyone: Sequence[Disk]) -> None:
         remedy=f"choose another disk in `storage`, or {', and '.join(remedies)}; then run again",
         code=Exit.busy,
     )
+
+
+def at_rest(disk: Disk) -> Disk:
+    """The disk as if arrays and volume groups on it that nothing uses were not up: for those who would bring them up
+    themselves, and find them by their UUIDs.
+    """
+    idle = {
+        f"{below} is part of {holder.kind.value} {holder.name}"
+        for name, _, holders in _contents(disk)
+        for below, holder in _pairs(name, holders)
+        if _is_idle(holder)
+    }
+    return disk.model_copy(
+        update={
+            "in_use": tuple(use for use in disk.in_use if use not in idle),
+            "holders": tuple(map(_down, disk.holders)),
+            "partitions": tuple(
+                part.model_copy(update={"holders": tuple(map(_down, part.holders))})
+                for part in disk.partitions
+            ),
+        }
+    )
+
+
+def _pairs(below: str, holders: Iterable[Holder]) -> Iterator[tuple[str, Holder]]:
+    for holder in holders:
+        yield below, holder
+        yield from _pairs(holder.name, holder.layers)
+
+
+def _is_idle(holder: Holder) -> bool:
+    """Whether it and all that stands on it came up by itself, and nothing of it is mounted or swapped to."""
+    return all(each.kind in BY_ITSELF and not each.mountpoints for each in _all_layers((holder,)))
+
+
+def _down(holder: Holder) -> Holder:
+    return holder.model_copy(update={"active": False}) if _is_idle(holder) else holder
 
 
 def _line(dragged: Dragged) -> str:
