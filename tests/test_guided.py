@@ -34,7 +34,7 @@ from installer.plan.planner import make_plan
 from tests import machines
 from tests import plan_cases as cases
 from tests.nixeval.cases import MEDIUM
-from tests.test_keep_plan import installed
+from tests.test_keep_plan import brought_up, installed
 from tests.words import GUIDED, fields
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDZGMF1Vc1hV0M0d0Jm9kVyBqJd2oW4kHcA1qXW0s3bT alice"
@@ -863,6 +863,37 @@ def test_installing_a_mirror_anew(filesystem: str) -> None:
     person = Person({**says, "Which file system has it": filesystem})
     answers = loaded(talk(person, facts))
     assert (answers.storage.existing, answers.storage.layout) == ("reinstall", "mirror")
+    made = make_plan(facts, answers, MEDIUM)
+    destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
+    assert [type(each) for each in destructive] == [ClearTarget]
+    assert made.host == first.host
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_installing_anew_what_the_live_system_brought_up_by_itself(mounted: bool) -> None:
+    """Its volume group is up, so nothing of the disk can be erased; while a volume is mounted it cannot be chosen."""
+    blank = cases.machine(cases.blank_disk(size=500 * GIB), cases.blank_disk(**TWINS[1]))
+    one = blank.model_copy(update={"disks": blank.disks[:1]})
+    table = cases.storage(filesystem="ext4", volumes="lvm", swap={"kind": "partition"})
+    first = make_plan(one, cases.answers(storage=table), MEDIUM)
+    up = brought_up(installed(first, one), mountpoints=("/mnt/old",) if mounted else ())
+    facts = up.model_copy(update={"disks": (*up.disks, blank.disks[1])})
+    says = {each: value for each, value in ALICE.items() if "disk" not in each.lower()}
+    says |= {"disks be used": "one-disk", "Which file system has it": "ext4", "swap partition": "partition"}
+    if not mounted:
+        says |= {"Which disk": up.disks[0].name}
+    person = Person(says)
+    answers = loaded(talk(person, facts))
+    (asked,) = (each for each in person.asked if isinstance(each, One) and "Which disk" in each.prompt)
+    (option,) = (each for each in asked.options if each.value == up.disks[0].name)
+    if mounted:
+        assert option.refused and "is mounted at /mnt/old" in option.refused
+        return
+    assert option.refused is None
+    (asked,) = (each for each in person.asked if isinstance(each, One) and "shall become" in each.prompt)
+    refused = {each.value: each.refused for each in asked.options}
+    assert refused["reinstall"] is None and asked.default == "reinstall"
+    assert refused["erase"] and "It is in use" in refused["erase"]
     made = make_plan(facts, answers, MEDIUM)
     destructive = [action for step in made.steps for action in step.actions if is_destructive(action)]
     assert [type(each) for each in destructive] == [ClearTarget]

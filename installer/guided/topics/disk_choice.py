@@ -13,20 +13,34 @@ from installer.guided.preview import preview
 from installer.guided.questions import Answers, Many, One, Option
 from installer.guided.situation import Situation
 from installer.guided.told import refusal, told
+from installer.guided.topics.host_names import host_on
 from installer.guided.words import _
 from installer.plan.losses import losses
-from installer.plan.reach import dragged_along
+from installer.plan.reach import at_rest, dragged_along
 
 
 def options(facts: Facts, situation: Situation, *, joined: bool = False) -> Iterator[Option]:
     """Every disk, those that cannot be chosen with the reason. `joined`: others may be chosen along with it."""
     for disk in facts.disks:
         group = together(disk, facts) if joined else (disk,)
-        reason = why_not(disk) or (
-            why_no_plan(disk, situation) if len(group) == 1 else why_not_together(group, situation)
-        )
+        reason = None
+        if not _only_anew(group):
+            reason = why_not(disk) or (
+                why_no_plan(disk, situation) if len(group) == 1 else why_not_together(group, situation)
+            )
         serial = disk.serial or disk.wwn or _("no serial")
         yield Option(disk.name, f"{disk.name}, {format_size(disk.size)}, {serial}", reason)
+
+
+def _only_anew(group: Sequence[Disk]) -> bool:
+    """Whether a host is on the disks that can be installed anew although what it is made of is up, by itself."""
+    up = any(disk.in_use for disk in group)
+    return up and host_on(group) is not None and not any(why_not(at_rest(disk)) for disk in group)
+
+
+def why_not_empty(disks: Iterable[Disk]) -> str | None:
+    """Why what is on disks that were chosen cannot be erased; none: it can."""
+    return next(filter(None, map(why_not, disks)), None)
 
 
 def contents(situation: Situation, disks: Sequence[Disk] = ()) -> str:

@@ -11,6 +11,7 @@ from installer.guided.questions import Answers, Dialogue, Item, Notice, One, Opt
 from installer.guided.situation import Level, Situation
 from installer.guided.told import refusal, told
 from installer.guided.topics import arrangement, data, disk_choice, partitions, reinstallation
+from installer.guided.topics.host_names import host_on
 from installer.guided.topics.swap import hibernation, swap
 from installer.guided.words import _
 from installer.plan.losses import losses
@@ -181,7 +182,7 @@ def _on_several(situation: Situation, layout: str, disks: list[Disk]) -> One:
     }
     plan = preview(situation, wanted)
     refused = refusal(plan) if isinstance(plan, HyperError) else None
-    name = reinstallation.host_on(disks)
+    name = host_on(disks)
     again = (
         Option("reinstall", _("install this host anew: its guests stay, the system is replaced"))
         if name
@@ -210,7 +211,11 @@ def _on_several(situation: Situation, layout: str, disks: list[Disk]) -> One:
         options=(
             *((again,) if again else ()),
             Option("keep", _("keep all of it: the host goes into the free space of each disk"), refused),
-            Option("erase", _("erase all of it: the host gets the whole disks")),
+            Option(
+                "erase",
+                _("erase all of it: the host gets the whole disks"),
+                disk_choice.why_not_empty(disks),
+            ),
         ),
         default="reinstall" if name else "keep" if refused is None else None,
         field=("storage", "existing"),
@@ -229,7 +234,7 @@ def _existing(situation: Situation, disk: Disk) -> One:
     plan = preview(situation, wanted)
     refused = refusal(plan) if isinstance(plan, HyperError) else None
     systems = [each.name for each in situation.facts.systems if each.disk == disk.name]
-    name = reinstallation.host_on([disk])
+    name = host_on([disk])
     return One(
         title=_("What is on the disk"),
         prompt=_("What shall become of what is on it?"),
@@ -261,7 +266,11 @@ def _existing(situation: Situation, disk: Disk) -> One:
                 partitions.why_not(situation, disk),
             ),
             Option("reinstall", _("install this host anew: its guests stay, the system is replaced")),
-            Option("erase", _("erase all of it: the host gets the whole disk")),
+            Option(
+                "erase",
+                _("erase all of it: the host gets the whole disk"),
+                disk_choice.why_not_empty([disk]),
+            ),
         ),
         default="reinstall" if name else "keep" if refused is None else None,
         field=("storage", "existing"),

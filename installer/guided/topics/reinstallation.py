@@ -16,10 +16,9 @@ from installer.guided.preview import preview
 from installer.guided.questions import Answers, Item, Line, One, Option, Work
 from installer.guided.situation import Situation
 from installer.guided.topics import arrangement
+from installer.guided.topics.host_names import SUFFIXES, host_on, names_on
 from installer.guided.words import _
 
-SUFFIXES = ("-esp", "-bios", "-root")
-"""What the names of a host's partitions end in, behind its own."""
 FILESYSTEMS = ("ext4", "xfs", "btrfs")
 VOLUMES = ("none", "lvm", "lvm-thin")
 SWAPS = ("zram", "partition")
@@ -36,31 +35,14 @@ POOL: Path = ("storage", "pool")
 LOCKED = "crypto_LUKS"
 
 
-def host_on(disks: Sequence[Disk]) -> str | None:
-    """Name of the host whose partitions are on every one of the disks; none: there is not one."""
-    names = [set(_names(disk)) for disk in disks]
-    common = set.intersection(*names) if names else set()
-    return min(common, default=None)
-
-
 def host_on_several(disks: Sequence[Disk]) -> arrangement.HostThere | None:
     """The host that is on the most of these disks; none: there is none on more than one."""
     found: dict[str, list[str]] = {}
     for disk in disks:
-        for name in sorted(set(_names(disk))):
+        for name in sorted(set(names_on(disk))):
             found.setdefault(name, []).append(disk.name)
     name = max(found, key=lambda each: len(found[each]), default="")
     return arrangement.HostThere(name, tuple(found[name])) if len(found.get(name, ())) > 1 else None
-
-
-def _names(disk: Disk) -> Iterator[str]:
-    for partition in disk.partitions:
-        for suffix in SUFFIXES:
-            label = partition.label or ""
-            # Of several disks each partition has a number behind that: name-root-2.
-            head, found, rest = label.rpartition(suffix)
-            if found and head and not rest.strip("-0123456789"):
-                yield head
 
 
 def dialogue(situation: Situation, layout: str, disks: list[Disk]) -> Generator[Item, Any, Answers]:
