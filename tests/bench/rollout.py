@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -246,6 +247,9 @@ class _Machine:
                 raise TimeoutError
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
             content = await asyncio.wait_for(reader.read(), 30)
+            length = re.search(rb"(?im)^content-length: *(\d+)", head)
+            if length and len(content) < int(length[1]):
+                raise EOFError  # the server was killed in the middle of what it said
             self.seen.answered.append(time.monotonic() - began)
             return int(head.split(b" ", 2)[1]), content
         finally:
