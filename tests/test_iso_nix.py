@@ -107,7 +107,11 @@ LIVE = """own: let inherit (own.nixosConfigurations.installer-PROCESSOR) config;
   release = config.environment.etc."os-release".text;
   page = config.systemd.units."hyper-nixos-page.service".text;
   live = config.systemd.units."hyper-nixos-live.service".text;
-  masked = map (name: config.systemd.units.${name}.enable) [ "getty@tty1.service" "autovt@tty1.service" ];
+  masked = map (name: config.systemd.units.${name}.enable) [
+    "getty@tty1.service"
+    "autovt@tty1.service"
+    "systemd-hibernate-clear.service"
+  ];
   wants = config.systemd.targets.getty.wants;
   sshd = builtins.removeAttrs config.services.openssh.settings [ "AuthorizedPrincipalsFile" ];
   shell = config.environment.loginShellInit;
@@ -159,7 +163,10 @@ def test_each_boot_entry_ends_with_the_argument_that_is_filled_later(system: str
 
 def test_the_page_alone_has_the_screen() -> None:
     found = live()
-    assert found["masked"] == [False, False]
+    assert found["masked"] == [False, False, False]
+    assert "noresume" in found["argument"], (
+        "a host of the machine that hibernates is not woken by the medium"
+    )
     assert "getty@tty2.service" in found["wants"]
     page = found["page"]
     for line in (

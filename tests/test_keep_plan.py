@@ -10,7 +10,7 @@ from installer.answers.problems import AnswersError
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
-from installer.facts.disks import Disk, Holder, HolderKind
+from installer.facts.disks import Disk, Filesystem, Holder, HolderKind
 from installer.facts.firmware import FirmwareKind
 from installer.facts.systems import InstalledSystem
 from installer.plan.actions import (
@@ -25,6 +25,7 @@ from installer.plan.checks import ArrayMembersAre, DevicesOf, EntriesKept, Signa
 from installer.plan.describe import describe
 from installer.plan.model import Plan, is_destructive
 from installer.plan.planner import make_plan
+from installer.plan.storage.idle import STOP
 from tests import gpt
 from tests import plan_cases as cases
 from tests.gpt import Entry
@@ -298,7 +299,11 @@ def brought_up(
         f"system is part of {kind.value} system/root",
         *(f"system/root is mounted at {point}" for point in mountpoints),
     )
-    partitions = (*disk.partitions[:-1], last.model_copy(update={"holders": (group,)}))
+    member = Filesystem(kind="LVM2_member", uuid="p" * 8)
+    partitions = (
+        *disk.partitions[:-1],
+        last.model_copy(update={"holders": (group,), "filesystem": last.filesystem or member}),
+    )
     up = disk.model_copy(update={"partitions": partitions, "in_use": uses})
     return facts.model_copy(update={"disks": (up,)})
 
@@ -316,8 +321,9 @@ def test_a_volume_group_that_came_up_by_itself_is_installed_anew() -> None:
             plan(used, "reinstall", **LAYOUTS["lvm"])
         assert refused.value.code == Exit.busy
         assert "is part of lvm physical volume system" in str(refused.value.why)
-    with pytest.raises(HyperError, match="must not be touched"):
-        plan(brought_up(there), "erase", **LAYOUTS["lvm"])
+    anew = plan(brought_up(there), "erase", **LAYOUTS["lvm"])
+    assert STOP in [step.id for step in anew.steps], "what is erased is stopped first"
+    assert STOP not in [step.id for step in again.steps], "what is kept is used as it is"
 
 
 LARGE = Entry(1, MIB, 1200 * MIB, gpt.ESP, name="EFI system partition", kind="vfat", uuid="A1B2-C3D4")

@@ -14,8 +14,8 @@ from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.execute.preflight import root_room
 from installer.facts import Facts
-from installer.facts.disks import Disk, Filesystem, Health, Partition
-from installer.facts.firmware import FirmwareKind
+from installer.facts.disks import Disk, Filesystem, Health, Holder, HolderKind, Partition
+from installer.facts.firmware import FirmwareKind, Hibernation
 from installer.facts.systems import InstalledSystem
 from installer.plan.actions import ChangePartitionTable, ClearTarget, Run, SaveHeaders, WritePartitionTable
 from installer.plan.checks import (
@@ -125,6 +125,40 @@ def test_a_system_that_hibernates_is_not_ruined() -> None:
         "which is emptied, and touches no other"
     )
     assert plan(machine(first, other), **both(existing="erase"))
+
+
+def test_a_memory_in_a_volume_is_seen_while_its_group_is_up() -> None:
+    memory = Holder(kind=HolderKind.filesystem, name="swsuspend", active=False)
+    volume = Holder(kind=HolderKind.lvm_lv, name="old/swap", layers=(memory,))
+    group = Holder(kind=HolderKind.lvm_pv, name="old", layers=(volume,))
+    other = second((Entry(2, 100 * GIB, 50 * GIB, gpt.LINUX, kind="LVM2_member", uuid="e" * 8),))
+    (part,) = other.partitions
+    other = other.model_copy(update={"partitions": (part.model_copy(update={"holders": (group,)}),)})
+    alone: dict[str, Any] = {"disk": {"serial": cases.SERIAL}, "existing": "keep"}
+    with pytest.raises(HyperError, match=r"sdb .* hibernates") as caught:
+        plan(machine(disk("nvme0n1", KEPT, FIRST), other), **alone)
+    assert "volume old/swap in partition 2" in caught.value.why
+
+
+@pytest.mark.parametrize("system", ["debian", None])
+def test_a_memory_that_only_the_firmware_knows_of_is_told(system: str | None) -> None:
+    """In LUKS, or in a file: whatever its system has mounted, until it is known to go."""
+    first, other = disk("nvme0n1", KEPT, FIRST), second()
+
+    def asleep(where: str) -> Facts:
+        facts = machine(first, other)
+        told = facts.firmware.model_copy(update={"hibernation": Hibernation(uuid=where, system=system)})
+        return facts.model_copy(update={"firmware": told})
+
+    alone: dict[str, Any] = {"disk": {"serial": cases.SERIAL}, "existing": "keep"}
+    for where in ("11111111-2222-4333-8444-555555555555", OTHER[0].uuid or "", KEPT[2].uuid or ""):
+        with pytest.raises(HyperError, match="hibernates") as caught:
+            plan(asleep(where), **alone)
+        assert caught.value.code is Exit.unsuitable
+        assert where in caught.value.why and "chattr -i" in caught.value.remedy
+    gone = {"number": 7, "action": "delete"}
+    assert plan(asleep(KEPT[2].uuid or ""), **alone, partitions=[gone]), "it begins anew"
+    assert plan(asleep("1" * 8), disk={"serial": cases.SERIAL}), "nothing of it is touched that stays"
 
 
 LAYOUTS: dict[str, dict[str, Any]] = {

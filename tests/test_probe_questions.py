@@ -1,5 +1,6 @@
 """What no file answers: the kernel's network tables, pci.ids, and the health of an NVMe disk."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from installer.facts.common import Unknown
 from installer.probe import probe, questions
 from installer.probe.record import ReplayRoot
+from installer.probe.redact import redacted
 from tests import machines
 from tests.nixeval.nix import REPOSITORY
 
@@ -154,3 +156,29 @@ print(questions.network_default(""))
         cwd=REPOSITORY,
     )
     assert done.stdout.splitlines() == ["None", "None", "br0 card0 card0.5"], done.stdout + done.stderr
+
+
+def test_what_the_firmware_knows_of_a_system_that_hibernates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd writes it (src/shared/hibernate-util.c): attributes, then JSON in UTF-16 with a zero at its end."""
+    uuid = "0F3A4C5D-1111-4222-8333-444455556666"
+    variable = tmp_path / "HibernateLocation"
+    monkeypatch.setattr(questions, "HIBERNATION", str(variable))
+    assert questions.hibernation("location") is None
+    for said, told in (
+        ({"uuid": uuid, "offset": 38912, "osReleaseId": "ubuntu"}, f"{uuid} ubuntu"),
+        ({"uuid": uuid, "offset": 0}, f"{uuid} -"),
+        ({"offset": 0}, None),
+        ([], None),
+    ):
+        variable.write_bytes(b"\7\0\0\0" + f"{json.dumps(said)}\0".encode("utf-16-le"))
+        assert questions.hibernation("location") == told
+    variable.write_bytes(b"\7\0\0\0" + b"\xff" * 7)
+    assert questions.hibernation("location") is None
+    record = machines.record("lab-uefi")
+    assert probe(ReplayRoot(record)).firmware.hibernation is None
+    record.answers["hibernation location"] = f"{uuid} ubuntu"
+    found = probe(ReplayRoot(record)).firmware.hibernation
+    assert found and (found.uuid, found.system) == (uuid.lower(), "ubuntu")
+    assert uuid.lower() not in "".join(redacted(record).answers.values()).lower()

@@ -18,6 +18,17 @@ def test_rows_read_back_and_are_replaced(tmp_path: Path) -> None:
     assert read(page([ROW]))[0].counted == "2 of 2; a / b"
 
 
+def test_a_test_that_got_parameters_leaves_no_row_without(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    plain, other = (Row(name, "passed", "2026-01-02 03:04", "12:30", "") for name in ("test_b", "test_a[x]"))
+    update(path, [plain, other])
+    with_one, with_two = (Row(f"test_b[{each}]", "passed", "2026-01-03 03:04", "0:30", "") for each in "xy")
+    update(path, [with_one, with_two])
+    assert read(path.read_text()) == (other, with_one, with_two)
+    update(path, [plain])
+    assert read(path.read_text()) == (other, plain)
+
+
 def test_the_page_in_the_tree_is_as_it_is_written() -> None:
     text = PATH.read_text(encoding="utf-8")
     assert page(read(text)) == text

@@ -61,7 +61,12 @@ def page(rows: Iterable[Row]) -> str:
 
 
 def update(path: Path, fresh: Iterable[Row]) -> None:
-    """Put in what was run now; other rows stay."""
+    """Put in what was run now; other rows stay, but for those of a test that has got parameters since, or lost them."""
+    fresh = tuple(fresh)
     known = {row.name: row for row in (read(path.read_text(encoding="utf-8")) if path.exists() else ())}
-    known |= {row.name: row for row in fresh}
+    for row in fresh:
+        now = row.name.partition("[")[:2]
+        before = (now[0], "" if now[1] else "[")
+        known = {name: old for name, old in known.items() if name.partition("[")[:2] != before}
+        known[row.name] = row
     path.write_text(page(known.values()), encoding="utf-8")

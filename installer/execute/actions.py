@@ -16,6 +16,8 @@ from installer.execute.evidence import Wrong
 from installer.execute.files import copy_file, make_directory, write_file
 from installer.execute.headers import erased_kept, save_headers
 from installer.execute.host_data import make_accounts, write_host_data
+from installer.execute.identity import OwnUse
+from installer.execute.idle import stop_idle
 from installer.execute.kept_table import change_table
 from installer.execute.kexec import load_kernel
 from installer.execute.keys import make_host_key, write_key
@@ -49,6 +51,7 @@ from installer.plan.actions import (
     SaveLog,
     SealRecoveryKey,
     SetProfile,
+    StopIdle,
     WriteBootEntry,
     WriteCertificates,
     WriteConfiguration,
@@ -81,6 +84,14 @@ def carry_out(action: Action, context: Context) -> None:
             )
         case SaveHeaders():
             save_headers(context.live, runner, context.disk(action.disk))
+        case StopIdle():
+            stop_idle(
+                context.live,
+                runner,
+                tuple(map(context.disk, action.disks)),
+                context.plan.disks,
+                OwnUse(frozenset()),
+            )
         case AssembleArray():
             assemble(runner, action)
         case ImportPool():

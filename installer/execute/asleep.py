@@ -7,13 +7,13 @@ from pathlib import Path
 from installer.execute.live import LiveSystem
 from installer.execute.release import release
 from installer.plan.model import Plan
+from installer.probe.questions import EFI_ATTRIBUTES, HIBERNATION
 
 PAGE = 4096
 """Bytes of a page, at whose end swap has its signature (x86-64, and AArch64 as NixOS builds it)."""
 ASLEEP = b"S1SUSPEND\0"
 """In place of it, where a memory lies; what was there before is kept in front (Linux, kernel/power/swap.c, swsusp_header)."""
-VARIABLE = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67"
-"""Attributes, then JSON in UTF-16 (systemd-hibernate-resume(8))."""
+VARIABLE = Path(HIBERNATION).name
 
 
 def asleep(swap: Path) -> bool:
@@ -54,7 +54,7 @@ def forget(live: LiveSystem, plan: Plan) -> bool:
     """Remove the firmware's variable if it means a file system of this plan: what it leads to was there before. Whether it did."""
     path = live.sysfs / "firmware/efi/efivars" / VARIABLE
     try:
-        said = json.loads(path.read_bytes()[4:].decode("utf-16-le").rstrip("\0"))
+        said = json.loads(path.read_bytes()[EFI_ATTRIBUTES:].decode("utf-16-le").rstrip("\0"))
         ours = str(said["uuid"]).lower() in plan.model_dump_json().lower()
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -14,6 +14,7 @@ from installer.execute.evidence import Evidence
 from installer.execute.files import check_file
 from installer.execute.headers import check_saved
 from installer.execute.host_data import check_accounts, check_host_data
+from installer.execute.idle import check_nothing_up
 from installer.execute.kept_table import check_entries
 from installer.execute.kexec import check_loaded
 from installer.execute.keys import check_host_key, check_key
@@ -61,6 +62,7 @@ from installer.plan.checks import (
     MountedAt,
     MountPointHeld,
     NoSignatures,
+    NothingUp,
     NotMounted,
     OnlyKept,
     PartitionTableIs,
@@ -82,7 +84,7 @@ from installer.render.runtime import runtime_data
 
 def says_absent(check: Check) -> bool:
     """Whether it asks for something not to be there, which later steps may rightly put there."""
-    return isinstance(check, NoSignatures | NotMounted | OnlyKept)
+    return isinstance(check, NothingUp | NoSignatures | NotMounted | OnlyKept)
 
 
 def verify(check: Check, context: Context) -> Evidence:
@@ -99,6 +101,8 @@ def verify(check: Check, context: Context) -> Evidence:
     match check:
         case HeadersSaved():
             return check_saved(live, context.disk(check.disk))
+        case NothingUp():
+            return check_nothing_up(live, context.disk(check.disk))
         case NoSignatures():
             return check_none(runner, check.device)
         case PartitionTableIs():

@@ -16,10 +16,11 @@ from installer.execute.context import Context
 from installer.execute.devices import settle
 from installer.execute.evidence import Evidence, Wrong
 from installer.execute.identity import OwnUse, check_identity, check_places
+from installer.execute.idle import stop_idle
 from installer.execute.journal import Journal
 from installer.execute.lanes import lane, stretches
 from installer.execute.records import JOURNAL
-from installer.plan.actions import Action, Run, SaveLog
+from installer.plan.actions import Action, Run, SaveLog, StopIdle
 from installer.plan.checks import DatasetMounted, MountedAt, NotMounted
 from installer.plan.model import Plan, Step, is_reversible
 from installer.plan.token import confirm_token
@@ -270,12 +271,16 @@ def _afresh(context: Context, step: Step, verified: tuple[Step, ...]) -> Evidenc
     journal, began = context.journal, time.monotonic()
     doing = "it could not be checked which disk it writes to"
     try:
+        own = OwnUse.of(verified)
         if step.writes:
             settle(context.runner)  # what the last step wrote may still be making udev rename things
+            if any(isinstance(action, StopIdle) for each in context.plan.steps for action in each.actions):
+                disks = tuple(map(context.disk, step.writes))
+                stop_idle(context.live, context.runner, disks, context.plan.disks, own)
         for key in step.writes:
             disk = context.disk(key)
             content = expected(context.plan, journal, disk)
-            for line in check_identity(context.live, disk, step, OwnUse.of(verified), content):
+            for line in check_identity(context.live, disk, step, own, content):
                 context.runner.log.write(f"# {line}")
         if step.writes:
             for line in check_places(context.live, tuple(map(context.disk, step.writes)), step):

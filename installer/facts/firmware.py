@@ -4,7 +4,7 @@ from installer.facts.common import Judgement, Unknown
 from installer.frozen import Frozen
 from installer.kinds import ChassisKind, FirmwareKind
 
-__all__ = ["ChassisKind", "Firmware", "FirmwareKind", "SerialConsole", "Tpm"]
+__all__ = ["ChassisKind", "Firmware", "FirmwareKind", "Hibernation", "SerialConsole", "Tpm"]
 
 
 class Tpm(Frozen):
@@ -25,6 +25,15 @@ class SerialConsole(Frozen):
     """Whether the running kernel uses it as console."""
     speed: int | None
     """Baud of the active console, if the kernel command line says."""
+
+
+class Hibernation(Frozen):
+    """What the firmware was told when a system began to hibernate (EFI variable HibernateLocation, systemd 255 and later)."""
+
+    uuid: str
+    """UUID of the file system or swap device in which the memory lies, lower case."""
+    system: str | None
+    """`ID` of the system's os-release: `debian`, `nixos`."""
 
 
 class Firmware(Frozen):
@@ -48,3 +57,5 @@ class Firmware(Frozen):
     """What this machine is a guest of (`kvm`, `qemu`, `vmware`, ...); none on bare metal."""
     serial_consoles: tuple[SerialConsole, ...]
     """Ports with hardware behind them."""
+    hibernation: Hibernation | None = None
+    """A system that hibernates, wherever its memory lies; none: the firmware knows of none."""

@@ -143,6 +143,17 @@ class SaveHeaders(Frozen):
     """Key of the disk in the plan."""
 
 
+class StopIdle(Frozen):
+    """Stop arrays and deactivate volume groups on these disks that came up by themselves and that nobody uses, so that the
+    kernel lets the disks be written to. Nothing is erased by it.
+    """
+
+    kind: Literal["stop-idle"] = "stop-idle"
+    """Discriminator."""
+    disks: tuple[str, ...]
+    """Keys of the disks in the plan, beyond which nothing of them may reach."""
+
+
 class AssembleArray(Frozen):
     """Bring up an md array that exists, unless it is up."""
 
@@ -414,6 +425,7 @@ Action = Annotated[
     | PutBackForeign
     | ClearTarget
     | SaveHeaders
+    | StopIdle
     | AssembleArray
     | ImportPool
     | WriteKey

@@ -17,6 +17,15 @@ class HeadersSaved(Frozen):
     """Key of the disk in the plan."""
 
 
+class NothingUp(Frozen):
+    """Nothing that the kernel has put together stands on the disk or a partition of it."""
+
+    kind: Literal["nothing-up"] = "nothing-up"
+    """Discriminator."""
+    disk: str
+    """Key of the disk in the plan."""
+
+
 class NoSignatures(Frozen):
     """A low-level probe finds no signature on the device."""
 
@@ -446,6 +455,7 @@ class LogSaved(Frozen):
 
 Check = Annotated[
     HeadersSaved
+    | NothingUp
     | NoSignatures
     | PartitionTableIs
     | EntriesKept

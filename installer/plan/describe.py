@@ -32,6 +32,7 @@ from installer.plan.actions import (
     SealRecoveryKey,
     SecretReference,
     SetProfile,
+    StopIdle,
     WriteBootEntry,
     WriteCertificates,
     WriteConfiguration,
@@ -67,6 +68,7 @@ from installer.plan.checks import (
     MountedAt,
     MountPointHeld,
     NoSignatures,
+    NothingUp,
     NotMounted,
     OnlyKept,
     PartitionTableIs,
@@ -417,6 +419,7 @@ def _plain_words(
     | LookAtEsp
     | PutBackForeign
     | ClearTarget
+    | StopIdle
     | AssembleArray
     | ImportPool
     | WriteKey
@@ -449,6 +452,12 @@ def _plain_words(
         case ClearTarget():
             return (
                 f"remove everything in {action.root} but {', '.join(action.keep)}, and not what is in /boot"
+            )
+        case StopIdle():
+            disks = ", ".join(action.disks)
+            return (
+                "deactivate volume groups and stop arrays that nobody uses, with vgchange and mdadm, on these disks: "
+                f"{disks}"
             )
         case AssembleArray():
             return f"have md bring up {action.name} ({action.uuid}), unless it is up: mdadm --assemble"
@@ -504,6 +513,10 @@ def check_words(check: Check) -> str:
     match check:
         case HeadersSaved():
             return f"the saved table and headers of disk {check.disk} are there"
+        case NothingUp():
+            return (
+                f"nothing stands on disk {check.disk} or a partition of it that the kernel has put together"
+            )
         case NoSignatures():
             return f"blkid finds nothing on {check.device}"
         case PartitionTableIs():

@@ -15,6 +15,8 @@ BY_ITSELF = frozenset(
 )
 """What comes up in a live system without anybody's doing: udev assembles arrays and activates volume groups (mdadm(8),
 lvmautoactivation(7)), and what lies on them is only seen."""
+MEMBERS = frozenset(("linux_raid_member", "LVM2_member"))
+"""Signatures of what can be stopped so. The arrays of a RAID controller (ddf, isw) are the firmware's as well."""
 CACHE = "bcache"
 """Its signature carries the device's own UUID: of which set it is does not show."""
 
@@ -79,26 +81,52 @@ def require_contained(chosen: Sequence[Disk], everyone: Sequence[Disk]) -> None:
     )
 
 
-def at_rest(disk: Disk) -> Disk:
-    """The disk as if arrays and volume groups on it that nothing uses were not up: for those who would bring them up
-    themselves, and find them by their UUIDs.
+def at_rest(disk: Disk, among: Iterable[Disk]) -> Disk:
+    """The disk as if arrays and volume groups on it that nothing uses were not up, where all that they stand on is among
+    these disks: for those who would bring them up themselves, by their UUIDs, and for those who stop them first.
     """
+    names = frozenset(each.name for each in among)
     idle = {
         f"{below} is part of {holder.kind.value} {holder.name}"
-        for name, _, holders in _contents(disk)
-        for below, holder in _pairs(name, holders)
-        if _is_idle(holder)
+        for name, filesystem, holders in _contents(disk)
+        for top in holders
+        if _is_idle(filesystem, top, names)
+        for below, holder in _pairs(name, (top,))
     }
+
+    def down(filesystem: Filesystem | None, holders: tuple[Holder, ...]) -> tuple[Holder, ...]:
+        return tuple(
+            holder.model_copy(update={"active": False}) if _is_idle(filesystem, holder, names) else holder
+            for holder in holders
+        )
+
     return disk.model_copy(
         update={
             "in_use": tuple(use for use in disk.in_use if use not in idle),
-            "holders": tuple(map(_down, disk.holders)),
+            "holders": down(disk.filesystem, disk.holders),
             "partitions": tuple(
-                part.model_copy(update={"holders": tuple(map(_down, part.holders))})
+                part.model_copy(update={"holders": down(part.filesystem, part.holders)})
                 for part in disk.partitions
             ),
         }
     )
+
+
+def idle_stacks(disks: Sequence[Disk]) -> tuple[str, ...]:
+    """Names of the arrays and volume groups that `at_rest` takes down on these disks, each once."""
+    names = frozenset(each.name for each in disks)
+    up = [
+        holder
+        for disk in disks
+        for _, filesystem, holders in _contents(disk)
+        for top in holders
+        if top.active and _is_idle(filesystem, top, names)
+        for holder in _all_layers((top,))
+        if holder.active
+    ]
+    arrays = (f"the array {each.name}" for each in up if each.kind is HolderKind.md)
+    groups = (f"the volume group {each.name}" for each in up if each.kind is HolderKind.lvm_pv)
+    return tuple(dict.fromkeys((*arrays, *groups)))
 
 
 def _pairs(below: str, holders: Iterable[Holder]) -> Iterator[tuple[str, Holder]]:
@@ -107,13 +135,20 @@ def _pairs(below: str, holders: Iterable[Holder]) -> Iterator[tuple[str, Holder]
         yield from _pairs(holder.name, holder.layers)
 
 
-def _is_idle(holder: Holder) -> bool:
-    """Whether it and all that stands on it came up by itself, and nothing of it is mounted or swapped to."""
-    return all(each.kind in BY_ITSELF and not each.mountpoints for each in _all_layers((holder,)))
-
-
-def _down(holder: Holder) -> Holder:
-    return holder.model_copy(update={"active": False}) if _is_idle(holder) else holder
+def _is_idle(filesystem: Filesystem | None, top: Holder, names: frozenset[str]) -> bool:
+    """Whether what stands on a device of this signature came up by itself, nothing of it is mounted or swapped to, and it
+    reaches none but these disks.
+    """
+    return (
+        filesystem is not None
+        and filesystem.kind in MEMBERS
+        and all(
+            (each.kind in BY_ITSELF or not each.active)
+            and not each.mountpoints
+            and names.issuperset(each.spans)
+            for each in _all_layers((top,))
+        )
+    )
 
 
 def _line(dragged: Dragged) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from installer.facts.common import Judgement, Unknown
     from installer.facts.cpu import Cpu, Memory, Virtualization
     from installer.facts.disks import Disk, Filesystem, Health, Holder, Partition
-    from installer.facts.firmware import Firmware, SerialConsole, Tpm
+    from installer.facts.firmware import Firmware, Hibernation, SerialConsole, Tpm
     from installer.facts.nics import Nic
     from installer.facts.pci import Gpu, Iommu, IommuGroup, PassthroughVerdict, PciDevice
     from installer.facts.systems import InstalledSystem
@@ -44,7 +44,7 @@ else:
         Draft
     )
     Firmware = SerialConsole = Tpm = Nic = Gpu = Iommu = IommuGroup = PassthroughVerdict = PciDevice = Draft
-    InstalledSystem = Draft
+    Hibernation = InstalledSystem = Draft
 
 __all__ = [
     "Cpu",
@@ -54,6 +54,7 @@ __all__ = [
     "Firmware",
     "Gpu",
     "Health",
+    "Hibernation",
     "Holder",
     "InstalledSystem",
     "Iommu",

@@ -1,7 +1,7 @@
 """Firmware, Secure Boot, TPM, chassis, serial consoles."""
 
 from installer.kinds import ChassisKind, FirmwareKind, Verdict
-from installer.probe.draft import Firmware, Judgement, SerialConsole, Tpm, Unknown
+from installer.probe.draft import Firmware, Hibernation, Judgement, SerialConsole, Tpm, Unknown
 from installer.probe.hypervisor import DMI
 from installer.probe.root import Root, number
 
@@ -30,6 +30,7 @@ def probe_firmware(root: Root, guest_of: str | None) -> Firmware:
         product=_dmi(root, "product_name"),
         hypervisor=guest_of,
         serial_consoles=_serial_consoles(root),
+        hibernation=_hibernation(root),
     )
 
 
@@ -64,6 +65,13 @@ def _tpm(root: Root) -> Tpm | None:
             version = 2 if root.names("/sys/class/tpmrm") else 1
         return Tpm(version=version, device=device)
     return None
+
+
+def _hibernation(root: Root) -> Hibernation | None:
+    uuid, _, system = (root.ask("hibernation", "location") or "").partition(" ")
+    return (
+        Hibernation(uuid=uuid.lower(), system=None if system == "-" else system) if uuid and system else None
+    )
 
 
 def _chassis(root: Root, guest_of: str | None) -> ChassisKind:

@@ -26,6 +26,9 @@ SMART_REALLOCATED, SMART_PENDING = 5, 197
 SMART_PATIENCE = 20
 """Seconds: a disk that is about to fail may answer late, and some never."""
 MEBIBYTE = 1 << 20
+HIBERNATION = "/sys/firmware/efi/efivars/HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67"
+EFI_ATTRIBUTES, EFI_MOST = 4, 1 << 16
+"""systemd writes it when it hibernates: attributes, then JSON in UTF-16 (systemd-hibernate-resume(8))."""
 PCI_NAMES = ("/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids", "/run/current-system/sw/share/pci.ids")
 RTF_UP, RTF_REJECT = 0x1, 0x200
 """linux/route.h and linux/ipv6_route.h."""
@@ -366,6 +369,26 @@ def volume_group(key: str) -> str | None:
     return _volume_groups().get(f"/dev/{key.replace('!', '/')}")
 
 
+def hibernation(_key: str) -> str | None:
+    """UUID of the device in whose swap the memory of a system that hibernates lies, and the system's name (`ID` of its
+    os-release, `-` if it has none); None where the firmware keeps no such note.
+    """
+    try:
+        variable = os.open(HIBERNATION, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    import json
+
+    try:
+        content = os.read(variable, EFI_MOST)
+        said = json.loads(content[EFI_ATTRIBUTES:].decode("utf-16-le").rstrip("\0"))
+        return f"{said['uuid']} {said.get('osReleaseId') or '-'}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    finally:
+        os.close(variable)
+
+
 QUESTIONS: Mapping[str, Callable[[str], str | None]] = {
     "kvm": kvm,
     "cpuid": cpuid,
@@ -378,4 +401,5 @@ QUESTIONS: Mapping[str, Callable[[str], str | None]] = {
     "signature": signature,
     "disk ends": disk_ends,
     "volume group": volume_group,
+    "hibernation": hibernation,
 }

@@ -85,6 +85,10 @@ def _machine(facts: Facts) -> Iterator[Line]:
         yield from _field("Setup mode", _judged(firmware.setup_mode), "fair")
     tpm = firmware.tpm
     yield from _field("TPM", "none found" if tpm is None else f"version {tpm.version} ({tpm.device})")
+    if asleep := firmware.hibernation:
+        yield from _field(
+            "Hibernates", f"{asleep.system or 'a system'}, its memory in {asleep.uuid}", "fair"
+        )
     ports = [
         f"{port.name}{' (console' + (f' at {port.speed}' if port.speed else '') + ')' if port.active else ''}"
         for port in firmware.serial_consoles

@@ -12,6 +12,9 @@ in
     [
       "intel_iommu=on"
       "iommu=pt"
+      # A host of the machine that hibernates is left as it is. Stage 1 would go by what the firmware knows of it, and the
+      # kernel takes a memory's signature away as soon as it looks whether the memory is its own.
+      "noresume"
     ]
     # The last one that there is hardware for is /dev/console: a machine without a screen tells its whole boot over the
     # serial line. The screen has the kernel's messages, the page and the shells in any case.
@@ -29,6 +32,8 @@ in
   };
 
   boot.initrd.systemd.enable = true;
+  # Nor is the firmware made to forget it: the probe asks for it.
+  systemd.services.systemd-hibernate-clear.enable = false;
   # Pools of the machine are looked at, never taken from another system.
   boot.zfs.forceImportRoot = false;
 }

@@ -10,6 +10,10 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
+class UnthrottledError(Exception):
+    """The kernel cannot hold a device to a speed, or does not let us."""
+
+
 @contextmanager
 def throttled(device: Path, speed: int) -> Iterator[None]:
     """Hold what this process and its children read from a device and write to it, each way.
@@ -19,8 +23,21 @@ def throttled(device: Path, speed: int) -> Iterator[None]:
         speed: Bytes a second.
 
     Raises:
-        OSError: no root, or a kernel without it.
+        UnthrottledError: no root, or a kernel without it; nothing was changed.
     """
+    try:
+        group, home = _joined(device, speed)
+    except OSError as error:
+        raise UnthrottledError(str(error)) from error
+    try:
+        yield
+    finally:
+        (home / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()
+
+
+def _joined(device: Path, speed: int) -> tuple[Path, Path]:
+    """The group that this process is in now, and the one that it came from."""
     number = device.stat().st_rdev
     name = f"{os.major(number)}:{os.minor(number)}"
     old = _CGROUPS / "blkio"
@@ -41,12 +58,10 @@ def throttled(device: Path, speed: int) -> Iterator[None]:
         for file, rule in rules.items():
             (group / file).write_text(rule)
         (group / "cgroup.procs").write_text(str(os.getpid()))
-        try:
-            yield
-        finally:
-            (home / "cgroup.procs").write_text(str(os.getpid()))
-    finally:
+    except OSError:
         group.rmdir()
+        raise
+    return group, home
 
 
 def _own(controller: str) -> str:

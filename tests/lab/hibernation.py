@@ -158,16 +158,24 @@ class _Night:
             yield running
 
 
-def installed_scenario() -> Scenario:
-    """LUKS, LVM and ext4 under UEFI; a keymap, since it is that which gives the lab's hosts a stage 1 with systemd."""
+def installed_scenario(*, tpm: bool) -> Scenario:
+    """LUKS, LVM and ext4 under UEFI; a keymap, since it is that which gives the lab's hosts a stage 1 with systemd.
+
+    Args:
+        tpm: Whether the TPM opens the disk, once the first run has enrolled it.
+    """
     found = next(each for each in combinations() if each.name == "uefi-ext4-luks")
+    enrolled = (('recovery_key = "seal"', 'recovery_key = "seal"\ntoken = "tpm2"'),) if tpm else ()
     return replace(
         found,
-        name="hibernate-installed",
-        summary="UEFI, LUKS, LVM: an installed host hibernates while a guest runs.",
-        hardware=replace(found.hardware, disks=(Disk("HVMAIN01", size="12G", bus="virtio"),)),
+        name="hibernate-tpm" if tpm else "hibernate-installed",
+        summary="UEFI, LUKS, LVM"
+        + (", opened by the TPM" if tpm else "")
+        + ": an installed host hibernates while a guest runs.",
+        hardware=replace(found.hardware, disks=(Disk("HVMAIN01", size="12G", bus="virtio"),), tpm=tpm),
         changes=(
             *found.changes,
+            *enrolled,
             ('filesystem = "ext4"', 'filesystem = "ext4"\nvolumes = "lvm"'),
             (
                 'swap = { kind = "partition", size = "512MiB" }',
@@ -179,9 +187,9 @@ def installed_scenario() -> Scenario:
     )
 
 
-def play_installed() -> Recorder:
+def play_installed(*, tpm: bool) -> Recorder:
     """An installed host, with its guest running."""
-    what = installed_scenario()
+    what = installed_scenario(tpm=tpm)
     return installed.played(what.name, what.summary, what, _installed)
 
 
@@ -196,11 +204,13 @@ MEMORY_OF = (
 def _installed(host: Host) -> None:
     prove, recorder = host.recorder.prove, host.recorder
     with host.machine.start("first") as running:
-        with recorder.phase("stage 1 asks for the passphrase", "firmware"):
-            prompted(running, 60)
-        running.serial.type(f"{host.what.passphrase}\n")
+        _opens(host, running, "the first time")
         stage_one.up(host, running, "after the passphrase")
         host.first_run()
+        if host.what.hardware.tpm:
+            tokens = host.header(host.encrypted())["tokens"]
+            enrolled = [each["tpm2-pcrs"] for each in tokens.values() if each["type"] == "systemd-tpm2"]
+            prove("the first run has enrolled the TPM, by PCR 7", enrolled == [[7]], str(tokens))
         host.told(
             "systemd-run --unit lab-mark --setenv MARK=$(cat /proc/sys/kernel/random/uuid) sleep infinity"
         )
@@ -211,27 +221,39 @@ def _installed(host: Host) -> None:
             host.root("systemctl hibernate --no-block")
             running.wait_off(120)
     with host.machine.start("second") as running:
-        with recorder.phase("stage 1 asks for the passphrase again", "firmware"):
-            prompted(running, 60)
-        running.serial.type(f"{host.what.passphrase}\n")
+        _opens(host, running, "again", by_itself=host.what.hardware.tpm)
         with recorder.phase("it comes back", "host"):
             code, text = host.ssh.first("cat /proc/sys/kernel/random/boot_id", 60)
         prove("over SSH it is the same boot", code == 0 and text.strip() == before.split()[0], text + before)
         after = host.told(MEMORY_OF, 60)
         prove("the same process and the same running guest are there", after == before, f"{before}\n{after}")
+        if host.what.hardware.tpm:
+            said = running.serial.text()
+            prove(
+                "the TPM opens the memory, and nothing is asked for",
+                not re.search(ASKED, said),
+                said[-1500:],
+            )
         code, text = host.root(
             "cat /var/lib/kept && touch /var/lib/after && sync && journalctl -b -n 30 --no-pager"
         )
         prove("what was written is there, and more can be written", code == 0 and "kept" in text, text)
         host.off(running)
     with host.machine.start("third") as running:
-        with recorder.phase("stage 1 asks for the passphrase a third time", "firmware"):
-            prompted(running, 60)
-        running.serial.type(f"{host.what.passphrase}\n")
+        _opens(host, running, "a third time", by_itself=host.what.hardware.tpm)
         stage_one.up(host, running, "after it was switched off")
         now = host.told("cat /proc/sys/kernel/random/boot_id; ls /var/lib/kept /var/lib/after")
         prove("once it was switched off it begins anew", before.split()[0] not in now, now)
         host.off(running)
+
+
+def _opens(host: Host, running: Running, when: str, *, by_itself: bool = False) -> None:
+    """The passphrase is asked for and typed, unless the disk opens by itself."""
+    if by_itself:
+        return
+    with host.recorder.phase(f"stage 1 asks for the passphrase {when}", "firmware"):
+        prompted(running, 60)
+    running.serial.type(f"{host.what.passphrase}\n")
 
 
 def _same(before: dict[str, str], after: dict[str, str]) -> bool:

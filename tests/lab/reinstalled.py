@@ -8,7 +8,7 @@ from tests.lab.guest import MARKER
 from tests.lab.installed import Host
 from tests.lab.patience import patience
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import PASSPHRASE, Scenario, combinations, layouts
+from tests.lab.scenarios import ENCRYPTION, PASSPHRASE, Scenario, combinations, layouts
 
 GUEST = "marker"
 BY_HAND = "by-hand"
@@ -47,10 +47,14 @@ def hosts() -> dict[str, Scenario]:
     """What is installed twice, by name."""
     of = {each.name: each for each in (*combinations(), *layouts())}
     plain, encrypted, pair = of["uefi-ext4-plain"], of["uefi-btrfs-luks"], of["uefi-md-lvm"]
+    thin = (*plain.changes, ('filesystem = "ext4"', 'filesystem = "ext4"\nvolumes = "lvm-thin"'))
+    shut = pair.answers().replace("[boot]", ENCRYPTION)
     return {
         "ext4": plain,
         "luks-btrfs": encrypted,
+        "lvm-thin": replace(plain, changes=thin),
         "md-lvm": replace(pair, given=pair.answers() + _ADDED, guest=GUEST),
+        "md-luks-lvm": replace(pair, given=shut + _ADDED, guest=GUEST, encrypted=True),
     }
 
 

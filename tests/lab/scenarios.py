@@ -95,7 +95,7 @@ _PAIR = Hardware(
 )
 
 _FIRMWARE: tuple[Literal["uefi", "bios"], ...] = ("uefi", "bios")
-_ENCRYPTION = """[storage.encryption]
+ENCRYPTION = """[storage.encryption]
 enable = true
 passphrase = { file = "/run/secrets/passphrase" }
 pbkdf_memory = "32MiB"
@@ -103,6 +103,7 @@ pbkdf_iterations = 4
 recovery_key = "seal"
 
 [boot]"""
+"""In place of a table `boot`: encryption before it."""
 
 _NOT_ENCRYPTED = (
     ("enable = true", "enable = false"),
@@ -214,14 +215,16 @@ def layouts() -> tuple[Scenario, ...]:
             hardened=False,
             source="closure",
             base="bios-ext4",
-            changes=(('filesystem = "ext4"', 'filesystem = "xfs"'), ("[boot]", _ENCRYPTION)),
+            changes=(('filesystem = "ext4"', 'filesystem = "xfs"'), ("[boot]", ENCRYPTION)),
             rescued=True,
         ),
         Scenario(
             name="uefi-xbootldr",
             summary="UEFI; ext4, kernels and entries on a partition of their own beside a small ESP (XBOOTLDR).",
             hostname="kvm2",
-            hardware=replace(_PLAIN, firmware="uefi"),
+            hardware=replace(
+                _PLAIN, firmware="uefi", disks=(replace(_PLAIN.disks[0], size="8G"), _PLAIN.disks[1])
+            ),
             encrypted=False,
             hardened=False,
             source="closure",
@@ -307,7 +310,7 @@ def combinations() -> tuple[Scenario, ...]:
                 # The host's; the guest's stays.
                 ('firmware = "bios"\nserial', f'firmware = "{firmware}"\nserial'),
                 ('filesystem = "ext4"', f'filesystem = "{filesystem}"'),
-                *((("[boot]", _ENCRYPTION),) if encrypted else ()),
+                *((("[boot]", ENCRYPTION),) if encrypted else ()),
             ),
         )
         for firmware in _FIRMWARE

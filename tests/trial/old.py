@@ -31,3 +31,8 @@ printf %s 'the old passphrase' | cryptsetup open --test-passphrase --key-file - 
 """Shell: whether the encrypted partition still opens."""
 LET_GO = "vgchange --activate n; mdadm --stop --scan; udevadm settle; sync"
 """Shell: nothing of it is in use."""
+UP = (
+    "udevadm settle; mdadm --assemble --scan --quiet || true; vgchange --quiet --activate y >/dev/null; udevadm settle; "
+    "ls /dev/md | grep -x old; ls /dev/mapper | grep -x old-data"
+)
+"""Shell: all of it is up, and nobody uses it; says so."""

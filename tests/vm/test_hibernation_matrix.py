@@ -23,8 +23,11 @@ def test_hibernates(case: str) -> None:
         assert f"it comes back although the passphrase was typed after {LATE} seconds" in claims
 
 
-def test_an_installed_host_hibernates() -> None:
+@pytest.mark.parametrize("tpm", [False, True], ids=["passphrase", "tpm"])
+def test_an_installed_host_hibernates(*, tpm: bool) -> None:
     """By the installer, with LUKS and LVM, while a guest runs."""
-    claims = {proof.claim for proof in hibernation.play_installed().write().proofs if proof.holds}
+    claims = {proof.claim for proof in hibernation.play_installed(tpm=tpm).write().proofs if proof.holds}
     assert "the same process and the same running guest are there" in claims
     assert "once it was switched off it begins anew" in claims
+    if tpm:
+        assert "the TPM opens the memory, and nothing is asked for" in claims

@@ -9,20 +9,23 @@ from tests.trial.cuts import CLEAR, FREE, cut_at_random
 from tests.trial.disks import PULLED, SECTORS, Sector, bad_sector, pulled
 from tests.trial.faults import FAULTS, SMALL, Fault
 from tests.trial.kills import kill_at_every_step, new_kinds
-from tests.trial.layouts import BYSTANDER, FIRST, LAYOUTS, LUKS_BTRFS, MD_LVM, OTHERS, SECOND, Layout
-from tests.trial.old import LET_GO, OLD, OPENS
+from tests.trial.layouts import BYSTANDER, FIRST, LAYOUTS, LUKS_BTRFS, MD_LVM, OTHERS, SECOND, THIRD, Layout
+from tests.trial.old import LET_GO, OLD, OPENS, UP
 from tests.trial.site import Session, Site
 from tests.vm.test_trials import face
 
 pytestmark = [pytest.mark.matrix, pytest.mark.nix, pytest.mark.root]
 CUTS = 5
 """Of each layout."""
+BESIDE = Layout(
+    "beside-group", (THIRD,), 'existing = "keep"\nfilesystem = "ext4"\nswap = { kind = "none" }\n'
+)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A machine for every layout."""
-    return Site(tmp_path_factory.mktemp("trials"), (*LAYOUTS.values(), SMALL))
+    return Site(tmp_path_factory.mktemp("trials"), (*LAYOUTS.values(), SMALL, BESIDE))
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +213,15 @@ def test_fault(session: Session, fault: Fault) -> None:
 
 
 def test_given_up_it_comes_back_to_the_byte(session: Session, site: Site) -> None:
-    """Two disks with an array, LUKS and LVM on them, killed at three stages before the first file system is made."""
+    """Two disks with an array, LUKS and LVM on them, killed at three stages before the first file system is made; each time
+    array and group were up when it began.
+    """
+    session.shell(CLEAR, measured=20)
     session.shell(OLD, measured=30)
     session.shell(f"{LET_GO} || true", measured=10)
     before = {serial: session.running.copy(serial, "before") for serial in MD_LVM.disks}
     for number, step in enumerate(("wipe-partitions-main-1", "wipe-main-2", "partition-main-2")):
+        assert session.shell(UP, measured=10).split()[-2:] == ["old", "old-data"]
         killed = session.install(MD_LVM, "--fresh", die={"event": (step, "done")})
         assert killed.status == -9, killed.text
         spoilt = {serial: session.running.copy(serial, f"spoilt-{number}") for serial in MD_LVM.disks}
@@ -226,6 +233,34 @@ def test_given_up_it_comes_back_to_the_byte(session: Session, site: Site) -> Non
         for serial in MD_LVM.disks:
             assert site.same(before[serial], session.running.copy(serial, f"after-{number}")), (step, serial)
         session.shell(OPENS, measured=10)
+    session.shell(UP, measured=10)
+    done = session.install(MD_LVM, "--fresh")
+    assert done.status == Exit.ok, done.text
+    assert done.finished
+    assert "old" not in session.shell("cat /proc/mdstat; dmsetup ls", measured=10)
+
+
+GROUP_BESIDE = f"""set -eu
+disk=$(readlink -f /dev/disk/by-id/*{THIRD} | sort -u | head -n 1)
+printf 'label: gpt\\nsize=600M, type=lvm\\n' | sfdisk --quiet "$disk"
+udevadm settle
+pvcreate --yes "${{disk}}1"
+vgcreate --yes other "${{disk}}1"
+lvcreate --yes --extents 100%FREE --name root other
+mkfs.ext4 -q /dev/other/root
+udevadm settle; sync"""
+DIGEST = "vgchange --quiet --activate y other >/dev/null && sha256sum </dev/other/root"
+
+
+def test_a_host_goes_beside_a_volume_group_that_is_up(session: Session) -> None:
+    """udev activates it again whenever the table is changed; not one byte of it changes."""
+    session.shell(CLEAR, measured=20)
+    session.shell(GROUP_BESIDE, measured=20)
+    before = session.shell(DIGEST, measured=10)
+    done = session.install(BESIDE, "--fresh")
+    assert done.status == Exit.ok, done.text
+    assert done.finished
+    assert session.shell(DIGEST, measured=10) == before
 
 
 @pytest.fixture(scope="module")

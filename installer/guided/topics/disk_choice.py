@@ -13,7 +13,6 @@ from installer.guided.preview import preview
 from installer.guided.questions import Answers, Many, One, Option
 from installer.guided.situation import Situation
 from installer.guided.told import refusal, told
-from installer.guided.topics.host_names import host_on
 from installer.guided.words import _
 from installer.plan.losses import losses
 from installer.plan.reach import at_rest, dragged_along
@@ -23,24 +22,16 @@ def options(facts: Facts, situation: Situation, *, joined: bool = False) -> Iter
     """Every disk, those that cannot be chosen with the reason. `joined`: others may be chosen along with it."""
     for disk in facts.disks:
         group = together(disk, facts) if joined else (disk,)
-        reason = None
-        if not _only_anew(group):
-            reason = why_not(disk) or (
-                why_no_plan(disk, situation) if len(group) == 1 else why_not_together(group, situation)
-            )
+        reason = why_not(disk, group) or (
+            why_no_plan(disk, situation) if len(group) == 1 else why_not_together(group, situation)
+        )
         serial = disk.serial or disk.wwn or _("no serial")
         yield Option(disk.name, f"{disk.name}, {format_size(disk.size)}, {serial}", reason)
 
 
-def _only_anew(group: Sequence[Disk]) -> bool:
-    """Whether a host is on the disks that can be installed anew although what it is made of is up, by itself."""
-    up = any(disk.in_use for disk in group)
-    return up and host_on(group) is not None and not any(why_not(at_rest(disk)) for disk in group)
-
-
-def why_not_empty(disks: Iterable[Disk]) -> str | None:
+def why_not_empty(disks: Sequence[Disk]) -> str | None:
     """Why what is on disks that were chosen cannot be erased; none: it can."""
-    return next(filter(None, map(why_not, disks)), None)
+    return next(filter(None, (why_not(disk, disks) for disk in disks)), None)
 
 
 def contents(situation: Situation, disks: Sequence[Disk] = ()) -> str:
@@ -69,7 +60,7 @@ def together(disk: Disk, facts: Facts) -> tuple[Disk, ...]:
 def why_not_together(group: Sequence[Disk], situation: Situation) -> str | None:
     """What is said against emptying disks that belong together; none: nothing."""
     for disk in group:
-        if reason := why_not(disk):
+        if reason := why_not(disk, group):
             return _("It belongs together with {disk}. {reason}").format(disk=disk.name, reason=reason)
     plainest: Answers = {
         ("storage",): {
@@ -125,8 +116,9 @@ def found(disk: Disk, situation: Situation) -> str:
     )
 
 
-def why_not(disk: Disk) -> str | None:
-    """Why a disk cannot be chosen; none: it can."""
+def why_not(disk: Disk, chosen: Iterable[Disk]) -> str | None:
+    """Why a disk cannot be chosen along with these; none: it can. What came up by itself on them is stopped first."""
+    disk = at_rest(disk, chosen)
     if disk.install_medium:
         return _("The installer itself runs from it.")
     if disk.in_use:
