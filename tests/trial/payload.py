@@ -76,7 +76,8 @@ def _closure(layout: Layout, toplevel: str) -> ReadyClosure:
 
 def draft_of(facts: Facts, layout: Layout) -> Plan:
     """What would be planned, but for the system's store path."""
-    answers = load(layout.answers().encode(), layout.name)
+    # Blank disks have nothing to keep; what is made beside something is called the same.
+    answers = load(layout.answers().replace('existing = "keep"\n', "").encode(), layout.name)
     return make_plan(facts, answers, _medium((_closure(layout, "/nix/store/" + "0" * 32 + "-x"),)))
 
 
