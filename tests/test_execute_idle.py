@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from installer.execute.evidence import Wrong
 from installer.execute.identity import OwnUse
-from installer.execute.idle import Up, idle_on
+from installer.execute.idle import Up, check_nothing_up, idle_on
 from installer.execute.live import LiveSystem
+from installer.plan.planner import make_plan
+from tests import plan_cases as cases
 
 GROUP = "AbCdEf0123456789AbCdEf0123456789"
 DASHED = "AbCdEf-0123-4567-89Ab-CdEf-0123-456789"
@@ -82,6 +85,17 @@ def test_a_group_on_an_array_comes_before_it(machine: Machine) -> None:
     volume(machine, "md127")
     assert machine.idle("sda") == [Up("dm-0", DASHED), Up("md127", None)]
     assert machine.idle("sdb") == machine.idle("sda")
+
+
+def test_it_is_seen_whether_something_stands_on_a_disk(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("installer.execute.idle.kernel_name", lambda _: "sda")
+    disk = make_plan(cases.machine(), cases.answers(), cases.medium()).disks[0]
+    assert "nothing stands on it" in check_nothing_up(machine.live, disk)[0]
+    machine.array("md127", "sda1", "sdb1")
+    with pytest.raises(Wrong, match="md127"):
+        check_nothing_up(machine.live, disk)
 
 
 def test_a_partition_of_an_array_is_no_other_thing(machine: Machine) -> None:

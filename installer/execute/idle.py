@@ -92,7 +92,7 @@ def _wait(live: LiveSystem, stopped: Iterable[Up]) -> None:
 def check_nothing_up(live: LiveSystem, disk: DiskIdentity) -> Evidence:
     """Nothing stands on the disk or a partition of it."""
     name = kernel_name(disk.device) or ""
-    up = [each for each in _above(live, name) if each != name]
+    up = [each for each in _above(live, name) if each != name and not _is_partition(live, each)]
     ensure(not up, f"nothing put together on {disk.device}", ", ".join(up))
     return (f"{disk.device} is {name}: nothing stands on it",)
 
