@@ -7,6 +7,8 @@ import pytest
 from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from installer.facts.disks import Disk, Filesystem, Holder, HolderKind
+from installer.guided.situation import Situation
+from installer.guided.topics.disk_choice import options
 from installer.plan.actions import SaveHeaders, StopIdle
 from installer.plan.checks import NothingUp
 from installer.plan.describe import describe
@@ -186,3 +188,16 @@ def test_a_host_goes_beside_a_system_whose_volume_group_is_up() -> None:
         make_plan(
             cases.machine(ubuntu(spans=("sdb",)), other), cases.answers(storage=storage), cases.medium()
         )
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_the_pages_offer_disks_whose_stack_nobody_uses(name: str) -> None:
+    """Together; one alone is refused with what it reaches, and all of them while something is used."""
+    medium = cases.medium()
+    for facts, free in ((idle(machines.load(name)), True), (machines.load(name), False)):
+        situation = Situation(facts, medium, {}, "/run/secrets")
+        joined = {each.value: each.refused for each in options(facts, situation, joined=True)}
+        alone = {each.value: each.refused for each in options(facts, situation)}
+        for disk in ("sda", "sdb"):
+            assert (joined[disk] is None) == free, joined[disk]
+            assert alone[disk], "half of a stack is never offered"
