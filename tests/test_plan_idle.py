@@ -201,3 +201,4 @@ def test_the_pages_offer_disks_whose_stack_nobody_uses(name: str) -> None:
         for disk in ("sda", "sdb"):
             assert (joined[disk] is None) == free, joined[disk]
             assert alone[disk], "half of a stack is never offered"
+            assert ("belongs together with" in alone[disk]) == free, alone[disk]

@@ -22,11 +22,23 @@ def options(facts: Facts, situation: Situation, *, joined: bool = False) -> Iter
     """Every disk, those that cannot be chosen with the reason. `joined`: others may be chosen along with it."""
     for disk in facts.disks:
         group = together(disk, facts) if joined else (disk,)
-        reason = why_not(disk, group) or (
+        reason = (None if joined else _half(disk, facts)) or why_not(disk, group)
+        reason = reason or (
             why_no_plan(disk, situation) if len(group) == 1 else why_not_together(group, situation)
         )
         serial = disk.serial or disk.wwn or _("no serial")
         yield Option(disk.name, f"{disk.name}, {format_size(disk.size)}, {serial}", reason)
+
+
+def _half(disk: Disk, facts: Facts) -> str | None:
+    """Of what could be erased together with other disks, and not alone: with which; none: it stands alone, or is in use."""
+    group = together(disk, facts)
+    if len(group) == 1 or any(why_not(each, group) for each in group):
+        return None
+    others = ", ".join(each.name for each in group if each is not disk)
+    return _("It belongs together with {others}, and can be chosen only along with them.").format(
+        others=others
+    )
 
 
 def why_not_empty(disks: Sequence[Disk]) -> str | None:
