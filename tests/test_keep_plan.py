@@ -9,6 +9,7 @@ from installer.answers.load import load
 from installer.answers.problems import AnswersError
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
+from installer.execute.identity import OwnUse
 from installer.facts import Facts
 from installer.facts.disks import Disk, Filesystem, Holder, HolderKind
 from installer.facts.firmware import FirmwareKind
@@ -306,6 +307,21 @@ def brought_up(
     )
     up = disk.model_copy(update={"partitions": partitions, "in_use": uses})
     return facts.model_copy(update={"disks": (up,)})
+
+
+@pytest.mark.parametrize("volumes", ["lvm", "lvm-thin"])
+def test_volumes_of_a_group_that_is_found_are_the_installations_own(volumes: str) -> None:
+    """No step makes them, and what lies in no file system of ours (swap, parts of a thin pool) must not look like others'."""
+    blank = cases.machine(cases.blank_disk(size=SIZE))
+    storage = LAYOUTS["lvm"] | {"volumes": volumes}
+    again = plan(installed(plan(blank, "erase", **storage), blank), "reinstall", **storage)
+    clearing = next(number for number, step in enumerate(again.steps) if step.id == "clear-target")
+    own = OwnUse.of(again.steps[:clearing])
+    (device,) = (each.device for each in again.host.filesystems if each.mountpoint == "/")
+    group = device.removeprefix("/dev/mapper/").rpartition("-")[0]
+    assert own.includes(f"holder {group}-swap")
+    assert own.includes(f"holder {group}-vms_tmeta")
+    assert not own.includes(f"holder {group}x-swap")
 
 
 def test_a_volume_group_that_came_up_by_itself_is_installed_anew() -> None:

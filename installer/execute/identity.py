@@ -1,7 +1,9 @@
 """The last look before a write: is this still the disk that was confirmed, and does nobody else use it?"""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from installer.errors import Exit, HyperError
 from installer.execute.content import Expected, content_problem, read_ends
@@ -9,8 +11,11 @@ from installer.execute.devices import claim_problem, identity_problem, kernel_na
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import users_of
 from installer.plan.actions import ChangePartitionTable, Run, WritePartitionTable
-from installer.plan.checks import ArrayIs, MapperIs, MountedAt, SwapActive, VolumesAre
+from installer.plan.checks import ArrayIs, MapperIs, MountedAt, SwapActive, VolumesActive, VolumesAre
 from installer.plan.model import DiskIdentity, Step
+
+_GROUP = re.compile(r"((?:[^-]|--)+)-(?!-)")
+"""A volume group, in the name of a mapped device: hyphens inside names are doubled (lvm(8))."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,16 @@ class OwnUse:
         arrays = {f"holder {kernel_name(check.device)}" for check in checks if isinstance(check, ArrayIs)}
         mappers = {f"holder {check.name}" for check in checks if isinstance(check, MapperIs)}
         swaps = {f"swap {kernel_name(check.device)}" for check in checks if isinstance(check, SwapActive)}
-        groups = tuple(
-            f"holder {check.group.replace('-', '--')}-" for check in checks if isinstance(check, VolumesAre)
+        made = (check.group.replace("-", "--") for check in checks if isinstance(check, VolumesAre))
+        # Of one that was there before, and that no step has made.
+        found = (
+            group.group(1)
+            for check in checks
+            if isinstance(check, VolumesActive)
+            for device in check.devices
+            if (group := _GROUP.match(Path(device).name))
         )
+        groups = tuple(dict.fromkeys(f"holder {name}-" for name in (*made, *found)))
         return OwnUse(frozenset(mounts | mappers | swaps | arrays), groups)
 
     def includes(self, user: str) -> bool:
