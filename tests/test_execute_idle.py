@@ -9,8 +9,10 @@ import pytest
 
 from installer.execute.evidence import Wrong
 from installer.execute.identity import OwnUse
-from installer.execute.idle import Up, check_nothing_up, idle_on
+from installer.execute.idle import Up, check_nothing_up, idle_on, stop_idle
 from installer.execute.live import LiveSystem
+from installer.execute.log import Log, Redactor
+from installer.execute.runner import Runner
 from installer.plan.planner import make_plan
 from tests import plan_cases as cases
 
@@ -96,6 +98,39 @@ def test_it_is_seen_whether_something_stands_on_a_disk(
     machine.array("md127", "sda1", "sdb1")
     with pytest.raises(Wrong, match="md127"):
         check_nothing_up(machine.live, disk)
+
+
+def test_what_comes_up_again_is_stopped_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A group that is activated once more while its array is stopped, which fails then."""
+    monkeypatch.setattr("installer.execute.idle.kernel_name", lambda _: "sda")
+    monkeypatch.setattr("installer.execute.idle._require_planned", lambda *_: None)
+    machine.array("md127", "sda1")
+    volume(machine, "md127")
+    state = tmp_path / "state"
+    state.write_text("0")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    class_, devices = machine.root / "class/block", machine.root / "devices"
+    down = "rm -rf {devices}/{name} {class_}/{name} {devices}/*/holders/{name} {devices}/sda/sda1/holders/{name}"
+    words = {"devices": devices, "class_": class_}
+    for name, script in {
+        "udevadm": "exit 0",
+        "vgchange": f"echo $(($(cat {state}) + 1)) >{state}; [ $(cat {state}) -gt 1 ] || exit 0; "
+        + down.format(name="dm-0", **words),
+        "mdadm": f"[ $(cat {state}) -gt 1 ] || exit 1; " + down.format(name="md127", **words),
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr("installer.execute.idle._MOMENT", 0.2)
+    runner = Runner(Log(tmp_path / "log", Redactor()), f"{programs}:/usr/bin:/bin")
+    disk = make_plan(cases.machine(), cases.answers(), cases.medium()).disks[0]
+    stop_idle(machine.live, runner, [disk], [disk], NOBODY)
+    assert state.read_text() == "2\n"
+    assert machine.idle("sda") == []
+    said = (tmp_path / "log").read_text()
+    assert f"vgchange --activate n --select vg_uuid={DASHED}" in said and "mdadm --stop /dev/md127" in said
 
 
 def test_a_partition_of_an_array_is_no_other_thing(machine: Machine) -> None:

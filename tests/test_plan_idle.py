@@ -200,5 +200,6 @@ def test_the_pages_offer_disks_whose_stack_nobody_uses(name: str) -> None:
         alone = {each.value: each.refused for each in options(facts, situation)}
         for disk in ("sda", "sdb"):
             assert (joined[disk] is None) == free, joined[disk]
-            assert alone[disk], "half of a stack is never offered"
-            assert ("belongs together with" in alone[disk]) == free, alone[disk]
+            reason = alone[disk] or ""
+            assert reason, "half of a stack is never offered"
+            assert ("belongs together with" in reason) == free, reason

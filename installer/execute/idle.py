@@ -5,9 +5,11 @@ udev assembles arrays and activates volume groups whenever it sees their members
 lvmautoactivation(7)), and it looks again at each member that a table is read anew for.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from installer.errors import Exit, HyperError
 from installer.execute.devices import identity_problem, kernel_name, read_device, settle
@@ -18,8 +20,10 @@ from installer.execute.mounts import users_of
 from installer.execute.runner import CommandError, Runner
 from installer.plan.model import DiskIdentity
 
-_PATIENCE, _POLL = 10.0, 0.05
+_PATIENCE, _MOMENT, _POLL = 20.0, 2.0, 0.1
 """Seconds."""
+_LOOKS = 20
+_Seen = TypeVar("_Seen")
 _LVM = "LVM-"
 _GROUP = slice(len(_LVM), len(_LVM) + 32)
 """`LVM-`, the group's UUID, the volume's UUID, none with dashes (device-mapper UUIDs as LVM sets them)."""
@@ -56,19 +60,37 @@ def stop_idle(
     Raises:
         HyperError: one of the disks is another now (Exit.busy), or something cannot be stopped.
     """
-    settle(runner)
     for disk in disks:
         _require_planned(live, disk)
     ours = frozenset(filter(None, (kernel_name(disk.device) for disk in planned)))
-    found = tuple(up for disk in disks for up in idle_on(live, kernel_name(disk.device) or "", own, ours))
-    # Groups first: they may stand on arrays, and no array of ours on a group.
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        settle(runner)
+        found = _steadily(
+            lambda: tuple(
+                up for disk in disks for up in idle_on(live, kernel_name(disk.device) or "", own, ours)
+            )
+        )
+        if not found:
+            return
+        late = time.monotonic() >= deadline
+        try:
+            _stop_all(live, runner, found)
+        except CommandError:
+            # What activates a group does so apart from udev (systemd-run), and what is new is looked into (blkid).
+            if late:
+                raise
+        _wait(live, found)
+        if late:
+            return  # what is up still, or again, is told by the check
+
+
+def _stop_all(live: LiveSystem, runner: Runner, found: Sequence[Up]) -> None:
+    """Groups first: they may stand on arrays, and no array of ours on a group."""
     for group in dict.fromkeys(each.group for each in found if each.group):
         runner.run(["vgchange", "--activate", "n", "--select", f"vg_uuid={group}"])
     for name in dict.fromkeys(each.name for each in found if each.group is None):
         _stop(live, runner, name)
-    if found:
-        _wait(live, found)
-        settle(runner)
 
 
 def _stop(live: LiveSystem, runner: Runner, name: str) -> None:
@@ -81,18 +103,27 @@ def _stop(live: LiveSystem, runner: Runner, name: str) -> None:
 
 def _wait(live: LiveSystem, stopped: Iterable[Up]) -> None:
     """Until the kernel has let go: it takes a stopped array's device away from a work queue of its own."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _MOMENT
     folders = [live.sysfs / "class/block" / each.name for each in stopped]
-    while any((each / "slaves").is_dir() and any((each / "slaves").iterdir()) for each in folders):
-        if time.monotonic() >= deadline:
-            break  # what is still there is told by the check
+    while any((each / "slaves").is_dir() for each in folders) and time.monotonic() < deadline:
         time.sleep(_POLL)
+
+
+def _steadily(look: Callable[[], _Seen]) -> _Seen:
+    """What is seen once nothing vanishes while it is looked at. Raises OSError where that does not come."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(FileNotFoundError):
+            return look()
+        time.sleep(_POLL)
+    return look()
 
 
 def check_nothing_up(live: LiveSystem, disk: DiskIdentity) -> Evidence:
     """Nothing stands on the disk or a partition of it."""
     name = kernel_name(disk.device) or ""
-    up = [each for each in _above(live, name) if each != name and not _is_partition(live, each)]
+    up = _steadily(
+        lambda: [each for each in _above(live, name) if each != name and not _is_partition(live, each)]
+    )
     ensure(not up, f"nothing put together on {disk.device}", ", ".join(up))
     return (f"{disk.device} is {name}: nothing stands on it",)
 
