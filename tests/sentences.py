@@ -46,7 +46,7 @@ NOT_SHOWN = {
     *("physical id", "smart health", "nvme health", "ssh-ed25519 AAAA… anna@desk", "medium:router"),
     *("cpuinfo flag {flag}", "vms", "cryptvms", "webhook:{number}", "medium:{each}", "ends:{key}"),
     *("path:{target}{configuration}", "swap {name}", "swap {device}", "holder {device}", "holder {name}"),
-    *("holder {value}-", "holder {readtext}", "mount {target}", "ends {hash}", "model = {asked}"),
+    *("holder {name}-", "holder {readtext}", "mount {target}", "ends {hash}", "model = {asked}"),
     "{name} at {start}+{size}",
     *("rotational = {asked}", "zfs {dataset} at {target}", "user {stuid}"),
     *("hypervisor.passthrough[{number}]", "the ISA bridge", "options {options}"),
