@@ -110,8 +110,8 @@ class Small:
         self._initrd()
         self._disk()
 
-    def machine(self, firmware: str = "bios", *, tpm: bool = True) -> Machine:
-        """The machine with its network as the example has it."""
+    def machine(self, firmware: str = "bios", *, tpm: bool = True, drivers: bool = True) -> Machine:
+        """The machine with its network as the example has it. Without drivers its kernel has no use of the TPM."""
         (address,) = self.host["systemd"]["network"]["networks"]["40-manage"]["networkConfig"]["Address"]
         mac = self.host["systemd"]["network"]["links"]["10-lan0"]["matchConfig"]["PermanentMACAddress"]
         hardware = Hardware(
@@ -124,6 +124,8 @@ class Small:
             address=address.removesuffix("/24"),
         )
         parameters = f"console=tty0 console=ttyS0,115200 no_timer_check root=fstab init={TOPLEVEL}/init"
+        if not drivers:
+            parameters += " modprobe.blacklist=tpm_crb,tpm_tis"
         started = (
             "-kernel",
             self._linux / "bzImage",

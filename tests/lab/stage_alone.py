@@ -22,6 +22,7 @@ def play() -> Recorder:
         _keyboard(recorder, host)
         for pin in (None, PIN):
             _token(recorder, host, pcr, pin)
+        _useless(recorder, host)
         for image in (*folder.glob("*.qcow2"), *folder.glob("*.img"), *folder.glob("*.raw")):
             image.unlink()
     finally:
@@ -86,3 +87,15 @@ def _token(recorder: Recorder, host: Small, pcr: str, pin: str | None) -> None:
         claim = f"with another PCR 7 the TPM {kind} opens nothing, and the passphrase does"
         evidence = f"the PIN was asked for {asked} times\n{arrived[0]}"
         recorder.prove(claim, arrived[1] != pcr and bool(asked) == bool(pin), evidence)
+
+
+def _useless(recorder: Recorder, host: Small) -> None:
+    """A TPM that the firmware tells of, and that the kernel cannot use."""
+    with host.machine("uefi", drivers=False).start("useless") as running:
+        with recorder.phase("the passphrase, while the TPM does not come", "firmware"):
+            running.serial.expect(ASKED, 120)
+            said = running.serial.text()
+            typed(recorder, running, GERMAN, "without-tpm")
+            arrived = running.serial.expect(rf"{ARRIVED}|small stage 2 on /dev/mapper/cryptroot", 30)
+        recorder.prove("it was waited for", "dev-tpmrm0.device" in said, said[-1500:])
+        recorder.prove("when the TPM does not come the passphrase is asked for", True, arrived[0])

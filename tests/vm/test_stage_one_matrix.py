@@ -17,6 +17,7 @@ def test_alone() -> None:
     for kind in ("alone", "with PIN"):
         assert f"with the TPM {kind} no passphrase is asked for" in claims
         assert f"with another PCR 7 the TPM {kind} opens nothing, and the passphrase does" in claims
+    assert "when the TPM does not come the passphrase is asked for" in claims
 
 
 def test_pair() -> None:

@@ -10,5 +10,14 @@
     # what stands on it: a logical volume, a mirror, the image of a hibernated host. Then stage 1 ends in emergency mode, whose
     # login is locked (systemd-system.conf(5)).
     boot.initrd.systemd.settings.Manager.DefaultDeviceTimeoutSec = lib.mkDefault "infinity";
+    # But not for a TPM that the firmware tells of and the kernel cannot use: the passphrase is asked for only once it is there,
+    # or not waited for any longer (systemd-tpm2-generator(8)). What fails then is wanted, not needed.
+    boot.initrd.systemd.units."dev-tpmrm0.device" = {
+      overrideStrategy = "asDropin";
+      text = ''
+        [Unit]
+        JobRunningTimeoutSec=60s
+      '';
+    };
   };
 }

@@ -181,7 +181,9 @@ def units(golden: dict[str, Any], upstream: set[str]) -> tuple[dict[str, str], d
         # What adds to a unit that Debian does not have here (systemd-resolved) is none by itself.
         if name not in upstream and name in golden["upstream"]:
             continue
-        texts[f"{name}.d/overrides.conf" if name in upstream else name] = debian(unit["text"])
+        # A device has no file: what is said of one adds to what udev tells.
+        adds = name in upstream or name.endswith(".device")
+        texts[f"{name}.d/overrides.conf" if adds else name] = debian(unit["text"])
         links |= dict.fromkeys(unit["aliases"], name)
         for kind, option in (("wants", "wantedBy"), ("requires", "requiredBy")):
             links |= {f"{target}.{kind}/{name}": f"../{name}" for target in unit[option]}
