@@ -125,7 +125,8 @@ class Small:
         )
         parameters = f"console=tty0 console=ttyS0,115200 no_timer_check root=fstab init={TOPLEVEL}/init"
         if not drivers:
-            parameters += " modprobe.blacklist=tpm_crb,tpm_tis"
+            # Debian's kernel has it built in.
+            parameters += " initcall_blacklist=crb_acpi_driver_init"
         started = (
             "-kernel",
             self._linux / "bzImage",
