@@ -38,7 +38,8 @@ CLEAR = f"umount -R /mnt || true; zpool export -a || true\n{CLEAR_OTHERS}"
 _BOTH = f"""set -eu
 a=$(ls -d /dev/disk/by-id/*{FIRST} | head -n 1); b=$(ls -d /dev/disk/by-id/*{SECOND} | head -n 1)
 """
-OVER_BOTH = f"{_BOTH}zpool create -f -O mountpoint=none both mirror $a $b; udevadm settle; sync"
+_KERNEL = "a=$(readlink -f $a); b=$(readlink -f $b); blockdev --rereadpt $a $b; udevadm settle\n"
+OVER_BOTH = f"{_BOTH}{_KERNEL}zpool create -f -O mountpoint=none both mirror $a $b; udevadm settle; sync"
 """Shell: a pool over two whole disks."""
 OLD = f"""{_BOTH}
 for disk in $a $b; do
