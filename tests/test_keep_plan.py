@@ -22,7 +22,16 @@ from installer.plan.actions import (
     Run,
     WritePartitionTable,
 )
-from installer.plan.checks import ArrayMembersAre, DevicesOf, EntriesKept, SignatureIs, StoredPlanIs
+from installer.plan.checks import (
+    ArrayMembersAre,
+    DatasetsAre,
+    DevicesOf,
+    EntriesKept,
+    PoolIs,
+    PoolMembersAre,
+    SignatureIs,
+    StoredPlanIs,
+)
 from installer.plan.describe import describe
 from installer.plan.model import Plan, is_destructive
 from installer.plan.planner import make_plan
@@ -230,12 +239,14 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "ext4": {},
     "btrfs encrypted": {"filesystem": "btrfs", "encryption": cases.ENCRYPTED},
     "lvm": {"volumes": "lvm", "swap": {"kind": "partition", "size": "4GiB"}},
+    "zfs": {"filesystem": "zfs", "pool": {"kind": "zfs"}},
 }
 
 
 def installed(made: Plan, facts: Facts) -> Facts:
     """The machine after this plan, as the probe would find it."""
     known: dict[str, tuple[str, str]] = {}
+    pools: dict[str, str] = {}
     for check in (check for step in made.steps for check in step.checks):
         match check:
             case SignatureIs():
@@ -244,6 +255,8 @@ def installed(made: Plan, facts: Facts) -> Facts:
                 known |= dict.fromkeys(check.devices, ("linux_raid_member", check.uuid))
             case DevicesOf():
                 known |= dict.fromkeys(check.devices, ("btrfs", check.uuid))
+            case PoolMembersAre():
+                pools |= dict.fromkeys(check.devices, check.name)
     tables = {
         action.disk: action.partitions
         for step in made.steps
@@ -260,7 +273,14 @@ def installed(made: Plan, facts: Facts) -> Facts:
                     spec.number, spec.start, spec.size, spec.type_uuid, name=spec.label, kind=kind, uuid=uuid
                 )
             )
-        partitions = tuple(each.partition(disk.name) for each in entries)
+        partitions = tuple(
+            found.model_copy(
+                update={"filesystem": Filesystem(kind="zfs_member", uuid="1234567890", label=pools[device])}
+            )
+            if (device := identity.partition(found.number)) in pools
+            else found
+            for found in (each.partition(disk.name) for each in entries)
+        )
         disks.append(disk.model_copy(update={"table": "gpt", "partitions": partitions}))
     return facts.model_copy(update={"disks": tuple(disks)})
 
@@ -281,7 +301,7 @@ def test_a_reinstallation_writes_to_no_disk_but_clears_the_target(name: str, fir
     (stored,) = steps["find-host"].checks
     assert isinstance(stored, StoredPlanIs)
     assert "/var/lib/libvirt" in again.destroyed[0].kept[0]
-    made_anew = ("mkfs", "mkswap", "luksFormat", "wipefs", "vgcreate", "luksAddKey")
+    made_anew = ("mkfs", "mkswap", "luksFormat", "wipefs", "vgcreate", "luksAddKey", 'create"')
     text = again.model_dump_json()
     assert not any(f'"{word}' in text for word in made_anew)
 
@@ -340,6 +360,26 @@ def test_a_volume_group_that_came_up_by_itself_is_installed_anew() -> None:
     anew = plan(brought_up(there), "erase", **LAYOUTS["lvm"])
     assert STOP in [step.id for step in anew.steps], "what is erased is stopped first"
     assert STOP not in [step.id for step in again.steps], "what is kept is used as it is"
+
+
+def test_a_pool_is_looked_for_before_it_is_up_and_by_its_name() -> None:
+    """Nothing asks for a pool that is up before the step that brings it up; another host's is refused."""
+    blank = cases.machine(cases.blank_disk(size=SIZE))
+    there = installed(plan(blank, "erase", **LAYOUTS["zfs"]), blank)
+    steps = plan(there, "reinstall", **LAYOUTS["zfs"]).steps
+    before = steps[: [step.id for step in steps].index("import-zpool")]
+    assert any(isinstance(check, PoolMembersAre) for step in before for check in step.checks)
+    assert not any(isinstance(check, PoolIs | DatasetsAre) for step in before for check in step.checks)
+    (disk,) = there.disks
+    for found, words in (
+        (Filesystem(kind="zfs_member", uuid="1234567890", label="tank"), "zfs_member tank"),
+        (None, "nothing"),
+    ):
+        other = disk.partitions[-1].model_copy(update={"filesystem": found})
+        spoiled = disk.model_copy(update={"partitions": (*disk.partitions[:-1], other)})
+        with pytest.raises(HyperError, match="there is no host hv1") as refused:
+            plan(there.model_copy(update={"disks": (spoiled,)}), "reinstall", **LAYOUTS["zfs"])
+        assert f"holds {words}, and this host's would be of the ZFS pool system_" in str(refused.value.why)
 
 
 LARGE = Entry(1, MIB, 1200 * MIB, gpt.ESP, name="EFI system partition", kind="vfat", uuid="A1B2-C3D4")

@@ -9,6 +9,8 @@ from installer.facts import Facts
 from installer.facts.disks import Disk
 from installer.plan.planner import make_plan
 from installer.plan.reach import dragged_along, require_contained
+from installer.probe import probe
+from installer.probe.record import ReplayRoot
 from tests import machines
 from tests import plan_cases as cases
 
@@ -48,6 +50,18 @@ def refused(*chosen: Disk, everyone: tuple[Disk, ...]) -> str:
     assert caught.value.code is Exit.busy
     assert max(map(len, str(caught.value).splitlines())) <= 80
     return f"{caught.value.what}\n{caught.value.why}\n{caught.value.remedy}"
+
+
+def test_a_pool_that_is_up_is_in_use_although_nothing_of_it_is_mounted() -> None:
+    """The kernel shows no holder of its disks; that it is up is seen by ZFS's statistics."""
+    record = machines.record("stack-zpool-asleep")
+    assert not disks("stack-zpool-asleep")["sda"].in_use
+    record.files["/proc/spl/kstat/zfs/tank/state"] = "ONLINE\n"
+    facts = probe(ReplayRoot(record))
+    both = tuple(disk for disk in facts.disks if disk.name in ("sda", "sdb"))
+    told = refused(*both, everyone=facts.disks)
+    assert "sda1 is part of zfs member tank" in told
+    assert "export" in told
 
 
 @pytest.mark.parametrize("name", ACTIVE)

@@ -392,6 +392,24 @@ def test_without_the_second_disk_an_array_is_brought_up_from_the_first() -> None
     assert without(up_steps(plan), ()) == up_steps(plan)
 
 
+def test_a_pool_that_lacks_a_disk_is_brought_up_and_one_that_lacks_all_is_done_without() -> None:
+    plan = mirror(filesystem="zfs", encryption=cases.ENCRYPTED)
+    first, _ = plan.disks
+    steps = [step.id for step in without(up_steps(plan), (first,))]
+    lost = {"open-cryptroot-1", "mount-boot"}
+    assert steps == [step.id for step in up_steps(plan) if step.id not in lost]
+    facts = cases.machine(*cases.disks(3), firmware=FirmwareKind.uefi64)
+    serials = [each.serial for each in facts.disks]
+    pool = {"kind": "zfs", "disks": [{"serial": each} for each in serials[1:]], "redundancy": "mirror"}
+    apart = make_plan(
+        facts, cases.answers(storage={"disk": {"serial": serials[0]}, "pool": pool}), cases.medium()
+    )
+    all_steps = [step.id for step in up_steps(apart)]
+    assert [step.id for step in without(up_steps(apart), apart.disks[1:2])] == all_steps
+    steps = [step.id for step in without(up_steps(apart), apart.disks[1:])]
+    assert set(all_steps) - set(steps) == {"import-vms-zpool", "mount-var-lib-libvirt-images"}
+
+
 def test_the_other_boot_partition_stands_in_for_the_first() -> None:
     plan = mirror(filesystem="btrfs", encryption=cases.ENCRYPTED, swap={"kind": "partition"})
     first, second = plan.disks

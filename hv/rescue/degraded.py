@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from installer.plan.actions import Action, AssembleArray, Run
-from installer.plan.checks import ArrayIs, Check
+from installer.plan.checks import ArrayIs, Check, PoolIs
 from installer.plan.model import DiskIdentity, Step
 
 Gone = Callable[[str], bool]
@@ -22,7 +22,7 @@ def without(steps: tuple[Step, ...], missing: tuple[DiskIdentity, ...]) -> tuple
 
 
 def _steps(steps: tuple[Step, ...], missing: tuple[DiskIdentity, ...], lost: set[str]) -> Iterator[Step]:
-    """`lost` gathers the mapped devices that are gone with their disks."""
+    """`lost` gathers the mapped devices and pools that are gone with their disks."""
 
     def gone(path: str) -> bool:
         return path in lost or any(
@@ -30,6 +30,9 @@ def _steps(steps: tuple[Step, ...], missing: tuple[DiskIdentity, ...], lost: set
         )
 
     for step in steps:
+        if pools := _pools_gone(step, gone):
+            lost |= pools
+            continue
         actions = []
         for action in step.actions:
             left = _action(action, gone, lost)
@@ -43,6 +46,13 @@ def _steps(steps: tuple[Step, ...], missing: tuple[DiskIdentity, ...], lost: set
                     "checks": tuple(_check(check, gone) for check in step.checks),
                 }
             )
+
+
+def _pools_gone(step: Step, gone: Gone) -> set[str]:
+    """ZFS pools that the step brings up, of whose devices none is left; with some of them left ZFS does what it can."""
+    return {
+        check.name for check in step.checks if isinstance(check, PoolIs) and all(map(gone, check.devices))
+    }
 
 
 def _action(action: Action, gone: Gone, lost: set[str]) -> Action | None:
@@ -64,6 +74,8 @@ def _action(action: Action, gone: Gone, lost: set[str]) -> Action | None:
             more = [f"device={each}" for each in there[1:]]
             told = ",".join((*plain, "degraded", *more))
             return action.model_copy(update={"argv": ("mount", "-t", "btrfs", "-o", told, there[0], target)})
+        case Run(argv=("mount", "-t", "zfs", *_, dataset, _)) if dataset.partition("/")[0] in lost:
+            return None
         case Run(argv=argv) if any(map(gone, argv)):
             return None
         case _:

@@ -12,6 +12,7 @@ from installer.execute.devices import kernel_name, settle
 from installer.execute.live import LiveSystem
 from installer.execute.runner import CommandError, Runner
 from installer.execute.signatures import probe_signature
+from installer.execute.zfs import is_up
 from installer.facts import Facts
 from installer.plan.actions import AssembleArray
 from installer.plan.identity import identify, shared_names
@@ -25,7 +26,10 @@ UNREPLAYED = {"ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologrepla
 """Mount options with which not one byte is written: also read-only a journal is played back else, which a host that hibernates
 does not survive.
 """
-READABLE = frozenset(UNREPLAYED)
+POOL = "zfs_member"
+READABLE = frozenset((*UNREPLAYED, POOL))
+DATASET = "root"
+"""Name of the root below its pool's."""
 Ask = Callable[[str], bytes]
 """Gives the passphrase that a prompt asks for."""
 
@@ -134,18 +138,30 @@ def root_of(
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     signature = probe_signature(runner, devices[0])
     kind = signature.kind if signature else None
-    if kind not in READABLE:
+    if signature is None or kind not in READABLE:
         raise HyperError(
             f"the root of {host.name} cannot be read",
             why=f"{devices[0]} holds {kind or 'nothing known'}; what is read here: {', '.join(sorted(READABLE))}",
-            remedy="ZFS: import its pool by hand with `zpool import -R /mnt`",
+            remedy="mount it by hand",
             code=Exit.unsuitable,
         )
+    if kind == POOL:
+        name = signature.label or ""
+        words = ["-t", "zfs", "-o", "ro", f"{name}/{DATASET}"]
+        with _pool(runner, name, devices, host), _mounted(runner, host, words, place):
+            yield place
+        return
     options = ["ro", UNREPLAYED[kind]]
     options += ["subvolid=5", *(["degraded"] if degraded else [])] if kind == "btrfs" else []
     options += [f"device={each}" for each in devices[1:]]
+    with _mounted(runner, host, ["-t", kind, "-o", ",".join(options), devices[0]], place):
+        yield place
+
+
+@contextmanager
+def _mounted(runner: Runner, host: Host, words: list[str], place: Path) -> Iterator[None]:
     try:
-        runner.run(["mount", "-t", kind, "-o", ",".join(options), devices[0], str(place)])
+        runner.run(["mount", *words, str(place)])
     except CommandError as error:
         raise HyperError(
             f"the root of {host.name} cannot be mounted",
@@ -154,9 +170,32 @@ def root_of(
             code=Exit.unsuitable,
         ) from error
     try:
-        yield place
+        yield
     finally:
         runner.run(["umount", str(place)])
+
+
+@contextmanager
+def _pool(runner: Runner, name: str, devices: tuple[str, ...], host: Host) -> Iterator[None]:
+    """The pool, to be read only: not one byte of it is written, so it does not matter who had it last."""
+    if is_up(runner, name):
+        yield
+        return
+    words = [word for device in devices if kernel_name(device) for word in ("-d", device)]
+    try:
+        runner.run(["zpool", "import", "-N", "-f", "-o", "readonly=on", *words, name])
+    except CommandError as error:
+        raise HyperError(
+            f"the pool of {host.name} cannot be read",
+            why=error.why,
+            remedy="connect all of its disks: without a mirror's one it can be read, without more than its redundancy allows "
+            "it cannot",
+            code=Exit.unsuitable,
+        ) from error
+    try:
+        yield
+    finally:
+        runner.run(["zpool", "export", name])
 
 
 def stored_plan(root: Path, host: Host) -> Plan:

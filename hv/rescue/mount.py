@@ -21,11 +21,11 @@ from installer.execute.mounts import (
     mounted_at,
     read_mounts,
 )
-from installer.execute.runner import CommandError, Runner
+from installer.execute.runner import Runner
 from installer.execute.signatures import probe_signature
 from installer.execute.volumes import check_active
-from installer.execute.zfs import check_dataset_mounted, check_exported, import_pool
-from installer.plan.actions import Action, AssembleArray, ImportPool, MakeDirectory, Run
+from installer.execute.zfs import check_dataset_mounted, check_exported, check_pool, export_pool, import_pool
+from installer.plan.actions import Action, AssembleArray, ExportPool, ImportPool, MakeDirectory, Run
 from installer.plan.checks import (
     ArrayIs,
     Check,
@@ -154,10 +154,10 @@ def unmount(tools: Tools, plan: Plan) -> Iterator[str]:
     """Unmount everything and close what was opened. Raises HyperError (Exit.busy)."""
     for step in reversed(up_steps(plan)):
         for action in step.undo:
-            if isinstance(action, Run):
+            if isinstance(action, Run | ExportPool):
                 try:
-                    tools.runner.run(action.argv)
-                except CommandError as error:  # it may not be up; what counts is looked at below
+                    _take_back(tools, action)
+                except HyperError as error:  # it may not be up; what counts is looked at below
                     tools.runner.log.write(f"! undo of {step.id}: {error}")
     settle(tools.runner)
     for check in (check for step in plan.steps for check in step.checks if isinstance(check, NotMounted)):
@@ -175,6 +175,13 @@ def unmount(tools: Tools, plan: Plan) -> Iterator[str]:
                 code=Exit.busy,
             ) from error
     tools.record.unlink(missing_ok=True)
+
+
+def _take_back(tools: Tools, action: Run | ExportPool) -> None:
+    if isinstance(action, ExportPool):
+        export_pool(tools.live, tools.runner, action.name)
+    else:
+        tools.runner.run(action.argv)
 
 
 def require_disks(tools: Tools, plan: Plan) -> tuple[DiskIdentity, ...]:
@@ -222,6 +229,8 @@ def _verify(tools: Tools, check: Check) -> Evidence:
             return check_array(runner, check)
         case VolumesActive():
             return check_active(runner, check)
+        case PoolIs():
+            return check_pool(runner, check, degraded=tools.degraded)
         case DatasetMounted():
             return check_dataset_mounted(live, check)
         case MountedAt():
@@ -243,7 +252,7 @@ def _carry_out(tools: Tools, action: Action, plan: Plan) -> None:
         case AssembleArray():
             assemble(tools.runner, action)
         case ImportPool():
-            import_pool(tools.runner, action)
+            import_pool(tools.runner, action, plan.host_id)
         case _:
             raise HyperError(
                 f"the stored plan of {plan.hostname} wants more than mounting",

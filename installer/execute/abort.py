@@ -20,9 +20,10 @@ from installer.execute.live import LiveSystem
 from installer.execute.log import Log, Redactor
 from installer.execute.mounts import check_not_mounted
 from installer.execute.preflight import require_root
-from installer.execute.runner import CommandError, Runner
+from installer.execute.runner import Runner
 from installer.execute.unfinished import put_aside, saved_plan
-from installer.plan.actions import Run
+from installer.execute.zfs import export_pool
+from installer.plan.actions import ExportPool, Run
 from installer.plan.checks import NotMounted
 from installer.plan.model import DiskIdentity, Plan, Step
 from installer.plan.token import confirm_token
@@ -114,13 +115,14 @@ def _release(live: LiveSystem, journal: Journal, plan: Plan, runner: Runner) -> 
     """Unmount and close, from the last step to the first; HyperError (Exit.busy) if something stays."""
     for step in reversed(plan.steps):
         for action in step.undo if journal.started(step.id) else ():
-            if isinstance(action, Run):
-                try:
-                    runner.run(action.argv, timeout=action.timeout, environment=action.environment)
-                except (
-                    CommandError
-                ) as error:  # there may be nothing to take back; what counts is looked at below
-                    runner.log.write(f"! undo of {step.id}: {error}")
+            try:
+                match action:
+                    case Run():
+                        runner.run(action.argv, timeout=action.timeout, environment=action.environment)
+                    case ExportPool():
+                        export_pool(live, runner, action.name)
+            except HyperError as error:  # there may be nothing to take back; what counts is looked at below
+                runner.log.write(f"! undo of {step.id}: {error}")
         if step.undo and journal.started(step.id):
             journal.record("undone", step.id)
     settle(runner)

@@ -26,7 +26,7 @@ from installer.execute.partition_table import write_table
 from installer.execute.records import UNLOCK_KEY, save_log
 from installer.execute.recovery import RECOVERY_KEY, add_key_file, add_recovery_key, seal
 from installer.execute.shared_esp import look_at_esp, put_back_foreign
-from installer.execute.zfs import import_pool
+from installer.execute.zfs import export_pool, import_pool
 from installer.plan.actions import (
     Action,
     AddKeyFile,
@@ -36,6 +36,7 @@ from installer.plan.actions import (
     ClearTarget,
     CopyClosure,
     CopyFile,
+    ExportPool,
     ForgetDevices,
     ImportPool,
     InstallBootLoader,
@@ -94,8 +95,10 @@ def carry_out(action: Action, context: Context) -> None:
             )
         case AssembleArray():
             assemble(runner, action)
+        case ExportPool():
+            export_pool(context.live, runner, action.name)
         case ImportPool():
-            import_pool(runner, action)
+            import_pool(runner, action, context.plan.host_id)
         case WriteKey():
             write_key(Path(action.path))
         case MakeHostKey():

@@ -35,7 +35,13 @@ from installer.execute.recovery import RECOVERY_KEY, check_recovery_key, check_s
 from installer.execute.shared_esp import check_foreign
 from installer.execute.signatures import check_none, check_signature, probe_signature
 from installer.execute.volumes import check_active, check_volumes
-from installer.execute.zfs import check_dataset_mounted, check_datasets, check_exported, check_pool
+from installer.execute.zfs import (
+    check_dataset_mounted,
+    check_datasets,
+    check_exported,
+    check_pool,
+    check_pool_members,
+)
 from installer.plan.checks import (
     AccountsAre,
     ArrayIs,
@@ -67,6 +73,7 @@ from installer.plan.checks import (
     OnlyKept,
     PartitionTableIs,
     PoolIs,
+    PoolMembersAre,
     ProfileIs,
     RecoveryKeyOpens,
     RecoveryKeySealed,
@@ -130,6 +137,8 @@ def verify(check: Check, context: Context) -> Evidence:
             return check_devices(runner, check.uuid, check.devices)
         case PoolIs():
             return check_pool(runner, check)
+        case PoolMembersAre():
+            return check_pool_members(runner, check)
         case DatasetsAre():
             return check_datasets(runner, check)
         case DatasetMounted():

@@ -11,7 +11,15 @@ from installer.execute.devices import claim_problem, identity_problem, kernel_na
 from installer.execute.live import LiveSystem
 from installer.execute.mounts import users_of
 from installer.plan.actions import ChangePartitionTable, Run, WritePartitionTable
-from installer.plan.checks import ArrayIs, MapperIs, MountedAt, SwapActive, VolumesActive, VolumesAre
+from installer.plan.checks import (
+    ArrayIs,
+    MapperIs,
+    MountedAt,
+    PoolIs,
+    SwapActive,
+    VolumesActive,
+    VolumesAre,
+)
 from installer.plan.model import DiskIdentity, Step
 
 _GROUP = re.compile(r"((?:[^-]|--)+)-(?!-)")
@@ -26,6 +34,8 @@ class OwnUse:
     """As `users_of` names them."""
     groups: tuple[str, ...] = ()
     """Beginnings of holders: volumes of a group, some of which (a thin pool's parts) no plan names."""
+    claimed: frozenset[str] = frozenset()
+    """Kernel names of devices that are claimed without a mount or holder that shows it: those of ZFS pools."""
 
     @staticmethod
     def of(verified: tuple[Step, ...]) -> "OwnUse":
@@ -45,7 +55,9 @@ class OwnUse:
             if (group := _GROUP.match(Path(device).name))
         )
         groups = tuple(dict.fromkeys(f"holder {name}-" for name in (*made, *found)))
-        return OwnUse(frozenset(mounts | mappers | swaps | arrays), groups)
+        pools = (check.devices for check in checks if isinstance(check, PoolIs))
+        claimed = frozenset(filter(None, (kernel_name(path) for devices in pools for path in devices)))
+        return OwnUse(frozenset(mounts | mappers | swaps | arrays), groups, claimed)
 
     def includes(self, user: str) -> bool:
         """Whether it is ours."""
@@ -98,16 +110,18 @@ def check_identity(
     ]
     if foreign:
         raise _refuse(disk, step, f"it is in use ({', '.join(foreign)})", "free it, or choose another disk")
-    whole_is_free = not any(in_use.values())
+    whole_is_free = not any(in_use.values()) and own.claimed.isdisjoint(in_use)
     claimed = (disk.device,) if whole_is_free or _writes_table(step, disk) else _partitions_of(step, disk)
     for path in claimed:
+        if kernel_name(path) in own.claimed:
+            continue
         reason = claim_problem(path)
         if reason:
             raise _refuse(
                 disk,
                 step,
                 f"the kernel does not give {path} away: {reason}; something uses it that is no mount, swap or "
-                "holder seen from here, e.g. the live system itself",
+                "holder seen from here, e.g. a ZFS pool or the live system itself",
                 "free it, or choose another disk",
             )
     known = f"ends {content.ends.hash}" if content else f"serial {disk.serial}, WWN {disk.wwn}"

@@ -178,6 +178,15 @@ class ImportPool(Frozen):
     """Folder in which its devices are looked for."""
 
 
+class ExportPool(Frozen):
+    """Let go of a ZFS pool of which nothing is mounted: ZFS itself would unmount whatever anybody has mounted of it."""
+
+    kind: Literal["export-pool"] = "export-pool"
+    """Discriminator."""
+    name: str
+    """Name."""
+
+
 class WriteKey(Frozen):
     """Write a new random key of 64 bytes into a file of the target that only root can read."""
 
@@ -428,6 +437,7 @@ Action = Annotated[
     | StopIdle
     | AssembleArray
     | ImportPool
+    | ExportPool
     | WriteKey
     | MakeHostKey
     | AddKeyFile

@@ -194,6 +194,17 @@ class PoolIs(Frozen):
     """As the answers write it."""
 
 
+class PoolMembersAre(Frozen):
+    """Every device carries the label of this ZFS pool (`blkid -p`), whether it is up or not."""
+
+    kind: Literal["pool-members-are"] = "pool-members-are"
+    """Discriminator."""
+    name: str
+    """Name."""
+    devices: tuple[str, ...]
+    """Device paths."""
+
+
 class DatasetsAre(Frozen):
     """The ZFS datasets are there (`zfs list`)."""
 
@@ -470,6 +481,7 @@ Check = Annotated[
     | VolumesActive
     | DevicesOf
     | PoolIs
+    | PoolMembersAre
     | DatasetsAre
     | DatasetMounted
     | KeyOpens

@@ -16,6 +16,7 @@ from installer.plan.actions import (
     ClearTarget,
     CopyClosure,
     CopyFile,
+    ExportPool,
     ForgetDevices,
     ImportPool,
     InstallBootLoader,
@@ -73,6 +74,7 @@ from installer.plan.checks import (
     OnlyKept,
     PartitionTableIs,
     PoolIs,
+    PoolMembersAre,
     ProfileIs,
     RecoveryKeyOpens,
     RecoveryKeySealed,
@@ -422,6 +424,7 @@ def _plain_words(
     | StopIdle
     | AssembleArray
     | ImportPool
+    | ExportPool
     | WriteKey
     | AddKeyFile
     | AddRecoveryKey
@@ -461,6 +464,8 @@ def _plain_words(
             )
         case AssembleArray():
             return f"have md bring up {action.name} ({action.uuid}), unless it is up: mdadm --assemble"
+        case ExportPool():
+            return f"export the pool {action.name}, if nothing of it is mounted: zpool export"
         case ImportPool():
             return f"import the pool {action.name} from {action.nodes}, unless it is up: zpool import -N"
         case WriteKey():
@@ -550,6 +555,8 @@ def check_words(check: Check) -> str:
             return f"btrfs {check.uuid} stands on {', '.join(check.devices)}, none missing"
         case PoolIs():
             return f"the pool {check.name} is healthy ({check.redundancy}) on {', '.join(check.devices)}"
+        case PoolMembersAre():
+            return f"{', '.join(check.devices)} carry the label of the pool {check.name}"
         case DatasetsAre():
             return f"ZFS has {', '.join(check.names)}"
         case DatasetMounted():

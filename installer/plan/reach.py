@@ -56,7 +56,7 @@ def require_contained(chosen: Sequence[Disk], everyone: Sequence[Disk]) -> None:
         return
     remedies = []
     if any(each.used for each in found):
-        remedies.append("free this one (unmount, swapoff, close or stop what uses it)")
+        remedies.append("free this one (unmount, swapoff, close, export or stop what uses it)")
     if any(each.beyond for each in found):
         remedies.append(
             "choose all disks of what reaches several, or take it apart first (`wipefs` on every member, if its data "

@@ -7,6 +7,7 @@ from installer.probe.mounts import MEDIUM_POINTS, MEDIUM_TYPES, SWAP, Mount, is_
 from installer.probe.root import Root, number
 
 CLASS = "/sys/class/block"
+KSTAT = "/proc/spl/kstat/zfs"
 
 
 class Block:
@@ -124,6 +125,10 @@ class Blocks:
                 }
             )
         )
+
+    def pool_is_up(self, pool: str) -> bool:
+        """Whether a ZFS pool is imported, mounted or not: it has a folder of statistics then (zfs, spa_stats.c)."""
+        return bool(pool) and self.root.text(f"{KSTAT}/{pool}/state") is not None
 
     def signature(self, block: Block) -> Filesystem | None:
         """What blkid finds on a device.

@@ -59,8 +59,10 @@ def _member(  # noqa: PLR0917
 ) -> Holder:
     """A member by its signature; `above` is what stands on it."""
     points = signature.mountpoints
+    up = False
     if kind is HolderKind.zfs:
         points = blocks.pool_points(signature.label or "")
+        up = blocks.pool_is_up(signature.label or "")
     spans = blocks.disks_sharing(signature) if kind in SHARED_UUID else blocks.disks_of_group(block)
     spans |= {name for holder in above for name in holder.spans}
     volumes = (holder.name.partition("/")[0] for holder in above if holder.kind is HolderKind.lvm_lv)
@@ -72,7 +74,7 @@ def _member(  # noqa: PLR0917
         uuid=uuid,
         mountpoints=points,
         spans=tuple(sorted(spans - origin)),
-        active=bool(above or points),
+        active=bool(above or points or up),
         layers=above,
     )
 

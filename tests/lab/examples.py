@@ -98,7 +98,9 @@ EXAMPLES = {
     ),
 }
 """By name of the example."""
-NOT_IN_LAB = {"many-disks-zfs": "the lab's kernel is Debian's, which has no ZFS"}
+NOT_IN_LAB = {
+    "many-disks-zfs": "the lab's installed systems have no ZFS, its live system alone (tests/vm/test_zfs_matrix.py)"
+}
 """Why others cannot be."""
 
 

@@ -127,9 +127,17 @@ def _bootstrap(folder: Path) -> None:
     run(_command(folder), root=True)
 
 
-def _command(folder: Path) -> list[str]:
+def shared_archives() -> tuple[str, str]:
+    """Hooks of mmdebstrap, before and after packages are fetched, so that each is fetched once for all that is made."""
     archives = '"$1"/var/cache/apt/archives'
-    share = f"mkdir -p {archives}; cp -l {DEBS}/*.deb {archives}/ 2>/dev/null || cp {DEBS}/*.deb {archives}/ || true"
+    return (
+        f"mkdir -p {archives}; cp -l {DEBS}/*.deb {archives}/ 2>/dev/null || cp {DEBS}/*.deb {archives}/ || true",
+        f"cp -n {archives}/*.deb {DEBS}/",
+    )
+
+
+def _command(folder: Path) -> list[str]:
+    share, keep = shared_archives()
     kernel = (
         f'cd "$1"/tmp && name=$(chroot "$1" apt-cache depends --important {KERNEL} | '
         "sed -n 's/.*Depends: \\(linux-image-[^ ]*\\)/\\1/p' | head -n 1) && "
@@ -148,7 +156,7 @@ def _command(folder: Path) -> list[str]:
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEAVE_OUT),
         f"--setup-hook={share}",
-        f"--customize-hook=cp -n {archives}/*.deb {DEBS}/",
+        f"--customize-hook={keep}",
         f"--customize-hook={kernel}",
         # libvirt starts every emulator it finds to ask what it can do: seconds each, in an emulated machine.
         '--customize-hook=rm -f "$1"/usr/bin/qemu-system-i386 "$1"/usr/bin/qemu-system-x86_64-microvm',

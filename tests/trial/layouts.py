@@ -20,7 +20,7 @@ HARDWARE = Hardware(
     memory=2048,
     mac="52:54:00:48:56:0a",
 )
-_ENCRYPTED = """
+ENCRYPTED = """
 [storage.encryption]
 enable = true
 passphrase = { file = "/run/secrets/passphrase" }
@@ -81,7 +81,7 @@ offline = true
 LUKS_BTRFS = Layout(
     "luks-btrfs",
     (THIRD,),
-    'filesystem = "btrfs"\nswap = { kind = "partition", size = "128MiB" }\n' + _ENCRYPTED,
+    'filesystem = "btrfs"\nswap = { kind = "partition", size = "128MiB" }\n' + ENCRYPTED,
 )
 MD_LVM = Layout(
     "md-lvm",
@@ -90,7 +90,7 @@ MD_LVM = Layout(
 )
 OTHERS = (
     Layout("plain-ext4", (FIRST,), 'filesystem = "ext4"\nswap = { kind = "partition", size = "128MiB" }\n'),
-    Layout("luks-xfs", (THIRD,), 'filesystem = "xfs"\nswap = { kind = "none" }\n' + _ENCRYPTED),
+    Layout("luks-xfs", (THIRD,), 'filesystem = "xfs"\nswap = { kind = "none" }\n' + ENCRYPTED),
     Layout(
         "lvm-thin",
         (FIRST,),
@@ -100,7 +100,7 @@ OTHERS = (
         "mirror-btrfs-luks",
         (FIRST, SECOND),
         'layout = "mirror"\nfilesystem = "btrfs"\nswap = { kind = "partition", size = "128MiB" }\n'
-        + _ENCRYPTED,
+        + ENCRYPTED,
     ),
     Layout(
         "array-xfs",

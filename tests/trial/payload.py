@@ -1,9 +1,10 @@
 """What the live system is given for trials: a small system for each layout, in a cache, and the server's code."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from installer.answers.load import load
 from installer.facts import Facts
@@ -13,6 +14,7 @@ from installer.plan.planner import make_plan
 from tests.execute.rig import Rig, add_nix, run, tiny_system
 from tests.lab import layers
 from tests.lab.closures import MOUNT
+from tests.lab.command import run as copy
 from tests.lab.paths import REPOSITORY
 from tests.trial.layouts import Layout
 
@@ -30,7 +32,12 @@ class GuestDisk:
 
 
 def make(
-    folder: Path, facts: Facts, layouts: Iterable[Layout], *, ballast: int = 4 << 20
+    folder: Path,
+    facts: Facts,
+    layouts: Iterable[Layout],
+    *,
+    ballast: int = 4 << 20,
+    beside: Mapping[str, Path] = MappingProxyType({}),
 ) -> tuple[Path, Medium]:
     """A squashfs image, and the medium's description that names the systems on it.
 
@@ -39,6 +46,7 @@ def make(
         facts: The machine, as the live system sees it.
         layouts: What will be installed there.
         ballast: Bytes of each system, so that copying it takes a while.
+        beside: Folders that are laid into the image too, by the name that they have there.
     """
     made = Rig(folder / "rig", "")
     (made.folder / "bin").mkdir(parents=True)
@@ -60,6 +68,8 @@ def make(
         file = tree / "python" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, file)
+    for name, path in beside.items():
+        copy(["cp", "-a", "--no-preserve=ownership", path, tree / name], root=True)
     image = folder / "payload.squashfs"
     layers.squash(tree, image)
     return image, _medium(tuple(closures))

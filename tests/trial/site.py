@@ -14,7 +14,7 @@ from typing import Any
 
 from installer.facts import Facts
 from installer.medium import Medium
-from tests.lab import layers, userland
+from tests.lab import layers, userland, zfs
 from tests.lab.channels import Agent, Answer, Job
 from tests.lab.closures import MOUNT
 from tests.lab.command import run
@@ -74,6 +74,8 @@ class Site:
     layouts: tuple[Layout, ...]
     ballast: int = 4 << 20
     """Bytes of each system."""
+    zfs: bool = False
+    """Whether the live system knows ZFS."""
     machine: Machine = field(init=False)
     facts: Facts | None = None
     """As the live system sees it with its disks; none: it was not booted yet."""
@@ -127,7 +129,11 @@ class Site:
             answer = session.agent.run("hv", "probe", "--json", measured=20, merge=False)
             self.facts = Facts.model_validate_json(answer.text)
             self._payload = payload.make(
-                self.folder / "payload", self.facts, self.layouts, ballast=self.ballast
+                self.folder / "payload",
+                self.facts,
+                self.layouts,
+                ballast=self.ballast,
+                beside={"zfs": zfs.build()} if self.zfs else {},
             )
         return self._payload
 
@@ -170,6 +176,7 @@ class Session:
         self.agent.write("/etc/hyper-nixos/medium.json", medium.model_dump_json())
         answer = self.agent.run("bash", "-c", _MOUNT, "/dev/disk/by-id/virtio-HYPERNIXOS-CACHE", measured=10)
         assert answer.code == 0, answer.text
+        self.shell(f"[ ! -e {MOUNT}/zfs ] || {MOUNT}/zfs/load", measured=20)
         # Making new arrays' halves equal would take the processor from the installer, which is emulated.
         self.shell("modprobe md_mod; echo 2000 >/proc/sys/dev/raid/speed_limit_max")
         self.agent.start(["bash", "-c", _SERVE, MOUNT]).until("^ready$", 25)

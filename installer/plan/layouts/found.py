@@ -28,6 +28,7 @@ from installer.plan.storage.filesystem import Filesystem, all_mounts
 from installer.plan.storage.gpt import Partition
 from installer.plan.storage.luks import Luks
 from installer.plan.storage.swap import Swap
+from installer.plan.storage.zfs import ZfsPool
 
 STORED_PLAN = "/var/log/hyper-nixos/plan.json"
 """On the host."""
@@ -96,6 +97,10 @@ def _require_content(layout: Layout, partition: Partition, there: Found, disk: D
     """HyperError unless what stands on the partition carries the UUID that this host gives it."""
     for element in layout.above(partition.key):
         match element:
+            case ZfsPool():
+                # A pool's GUID is drawn by ZFS; its name follows from the disks.
+                _require_pool(element.name, there, disk, hostname)
+                continue
             case Luks():
                 wanted, kind = element.uuid, "crypto_LUKS"
             case Array():
@@ -120,6 +125,16 @@ def _require_content(layout: Layout, partition: Partition, there: Found, disk: D
                 f"carry {wanted}",
                 hostname,
             )
+
+
+def _require_pool(name: str, there: Found, disk: Disk, hostname: str) -> None:
+    holds = there.filesystem
+    if holds is None or holds.kind != "zfs_member" or holds.label != name:
+        has = f"{holds.kind} {holds.label or '(no name)'}" if holds else "nothing"
+        raise _doubt(
+            f"partition {there.number} of {title(disk)} holds {has}, and this host's would be of the ZFS pool {name}",
+            hostname,
+        )
 
 
 def _digits(uuid: str) -> str:

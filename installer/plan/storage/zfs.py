@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from installer.answers.model import Redundancy
-from installer.plan.actions import Action, ImportPool, MakeDirectory, Run
-from installer.plan.checks import DatasetMounted, DatasetsAre, PoolIs
+from installer.plan.actions import Action, ExportPool, ImportPool, MakeDirectory, Run
+from installer.plan.checks import DatasetMounted, DatasetsAre, PoolIs, PoolMembersAre
 from installer.plan.model import HostFilesystem, Step
 from installer.plan.storage.element import Base, HostPart, Layout
 from installer.plan.storage.filesystem import STAGE_ONE, Mounted, parent_mount
@@ -86,10 +86,8 @@ class ZfsPool(Base):
                 ),
                 *(Run(argv=each.create(self.name)) for each in datasets),
             ),
-            checks=(
-                PoolIs(name=self.name, devices=devices, redundancy=self.redundancy.value),
-                DatasetsAre(names=tuple(each.dataset(layout) for each in datasets)),
-            ),
+            # What the devices say themselves: it also holds once the pool is exported.
+            checks=(PoolMembersAre(name=self.name, devices=devices),),
             undo=tuple(self.release(layout)),
             weight=1,
         )
@@ -98,7 +96,10 @@ class ZfsPool(Base):
             summary=f"Bring up the pool {self.name}",
             requires=(create,),
             actions=(ImportPool(name=self.name, nodes=self._nodes(layout)),),
-            checks=(PoolIs(name=self.name, devices=devices, redundancy=self.redundancy.value),),
+            checks=(
+                PoolIs(name=self.name, devices=devices, redundancy=self.redundancy.value),
+                DatasetsAre(names=tuple(each.dataset(layout) for each in datasets)),
+            ),
             undo=tuple(self.release(layout)),
             transient=True,
             weight=0.2,
@@ -107,7 +108,7 @@ class ZfsPool(Base):
     def release(self, layout: Layout) -> Iterator[Action]:
         del layout
         # Exported, since a pool remembers the system that had it last, and the live system is not the host.
-        yield Run(argv=("zpool", "export", self.name))
+        yield ExportPool(name=self.name)
 
     def _nodes(self, layout: Layout) -> str:
         return "/dev/mapper" if isinstance(layout[self.on[0]], Luks) else "/dev/disk/by-id"
