@@ -101,7 +101,7 @@ def with_gaps(regions: Iterable[Region], size: int) -> tuple[Region, ...]:
 def require_name_free(name: str, everyone: Iterable[Disk]) -> None:
     """HyperError (Exit.busy) if a mapped device of this name is active already, on whichever disk."""
     for disk in everyone:
-        if any(holder.name == name for holder in _all_layers(_holders(disk))):
+        if any(holder.name == name for holder in all_layers(_holders(disk))):
             raise HyperError(
                 f"the name {name} is taken",
                 why=f"a mapped device /dev/mapper/{name} is active on {disk.model or disk.name}",
@@ -117,10 +117,11 @@ def _holders(disk: Disk) -> Iterator[Holder]:
         yield from partition.holders
 
 
-def _all_layers(holders: Iterable[Holder]) -> Iterator[Holder]:
+def all_layers(holders: Iterable[Holder]) -> Iterator[Holder]:
+    """Each, followed by all that stands on it."""
     for holder in holders:
         yield holder
-        yield from _all_layers(holder.layers)
+        yield from all_layers(holder.layers)
 
 
 def volume_group_doubt(disk: Disk, everyone: Iterable[Disk]) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from installer.answers.select import title
 from installer.errors import Exit, HyperError
 from installer.facts.disks import Disk, Filesystem, Holder, HolderKind
-from installer.plan.losses import content_words
+from installer.plan.losses import all_layers, content_words
 
 SHARING = frozenset(("btrfs", "zfs_member"))
 """Signatures whose UUID on a second disk means that both carry one thing; so does every `…_raid_member`."""
@@ -121,7 +121,7 @@ def idle_stacks(disks: Sequence[Disk]) -> tuple[str, ...]:
         for _, filesystem, holders in _contents(disk)
         for top in holders
         if top.active and _is_idle(filesystem, top, names)
-        for holder in _all_layers((top,))
+        for holder in all_layers((top,))
         if holder.active
     ]
     arrays = (f"the array {each.name}" for each in up if each.kind is HolderKind.md)
@@ -146,7 +146,7 @@ def _is_idle(filesystem: Filesystem | None, top: Holder, names: frozenset[str]) 
             (each.kind in BY_ITSELF or not each.active)
             and not each.mountpoints
             and names.issuperset(each.spans)
-            for each in _all_layers((top,))
+            for each in all_layers((top,))
         )
     )
 
@@ -163,12 +163,6 @@ def _contents(disk: Disk) -> Iterator[tuple[str, Filesystem | None, tuple[Holder
     yield disk.name, disk.filesystem, disk.holders
     for partition in disk.partitions:
         yield partition.name, partition.filesystem, partition.holders
-
-
-def _all_layers(holders: Iterable[Holder]) -> Iterator[Holder]:
-    for holder in holders:
-        yield holder
-        yield from _all_layers(holder.layers)
 
 
 def _uses(disk: Disk) -> Iterator[Dragged]:
@@ -188,7 +182,7 @@ def _uses(disk: Disk) -> Iterator[Dragged]:
 def _stacks(disk: Disk, others: Mapping[str, Disk]) -> Iterator[Dragged]:
     """Stacks that reach disks that were not chosen, as the probe found them."""
     for name, _, holders in _contents(disk):
-        for holder in _all_layers(holders):
+        for holder in all_layers(holders):
             if beyond := tuple(others[each] for each in holder.spans if each in others):
                 yield Dragged(disk, f"{holder.kind} {holder.name} on {name}", beyond=beyond)
 

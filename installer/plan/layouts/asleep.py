@@ -7,6 +7,7 @@ from installer.errors import Exit, HyperError
 from installer.facts import Facts
 from installer.facts.disks import Holder, Partition
 from installer.plan.layouts.kept import Kept
+from installer.plan.losses import all_layers
 
 MEMORY = "swsuspend"
 """What blkid(8) calls swap in which a memory lies. In LUKS or a file it cannot be seen, nor in a volume whose group is not up;
@@ -31,7 +32,7 @@ def require_awake(facts: Facts, kept: Iterable[Kept | None], emptied: Collection
         if disk.name not in ours or partition.number in ours[disk.name]
     ]
     for disk, partition in stays:
-        volume = next((each.name for each in _layers(partition) if MEMORY in _kinds(each)), None)
+        volume = next((each.name for each in all_layers(partition.holders) if MEMORY in _kinds(each)), None)
         if volume or (partition.filesystem and partition.filesystem.kind == MEMORY):
             where = f"partition {partition.number}"
             where = f"volume {volume} in {where}" if volume else where
@@ -62,15 +63,6 @@ def require_awake(facts: Facts, kept: Iterable[Kept | None], emptied: Collection
         )
 
 
-def _layers(partition: Partition) -> Iterator[Holder]:
-    """All that stands on a partition."""
-    pending = [*partition.holders]
-    while pending:
-        holder = pending.pop(0)
-        yield holder
-        pending += holder.layers
-
-
 def _kinds(holder: Holder) -> frozenset[str]:
     """What lies directly in it, by blkid's names."""
     return frozenset(each.name for each in holder.layers if not each.layers)
@@ -80,4 +72,4 @@ def _uuids(partition: Partition) -> Iterator[str]:
     """Of what is in a partition, as far as it is seen, lower case."""
     if partition.filesystem and partition.filesystem.uuid:
         yield partition.filesystem.uuid.lower()
-    yield from (each.uuid.lower() for each in _layers(partition) if each.uuid)
+    yield from (each.uuid.lower() for each in all_layers(partition.holders) if each.uuid)
