@@ -58,10 +58,8 @@ ALONE = {
     "execute/apart": ("Starting",),
     "execute/shared_esp": ("another",),
     "execute/progress": ("FAILED", "all", "done", "starting"),
-    "plan/describe": (
-        *("Afterwards", "Layout", "Warnings", "after", "before", "new", "undo:"),
-        *("EFI system", "BIOS boot", "plain dm-crypt"),
-    ),
+    "plan/action_words": ("new", "EFI system", "BIOS boot", "plain dm-crypt"),
+    "plan/describe": ("Afterwards", "Layout", "Warnings", "after", "before", "undo:"),
     "plan/losses": ("BitLocker volume", "LUKS container", "disk", "free"),
     "plan/source": ("none",),
 }

@@ -19,7 +19,8 @@ from installer.guided import told as module
 from installer.guided import words
 from installer.guided.session import attach, language_for
 from installer.guided.told import InWords, in_words, read, refusal, retold, template, told, unfolded
-from installer.plan.describe import WIDTH, describe
+from installer.plan.describe import describe
+from installer.plan.lines import WIDTH
 from installer.plan.model import Plan
 from installer.plan.planner import make_plan
 from tests.answers import BAD

@@ -9,9 +9,11 @@ from installer.errors import Exit, HyperError
 from installer.execute.nix_store import copy_closure, realise_flake
 from installer.facts import Facts
 from installer.facts.disks import Disk
+from installer.plan.action_words import action_lines
 from installer.plan.actions import CopyClosure, RealiseFlake, Run
 from installer.plan.commands import build_command, copy_command
-from installer.plan.describe import WIDTH, action_lines, command_lines, describe, draw
+from installer.plan.describe import describe, draw
+from installer.plan.lines import WIDTH, command_lines
 from installer.plan.model import Plan, Region
 from installer.plan.planner import make_plan
 from installer.plan.token import confirm_token

@@ -231,7 +231,7 @@ def _plan(world: World, tools: "Tools", options: argparse.Namespace) -> "Plan":
 
 def _mount(world: World, tools: "Tools", options: argparse.Namespace) -> int:
     from hv.rescue.mount import mount, up_steps
-    from installer.plan.describe import action_lines
+    from installer.plan.action_words import action_lines
 
     plan = _plan(world, tools, options)
     if options.dry_run:

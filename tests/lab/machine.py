@@ -41,6 +41,8 @@ class Disk:
     """As qemu-img understands it."""
     bus: Literal["nvme", "virtio"] = "nvme"
     """What it hangs on."""
+    sector: Literal[512, 4096] = 512
+    """Bytes of its sectors; with 4096 it takes no request for less (4Kn)."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,8 @@ class Running:
                 "-drive",
                 f"if=none,id=disk{number},file={folder}/{disk.serial}.qcow2,{_CACHE}{forget}",
             ]
-            order = f"bootindex={number + 2}"
+            sector = f"logical_block_size={disk.sector},physical_block_size={disk.sector}"
+            order = f"bootindex={number + 2}" + (f",{sector}" if disk.sector != 512 else "")
             if disk.bus == "nvme":
                 words += [
                     "-device",

@@ -40,7 +40,7 @@ class Scenario:
     base: str | None = None
     """The answer file that it starts from; none: the one of its own name."""
     mirrored: bool = False
-    """Whether it must also start with any of its system's disks pulled."""
+    """Whether it must also start with any of its system's disks pulled: of more than two, with the first and the last."""
     changes: tuple[tuple[str, str], ...] = ()
     """What is replaced in that file."""
     people: bool = False
@@ -94,6 +94,13 @@ _PAIR = Hardware(
     mac="52:54:00:48:56:03",
 )
 
+_FOUR = (
+    Disk("HVMAIN01", bus="nvme"),
+    Disk("HVMAIN02", bus="nvme"),
+    Disk("HVMAIN03", size="7G", bus="virtio"),
+    Disk("HVMAIN04", size="8G", bus="virtio"),
+)
+"""Of different sizes and buses."""
 _FIRMWARE: tuple[Literal["uefi", "bios"], ...] = ("uefi", "bios")
 ENCRYPTION = """[storage.encryption]
 enable = true
@@ -248,6 +255,89 @@ def layouts() -> tuple[Scenario, ...]:
                 ('transport = "nvme"', 'transport = "virtio"\nsize_min = "4GiB"'),
                 ('swap = { kind = "none" }', 'swap = { kind = "partition", size = "256MiB" }'),
                 *_NOT_ENCRYPTED,
+            ),
+        ),
+    )
+
+
+def arrays() -> tuple[Scenario, ...]:
+    """Three and four disks, and sectors of 4096 bytes."""
+    named = "".join(f'[[storage.disks]]\nserial = "{disk.serial}"\n\n' for disk in _FOUR)
+    plain = SCENARIOS["bios-ext4"]
+    return (
+        Scenario(
+            name="uefi-raid6-lvm",
+            summary="UEFI; md raid6 over four disks of different sizes, with LVM, ext4 and swap on it, an ESP on each.",
+            hostname="kvm4",
+            hardware=replace(_PAIR, disks=_FOUR),
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+            base="uefi-md-lvm",
+            changes=(
+                ('layout = "mirror"', 'layout = "array"\nredundancy = "raid6"'),
+                *((f'[[storage.disks]]\nserial = "{disk.serial}"\n\n', "") for disk in _FOUR[:2]),
+                ("[boot]", f"{named}[boot]"),
+            ),
+        ),
+        Scenario(
+            name="uefi-raid10-btrfs",
+            summary="UEFI; btrfs raid10 over four disks of different sizes, an ESP on each.",
+            hostname="kvm3",
+            hardware=replace(_PAIR, disks=_FOUR),
+            encrypted=False,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+            base="uefi-mirror-btrfs-luks",
+            changes=(
+                ('layout = "mirror"', 'layout = "array"\nredundancy = "raid10"'),
+                ('[storage.disk]\ntransport = "nvme"\ncount = 2\n\n', named),
+                *_NOT_ENCRYPTED,
+            ),
+        ),
+        Scenario(
+            name="bios-raid5-luks-xfs",
+            summary="BIOS; xfs on LUKS on md raid5 over three disks, GRUB and a /boot on each.",
+            hostname="kvm2",
+            hardware=replace(
+                plain.hardware, disks=tuple(replace(disk, bus="virtio") for disk in _FOUR[:3]), medium="cd"
+            ),
+            encrypted=True,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+            base="bios-ext4",
+            changes=(
+                ('filesystem = "ext4"', 'layout = "array"\nredundancy = "raid5"\nfilesystem = "xfs"'),
+                (
+                    'disk = { serial = "HVMAIN01", transport = "virtio" }\n',
+                    'disk = { size_min = "4GiB", count = 3 }\n',
+                ),
+                ("[boot]", ENCRYPTION),
+            ),
+        ),
+        Scenario(
+            name="uefi-4kn",
+            summary="UEFI; btrfs on LUKS, on a disk with sectors of 4096 bytes, with a guest on it; then rescued.",
+            hostname="kvm2",
+            hardware=replace(
+                plain.hardware,
+                firmware="uefi",
+                disks=(Disk("HVMAIN01", bus="nvme", sector=4096), plain.hardware.disks[1]),
+            ),
+            encrypted=True,
+            hardened=False,
+            source="closure",
+            guest="marker",
+            rescued=True,
+            base="bios-ext4",
+            changes=(
+                ('firmware = "bios"\nserial', 'firmware = "uefi"\nserial'),
+                ('filesystem = "ext4"', 'filesystem = "btrfs"'),
+                ('transport = "virtio"', 'transport = "nvme"'),
+                ("[boot]", ENCRYPTION),
             ),
         ),
     )

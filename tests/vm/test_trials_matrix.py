@@ -1,6 +1,6 @@
 """Long trials: every moment of every step, random power cuts on every layout, every fault; `make test-matrix`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.trial.cuts import CLEAR, FREE, cut_at_random
 from tests.trial.disks import PULLED, SECTORS, Sector, bad_sector, pulled
 from tests.trial.faults import FAULTS, SMALL, Fault
 from tests.trial.kills import kill_at_every_step, new_kinds
-from tests.trial.layouts import BYSTANDER, FIRST, LAYOUTS, LUKS_BTRFS, MD_LVM, OTHERS, SECOND, THIRD, Layout
+from tests.trial.layouts import FIRST, LAYOUTS, LUKS_BTRFS, MD_LVM, OTHERS, SECOND, THIRD, Layout
 from tests.trial.old import LET_GO, OLD, OPENS, UP
 from tests.trial.site import Session, Site
 from tests.vm.test_trials import face
@@ -26,15 +26,6 @@ BESIDE = Layout(
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A machine for every layout."""
     return Site(tmp_path_factory.mktemp("trials"), (*LAYOUTS.values(), SMALL, BESIDE))
-
-
-@pytest.fixture(scope="module")
-def session(site: Site) -> Iterator[Session]:
-    """Booted once for what needs no boot of its own."""
-    before = site.digest(BYSTANDER)
-    with site.live("live") as started:
-        yield started
-    assert site.digest(BYSTANDER) == before, "a disk that nobody chose was written to"
 
 
 @pytest.mark.parametrize("layout", [LUKS_BTRFS, MD_LVM], ids=lambda layout: layout.name)
@@ -238,6 +229,31 @@ def test_given_up_it_comes_back_to_the_byte(session: Session, site: Site) -> Non
     assert done.status == Exit.ok, done.text
     assert done.finished
     assert "old" not in session.shell("cat /proc/mdstat; dmsetup ls", measured=10)
+
+
+STORM = (
+    "setsid sh -c 'while sleep 0.2; do udevadm trigger --subsystem-match=block --action=change; done' "
+    "</dev/null >/dev/null 2>&1 & echo $! >/run/storm.pid"
+)
+"""Shell: udev looks at every block device again and again, and brings up what it finds."""
+CALM = "kill -- -$(cat /run/storm.pid); udevadm settle"
+STORMS = 3
+
+
+def test_what_udev_brings_up_again_is_stopped_again(session: Session) -> None:
+    """An array and a volume group on both disks; udev is never done with them while the host is installed."""
+    for _ in range(STORMS):
+        session.shell(CLEAR, measured=20)
+        session.shell(OLD, measured=30)
+        session.shell(UP, measured=10)
+        session.shell(STORM)
+        try:
+            done = session.install(MD_LVM, "--fresh")
+        finally:
+            session.shell(CALM, measured=20)
+        assert done.status == Exit.ok, done.text
+        assert done.finished
+        assert "old" not in session.shell("cat /proc/mdstat; dmsetup ls", measured=10)
 
 
 GROUP_BESIDE = f"""set -eu

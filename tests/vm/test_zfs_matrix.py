@@ -4,7 +4,7 @@ Debian has that module as source alone: building it takes a quarter of an hour, 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from installer.errors import Exit
 from tests.trial.faults import must_fail
 from tests.trial.kills import kill_at_every_step, new_kinds
-from tests.trial.layouts import BYSTANDER, FIRST, LUKS_BTRFS, MD_LVM, SECOND, Layout
+from tests.trial.layouts import FIRST, LUKS_BTRFS, MD_LVM, SECOND, Layout
 from tests.trial.payload import draft_of
 from tests.trial.site import Run, Session, Site
 from tests.trial.zfs import (
@@ -54,15 +54,6 @@ JOINS = {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A machine for every layout."""
     return Site(tmp_path_factory.mktemp("zfs"), LAYOUTS, zfs=True)
-
-
-@pytest.fixture(scope="module")
-def session(site: Site) -> Iterator[Session]:
-    """Booted once for what needs no boot of its own."""
-    before = site.digest(BYSTANDER)
-    with site.live("live") as started:
-        yield started
-    assert site.digest(BYSTANDER) == before, "a disk that nobody chose was written to"
 
 
 def pool_of(site: Site, layout: Layout) -> tuple[str, str]:
