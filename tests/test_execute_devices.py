@@ -325,6 +325,15 @@ def test_file_systems_are_made_mounted_and_read_back(
         assert check_not_mounted(made.live, str(made.live.runtime), ())
 
 
+def test_udev_that_is_never_done_fails_nothing(tmp_path: Path) -> None:
+    (tmp_path / "udevadm").write_text(
+        "#!/bin/sh\necho 'Timed out for waiting the udev queue being empty.' >&2\nexit 1\n"
+    )
+    (tmp_path / "udevadm").chmod(0o755)
+    settle(Runner(Log(tmp_path / "log", Redactor()), f"{tmp_path}:/usr/bin:/bin"))
+    assert "Timed out" in (tmp_path / "log").read_text()
+
+
 def test_missing_device_is_not_called_blank(runner: Runner) -> None:
     with pytest.raises(OSError, match="not-there"):
         check_none(runner, "/dev/disk/by-id/not-there")

@@ -110,8 +110,12 @@ def _listed(values: frozenset[str]) -> str:
 
 
 def settle(runner: Runner) -> None:
-    """Wait until udev has dealt with everything that happened so far."""
-    runner.run(["udevadm", "settle", f"--timeout={_SETTLE:.0f}"], timeout=_SETTLE + 10)
+    """Wait until udev has dealt with everything that happened so far, a minute at most.
+
+    Where a device comes and goes all the time, as on a bad cable, udev is never done: that is no reason to fail, since
+    whoever needs a link or a holder gone looks for that by itself.
+    """
+    runner.run(["udevadm", "settle", f"--timeout={_SETTLE:.0f}"], timeout=_SETTLE + 10, check=False)
 
 
 def dealt_with(runner: Runner, names: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ lvmautoactivation(7)), and it looks again at each member that a table is read an
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from installer.plan.model import DiskIdentity
 
 _PATIENCE, _MOMENT, _POLL = 20.0, 2.0, 0.1
 """Seconds."""
+_TRIES = 3
+"""At least, however long udev takes to settle."""
 _LOOKS = 20
 _Seen = TypeVar("_Seen")
 _LVM = "LVM-"
@@ -64,7 +67,7 @@ def stop_idle(
         _require_planned(live, disk)
     ours = frozenset(filter(None, (kernel_name(disk.device) for disk in planned)))
     deadline = time.monotonic() + _PATIENCE
-    while True:
+    for tries in itertools.count(1):
         settle(runner)
         found = _steadily(
             lambda: tuple(
@@ -73,7 +76,7 @@ def stop_idle(
         )
         if not found:
             return
-        late = time.monotonic() >= deadline
+        late = tries >= _TRIES and time.monotonic() >= deadline
         try:
             _stop_all(live, runner, found)
         except CommandError:
