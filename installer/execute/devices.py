@@ -14,6 +14,8 @@ from installer.plan.model import DiskIdentity
 _SECTOR = 512
 """Unit of sysfs sizes, whatever the disk's own sector (kernel doc block/stat, ABI sysfs-block)."""
 _SETTLE = 60.0
+_OURS = 300.0
+"""Seconds that udev may take for events of our own, behind all that came before them."""
 _POLL = 0.05
 _CONTROL = re.compile(r"\\x([0-9a-fA-F]{2})")
 
@@ -130,7 +132,7 @@ def dealt_with(runner: Runner, names: tuple[str, ...]) -> None:
     """
     if names:
         devices = [f"/sys/class/block/{name}" for name in names]
-        runner.run(["udevadm", "trigger", "--settle", "--action=change", *devices], timeout=_SETTLE + 10)
+        runner.run(["udevadm", "trigger", "--settle", "--action=change", *devices], timeout=_OURS)
     settle(runner)
 
 
