@@ -208,8 +208,9 @@ MAP_OF = "journalctl --boot --dmesg --no-hostname --output cat --grep 'BIOS-e820
 def _installed(host: Host) -> None:
     """With a TPM the image is made at the second start.
 
-    The kernel keeps a copy of the TPM's event log in memory that counts as the firmware's, and the log of the first start
-    still has boot entries of the medium: so the layout of memory changes once, and the kernel would begin anew.
+    The kernel's EFI stub copies the TPM's event log into memory that counts as ACPI's, where the firmware has room for it;
+    at the first start without the medium that is elsewhere than later, and the kernel takes no image where the layout of
+    memory is another one.
     """
     prove, recorder, tpm = host.recorder.prove, host.recorder, host.what.hardware.tpm
     if tpm:
