@@ -16,8 +16,8 @@ from .initrd import LIBRARIES, LOADER, NEEDED_FOR_BOOT
 
 LEFT_OUT = frozenset({"systemd"})
 """Folders of Debian's packages that nothing here is taken from: units are nixpkgs'."""
-TREES = ("bin", "lib", "libexec", "sbin")
-"""Folders of `/usr` in which ZFS has something."""
+TREES = ("lib", "sbin")
+"""Folders of `/usr` in which ZFS has what a host needs."""
 INDEX = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 MODULES = ("spl.ko", "zfs.ko")
 PLAIN, ENCRYPTED, GUESTS = "many-disks-zfs.json", "uefi-zfs-luks-mirror.json", "guests-on-zfs.json"
