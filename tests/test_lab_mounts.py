@@ -56,6 +56,60 @@ def test_as_planned() -> None:
     assert all(path in command(HOST) for path in devices(HOST))
 
 
+POOL = {
+    "layout": "mirror",
+    "disk": {"transport": "nvme", "count": 2},
+    "filesystem": "zfs",
+    "pool": {"kind": "zfs"},
+}
+ON_ZFS = make_plan(cases.machine(*cases.disks(2)), cases.answers(storage=POOL), cases.medium()).host
+
+
+def seen_on_zfs(change: str = "") -> str:
+    """What a host on ZFS as planned would print, but for one thing."""
+    rows: list[dict[str, Any]] = [
+        {
+            "target": each.mountpoint,
+            "source": each.device if each.kind == "zfs" else "/dev/nvme0n1p1",
+            "fstype": each.kind,
+            "options": ",".join(("rw", *each.options)),
+            "uuid": each.device.rpartition("/")[2] if each.kind != "zfs" else None,
+        }
+        for each in ON_ZFS.filesystems
+    ]
+    assert ON_ZFS.zfs
+    (pool,) = ON_ZFS.zfs.pools
+    datasets = [pool, *(row["source"] for row in rows if row["fstype"] == "zfs")]
+    pools = f"{pool}\tONLINE\n"
+    match change:
+        case "another dataset":
+            next(row for row in rows if row["target"] == "/nix")["source"] = f"{pool}/other"
+        case "degraded":
+            pools = f"{pool}\tDEGRADED\n"
+        case "another pool":
+            pools += "old\tONLINE\n"
+        case "a dataset more":
+            datasets.append(f"{pool}/more")
+        case "mounted elsewhere":
+            rows.append({**rows[-1], "target": "/more", "fstype": "zfs", "source": f"{pool}/root"})
+    swaps = "Filename\n" + "/dev/zram0\n" * bool(ON_ZFS.zram_percent)
+    paths = "\n".join(devices(ON_ZFS))
+    listed = "\n".join(datasets)
+    return f"{json.dumps({'filesystems': rows})}\n\n{swaps}\n{paths}\n\n{pools}{listed}\n"
+
+
+def test_pools_as_planned() -> None:
+    assert not list(differences(ON_ZFS, seen_on_zfs()))
+    assert "zpool list" in command(ON_ZFS) and "zpool" not in command(HOST)
+
+
+@pytest.mark.parametrize(
+    "change", ["another dataset", "degraded", "another pool", "a dataset more", "mounted elsewhere"]
+)
+def test_what_differs_in_a_pool_is_noticed(change: str) -> None:
+    assert len(list(differences(ON_ZFS, seen_on_zfs(change)))) == 1
+
+
 @pytest.mark.parametrize("change", ["not mounted", "subvolume", "uuid", "kind", "more", "swap", "path"])
 def test_what_differs_is_noticed(change: str) -> None:
     assert len(list(differences(HOST, seen(change)))) == 1

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from installer.plan.model import Plan
-from tests.lab import beside, closures, layers, mounts, people, rescue, userland
+from tests.lab import beside, closures, layers, mounts, people, rescue, userland, zfs
 from tests.lab.channels import Agent, Job
 from tests.lab.command import run
 from tests.lab.guest import MARKER
@@ -18,10 +18,14 @@ from tests.lab.patience import patience
 from tests.lab.recorder import Recorder
 from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, PASSWORD, PASSWORD_HASH, Scenario
 from tests.lab.session import Ssh, make_key, serial_login
+from tests.lab.sleeper import nobody_types
+from tests.lab.unlocking import ASKED
 
 ANSWERS = "/run/answers.toml"
 LAST_WORDS = "last-words.txt"
 """What the installer said, to its last screen."""
+LATE_FOR_POOLS = 150
+"""Seconds. NixOS looks for a pool sixty times, with a second between (nixos/modules/tasks/filesystems/zfs.nix)."""
 COPYING = r"copying path '/nix/store/|MiB copied|debian-userland"
 """A line of the installer's that shows it in the middle of copying the system."""
 
@@ -109,7 +113,7 @@ def pulled(
     serial, typed = gone
     with recorder.phase(f"start with {serial} pulled", "host"):
         if scenario.encrypted:
-            running.serial.expect(r"Enter passphrase for disk", 60)
+            running.serial.expect(ASKED, 60)
             running.serial.type(f"{typed}\n")
         ended = running.serial.expect(
             rf"{scenario.hostname} login:|emergency mode|rescue mode|Kernel panic", 120
@@ -127,10 +131,13 @@ def pulled(
             text,
         )
         look = "cat /proc/mdstat; btrfs filesystem show; findmnt --noheadings /; ls /boot*"
+        look += "; zpool status" if scenario.zfs else ""
         # sudo would take the first of several commands alone.
         text = ssh.sudo(f"bash -c {json.dumps(look)}", PASSWORD, measured=30)[1]
         recorder.excerpt(f"storage without {serial}", text)
         lacking = "missing" in text.lower() or bool(re.search(r"\[U*_U*\]", text))
+        if scenario.zfs:
+            lacking = "state: DEGRADED" in text
         recorder.prove(f"the root stands on what is left without {serial}", lacking, text)
         if scenario.encrypted:
             sealed = f"recovery-key-{scenario.hostname}.age"
@@ -161,13 +168,19 @@ def install(scenario: Scenario, recorder: Recorder, running: Running, agent: Age
         with recorder.phase("build the host's system beforehand"):
             source = recorder.folder / "facts-before.json"
             payload, medium = closures.ready(
-                scenario.hostname, recorder.folder / "answers.toml", source, recorder.folder
+                scenario.hostname,
+                recorder.folder / "answers.toml",
+                source,
+                recorder.folder,
+                zfs=zfs.build() if scenario.zfs else None,
             )
         medium_text = medium.model_dump_json(indent=1)
         agent.write("/etc/hyper-nixos/medium.json", medium_text)
         running.plug(payload)
         mount = 'until [ -b "$0" ]; do udevadm settle; done; mkdir -p /payload; mount -t squashfs -o ro "$0" /payload'
         checked(agent.start(["bash", "-c", mount, "/dev/disk/by-id/virtio-HYPERNIXOS-CACHE"]), 5)
+        if scenario.zfs:
+            checked(agent.start(["sh", zfs.LOADED]), 20)
     (recorder.folder / "medium.json").write_text(medium_text)
     # Making new arrays' halves equal would take the processor from the installer, which is emulated.
     slow = "modprobe md_mod && echo 2000 >/proc/sys/dev/raid/speed_limit_max"
@@ -255,10 +268,13 @@ def boot(scenario: Scenario, recorder: Recorder, running: Running) -> None:
     serial = running.serial
     with recorder.phase("firmware, boot loader, stage 1", "firmware"):
         if scenario.encrypted:
-            serial.expect(r"Enter passphrase for disk", 40)
+            serial.expect(ASKED, 40)
             recorder.picture(running.screenshot("passphrase"), "The installed disk asks for its passphrase")
-            serial.type("not the passphrase\n")
-            serial.expect(r"was not accepted[\s\S]*Enter passphrase for disk", 15)
+            if scenario.zfs:
+                nobody_types(recorder, running, LATE_FOR_POOLS)
+            else:
+                serial.type("not the passphrase\n")
+                serial.expect(r"was not accepted[\s\S]*Enter passphrase for disk", 15)
             # In place of the passphrase, which opens the disks when one of a mirror is pulled.
             said = (recorder.folder / "recovery-key.age").read_text()
             serial.type(f"{recovery_key(said, recorder.folder)}\n")

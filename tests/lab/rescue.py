@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from installer.handoff import HANDOFF_PATH
-from tests.lab import beside
+from tests.lab import beside, zfs
 from tests.lab.machine import Machine
 from tests.lab.recorder import Recorder
 from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, Scenario
@@ -31,6 +31,8 @@ def without(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path,
     with machine.start("rescue-without", iso=iso, without=serial) as running:
         with recorder.phase(f"boot the live medium without {serial}", "firmware"):
             agent = running.live()
+        if scenario.zfs:
+            zfs.plug(running, agent)
         agent.write("/run/secrets/passphrase", PASSPHRASE + "\n", 0o600)
         key = ("--key-file", "/run/secrets/passphrase") if scenario.encrypted else ()
         with recorder.phase(f"hv rescue without {serial}", "installer"):

@@ -49,6 +49,8 @@ class Scenario:
     """Whether another system is on the disk, which must stay."""
     rescued: bool = False
     """Whether the host is rescued from the medium at the end, under BIOS with its boot loader ruined."""
+    zfs: bool = False
+    """Whether it uses ZFS, which the live system is given then."""
     kexec: bool = False
     """Whether the installed host is started from the live system, and not by the firmware."""
     passphrase: str = PASSPHRASE
@@ -170,6 +172,22 @@ def layouts() -> tuple[Scenario, ...]:
             hardened=False,
             source="closure",
             mirrored=True,
+        ),
+        Scenario(
+            name="uefi-zfs-luks",
+            summary="UEFI; a ZFS mirror on two encrypted NVMe disks with a dataset for guests, an ESP on each.",
+            hostname="kvm3",
+            hardware=_PAIR,
+            encrypted=True,
+            hardened=False,
+            source="closure",
+            mirrored=True,
+            zfs=True,
+            base="uefi-mirror-btrfs-luks",
+            changes=(
+                ('filesystem = "btrfs"', 'filesystem = "zfs"'),
+                ("[storage.encryption]", '[storage.pool]\nkind = "zfs"\n\n[storage.encryption]'),
+            ),
         ),
         Scenario(
             name="uefi-beside-luks",

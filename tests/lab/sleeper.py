@@ -322,10 +322,10 @@ def prompted(running: Running, measured: float = 40) -> None:
     raise AssertionError(f"the emulated processor stalled three times: {running.serial.text()[-500:]}")
 
 
-def nobody_types(recorder: Recorder, running: Running) -> None:
+def nobody_types(recorder: Recorder, running: Running, late: int = LATE) -> None:
     """For longer than systemd waits for a device when it is told nothing else."""
-    deadline = time.monotonic() + LATE
-    with recorder.phase(f"nobody types anything for {LATE} seconds", "firmware"):
+    deadline = time.monotonic() + late
+    with recorder.phase(f"nobody types anything for {late} seconds", "firmware"):
         while time.monotonic() < deadline and not re.search(GIVEN_UP, running.serial.text()):
             threading.Event().wait(1)
     said = running.serial.text()

@@ -1,16 +1,20 @@
-"""ZFS for the lab's live system: modules for its kernel, and the programs.
+"""ZFS for the lab's live system and hosts: modules for its kernel, and the programs.
 
 Debian has neither in what the rest of the lab is made of, but in `contrib`: the module as source. It is built against the
 headers of the very kernel that the lab has, once, which takes a quarter of an hour: so only tests of `make test-matrix` ask
-for it. Nothing of it lies in a layer of the medium; a live system gets it beside what is to be installed
-(tests/trial/payload.py), and `load` puts it into place.
+for it. Nothing of it lies in a layer of the medium. A live system gets it beside what is to be installed
+(tests/trial/payload.py, closures.py) or on a disk of its own, and `load` puts it into place; a host that uses ZFS has it in
+its own system (nixpkgs/builder/openzfs.py).
 """
 
 from functools import cache as once
 from pathlib import Path
 
-from tests.lab import cache, userland
+from tests.lab import cache, layers, userland
+from tests.lab.channels import Agent
+from tests.lab.closures import MOUNT
 from tests.lab.command import remove_tree, run
+from tests.lab.machine import Running
 from tests.lab.tools import entered
 
 SOURCE = "zfs-dkms"
@@ -50,6 +54,9 @@ insmod "$here/modules/zfs.ko" zfs_arc_max=134217728
 udevadm settle
 zgenhostid -f {HOST_ID}
 """
+DISK = "/dev/disk/by-id/virtio-HYPERNIXOS-CACHE"
+LOADED = f"{MOUNT}/zfs/load"
+"""Shell: puts it into the live system that it was brought to."""
 _BUILD = """set -eu
 version=$1
 cd /usr/src/zfs-*
@@ -70,6 +77,29 @@ def build() -> Path:
     # Where the folders lie changes nothing in what is built.
     command = _command(Path("FOLDER"), version(tools / "kernel"), "ARCHIVES", "KEEP")
     return cache.built("zfs", cache.key(command, _BUILD, LOAD), _build) / "tree"
+
+
+@once
+def image() -> Path:
+    """That folder alone, as a disk of the live system."""
+    made = build()
+
+    def squash(folder: Path) -> None:
+        run(["mkdir", folder / "tree"], root=True)
+        run(["cp", "-a", "--no-preserve=ownership", made, folder / "tree/zfs"], root=True)
+        layers.squash(folder / "tree", folder / "zfs.squashfs")
+        remove_tree(folder / "tree")
+
+    return cache.built("zfs-image", cache.key(made.parent.name), squash) / "zfs.squashfs"
+
+
+def plug(running: Running, agent: Agent) -> None:
+    """Bring it to a live system that has nothing else to install."""
+    running.plug(image())
+    script = f"until [ -b {DISK} ]; do udevadm settle; done; mkdir -p {MOUNT}; mount -t squashfs -o ro {DISK} {MOUNT}"
+    for each in (script, LOADED):
+        answer = agent.shell(each, measured=20)
+        assert answer.code == 0, answer.text
 
 
 def version(unpacked: Path) -> str:

@@ -418,7 +418,35 @@ SLEEPING: dict[str, tuple[Facts, Data]] = {
 """Hosts that hibernate; of these only stage 1 is evaluated."""
 PAIR = "encrypted-pair"
 """Two encrypted disks with one btrfs; of this too only stage 1 is evaluated."""
+GUESTS = "guests-on-zfs"
+"""A pool for guests on two disks of their own; of this too only how pools are brought up is evaluated."""
+
+
+def _guests_on_zfs() -> tuple[Facts, Data]:
+    """Three disks, of which the host has the first."""
+    facts, data = _sleeper(
+        "stable",
+        "UEFI 64-bit",
+        filesystem="ext4",
+        swap={"kind": "none"},
+        pool={
+            "kind": "zfs",
+            "redundancy": "mirror",
+            "disks": [{"by_id": f"virtio-ROOT{number}"} for number in (2, 3)],
+        },
+    )
+    (first,) = facts.disks
+    more = (
+        first.model_copy(
+            update={"name": f"vd{letter}", "serial": f"ROOT{number}", "by_id": (f"virtio-ROOT{number}",)}
+        )
+        for number, letter in ((2, "b"), (3, "c"))
+    )
+    return facts.model_copy(update={"disks": (first, *more)}), data
+
+
 _FURTHER = SLEEPING | {
+    GUESTS: _guests_on_zfs(),
     PAIR: _sleeper(
         "siblings",
         "UEFI 64-bit",
@@ -427,7 +455,7 @@ _FURTHER = SLEEPING | {
         filesystem="btrfs",
         swap={"kind": "none"},
         encryption=_CHEAP,
-    )
+    ),
 }
 CASES = (*MADE, *EXAMPLES)
 

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.nixeval import hosts
-from tests.nixeval.cases import PAIR, SLEEPING, inputs, rendered
+from tests.nixeval.cases import GUESTS, PAIR, SLEEPING, inputs, rendered
 from tests.nixeval.host import evaluate_flake_host
 from tests.nixeval.nix import REPOSITORY, EvaluationError
 from tests.nixeval.units import name_store_paths
 
 GOLDEN = REPOSITORY / "tests/golden/stage1"
-CASES = ("encrypted-remote", "encrypted-server-unattended", *SLEEPING, PAIR)
-"""With its passphrase typed over SSH, and without; hosts that hibernate; and a mirror."""
+ON_ZFS = ("many-disks-zfs", "uefi-zfs-luks-mirror", GUESTS)
+CASES = ("encrypted-remote", "encrypted-server-unattended", *SLEEPING, PAIR, *ON_ZFS)
+"""With its passphrase typed over SSH, and without; hosts that hibernate; a mirror; and hosts on ZFS, of which stage 2's part
+in bringing up pools is kept too.
+"""
 SELECT = """
 host:
 let
@@ -34,13 +37,19 @@ let
       "${name}-start" = service.script or null;
       "${name}-pre-start" = service.preStart or null;
     }
-  ) stage1.services;
-in
-{
+  );
   units = lib.mapAttrs (_: unit: {
     inherit (unit) text wantedBy requiredBy aliases;
-  }) (lib.filterAttrs (_: unit: unit.enable) stage1.units);
-  inherit scripts;
+  });
+  named = pattern: lib.filterAttrs (name: _: builtins.match pattern name != null);
+in
+{
+  units = units (lib.filterAttrs (_: unit: unit.enable) stage1.units);
+  scripts = scripts stage1.services;
+  pools = {
+    units = units (named "zfs(-import)?[.]target|zfs-(import|sync)-.+[.]service" config.systemd.units);
+    scripts = scripts (named "zfs-(import|sync)-.+" config.systemd.services);
+  };
   # The option says what is added to systemd's own; what makes the folder has them all.
   upstream = stage1.contents."/etc/systemd/system".source.buildCommand;
   network = lib.mapAttrs (_: unit: unit.text) stage1.network.units;
@@ -66,6 +75,8 @@ def stage1(case: str) -> dict[str, Any]:
     if found.failed_assertions or found.warnings:
         raise EvaluationError("\n".join((*found.failed_assertions, *found.warnings)))
     value = dict(found.value)
+    if case not in ON_ZFS:
+        del value["pools"]
     value["upstream"] = sorted(set(_upstream(value["upstream"])))
     named = dict(json.loads(name_store_paths(json.dumps(value))))
     return named | {"store": sorted(set(named["store"]))}

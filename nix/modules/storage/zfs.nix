@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  utils,
   ...
 }:
 let
@@ -20,6 +21,12 @@ let
     in
     lib.toIntBase10 (lib.head parts) * units.${lib.last parts};
   module = config.boot.zfs.modulePackage;
+  # As nixos/modules/tasks/filesystems/zfs.nix names what stage 1 imports.
+  early = lib.filter (each: each.fsType == "zfs" && utils.fsNeededForBoot each) (
+    lib.attrValues config.fileSystems
+  );
+  pools = lib.unique (map (each: lib.head (lib.splitString "/" each.device)) early);
+  mapped = map (name: "/dev/mapper/${name}") (lib.attrNames config.boot.initrd.luks.devices);
 in
 {
   options.hypervisor.storage.zfs = {
@@ -49,6 +56,24 @@ in
     boot.kernelParams = lib.mkIf (cfg.arcMax != null) [
       "zfs.zfs_arc_max=${toString (bytes cfg.arcMax)}"
     ];
+    # NixOS looks for a pool for a minute, then takes what is there or gives up; nobody who types a passphrase is held to that.
+    # From the first disk that opens on it is right: the same passphrase opens the others, and one that is missing is not
+    # waited for without end.
+    boot.initrd.systemd.services = lib.mkIf (mapped != [ ]) (
+      lib.genAttrs (map (pool: "zfs-import-${pool}") pools) (_: {
+        preStart = ''
+          opened() {
+            for device in ${toString mapped}; do
+              if [ -e "$device" ]; then return 0; fi
+            done
+            return 1
+          }
+          until opened || [ -z "$(systemctl list-jobs --no-legend 'systemd-cryptsetup@*')" ]; do
+            sleep 1
+          done
+        '';
+      })
+    );
     # A pool that another host may be using is not taken by force.
     boot.zfs.forceImportRoot = lib.mkIf config.boot.zfs.enabled (lib.mkDefault false);
 

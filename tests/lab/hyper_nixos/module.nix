@@ -5,6 +5,7 @@ let
   passthrough = config.hypervisor.passthrough.devices or { };
   hardened = config.hypervisor.phase or "setup" == "hardened";
   migration = config.hypervisor.migration or { };
+  arcMax = config.hypervisor.storage.zfs.arcMax or null;
   # A host that became one in place keeps its own logins.
   security = config.hypervisor.security.enable or true;
 
@@ -65,7 +66,11 @@ in
   ]
   # What nix/modules/security/audit.nix asks for in both phases, without its rules.
   ++ lib.optionals security [ "audit=1" ]
-  ++ lib.optionals (migration.fallback or "none" != "none") [ "panic=30" ];
+  ++ lib.optionals (migration.fallback or "none" != "none") [ "panic=30" ]
+  # What nix/modules/storage/zfs.nix makes of the cache's limit, which is rendered in one unit.
+  ++ map (size: "zfs.zfs_arc_max=${toString (builtins.fromJSON (builtins.head size) * 1024 * 1024)}") (
+    lib.optionals (arcMax != null) [ (builtins.match "([0-9]+)MiB" arcMax) ]
+  );
   environment.systemPackages = [
     {
       name = "hyper-nixos";

@@ -56,11 +56,21 @@ let
       ];
       PYTHONHOME = "${userland}/usr";
       PYTHONPATH = nixpkgs;
-      input = builtins.toJSON (input // { inherit userland linux; });
+      input = builtins.toJSON ({ inherit userland linux; } // input);
       passAsFile = [ "input" ];
       preferLocalBuild = true;
       allowSubstitutes = false;
     };
+
+  # What the lab has of ZFS is on no medium: who builds such a host's system names it.
+  openzfs =
+    let
+      path = builtins.getEnv "LAB_ZFS";
+    in
+    if path == "" then
+      throw "this host uses ZFS; the lab builds its system beforehand (tests/lab/closures.py)"
+    else
+      builtins.storePath path;
 
   # Drops what merging left as null, all the way down.
   compact =
@@ -90,11 +100,22 @@ let
       ) (if parent then merged.specialisations else { });
 
       filesystems = config.fileSystems or { };
-      # As NixOS has it, for hosts that ask for what the other stage 1 cannot do: a keymap, or SSH.
+      zfs = builtins.elem "zfs" (boot.supportedFilesystems or [ ]);
+      withZfs = build "debian-with-zfs" "openzfs" { zfs = openzfs; };
+      # Of hosts that use ZFS alone.
+      onZfs = lib.optionalAttrs zfs {
+        inherit withZfs;
+        zfs = openzfs;
+        linux = "${withZfs}/linux";
+        luks = stage1.luks.devices or { };
+        inherit (config.networking) hostId;
+        nodes = boot.zfs.devNodes or "/dev/disk/by-id";
+      };
+      # As NixOS has it, for hosts that ask for what the other stage 1 cannot do: a keymap, SSH, or ZFS.
       keymap = config.console.keyMap or "us";
       ssh = stage1.network.ssh or { };
-      systemd = keymap != "us" || ssh.enable or false;
-      initrd = build "initrd-linux-lab" "stage1" {
+      systemd = keymap != "us" || ssh.enable or false || filesystems."/".fsType or "" == "zfs";
+      initrd = build "initrd-linux-lab" "stage1" (onZfs // {
         modules = (stage1.availableKernelModules or [ ]) ++ (stage1.kernelModules or [ ]);
         supportedFilesystems = stage1.supportedFilesystems or (boot.supportedFilesystems or [ ]);
         luks = stage1.luks.devices or { };
@@ -110,8 +131,8 @@ let
         loaded = stage1.kernelModules or [ ];
         hostName = config.networking.hostName;
         inherit filesystems keymap ssh;
-      };
-      toplevel = build "nixos-system-${config.networking.hostName}-${label}" "toplevel" {
+      });
+      toplevel = build "nixos-system-${config.networking.hostName}-${label}" "toplevel" (onZfs // {
         inherit initrd label system;
         # What the boot loader's script adds to the initial RAM disk: nothing that may lie in the store.
         secrets = if systemd && ssh.enable or false then ssh.hostKeys else [ ];
@@ -123,8 +144,11 @@ let
             kernelParams =
               lib.optional systemd "root=fstab"
               ++ lib.optional (systemd && boot ? resumeDevice) "resume=${boot.resumeDevice}"
+              # nixos/modules/tasks/filesystems/zfs.nix
+              ++ lib.optional zfs "nohibernate"
               ++ boot.kernelParams or [ ];
-          };
+          }
+          // lib.optionalAttrs zfs { kernelModules = [ "zfs" ] ++ boot.kernelModules or [ ]; };
           console = config.console or { };
           environment = config.environment or { };
           i18n = config.i18n or { };
@@ -139,7 +163,7 @@ let
           zramSwap = config.zramSwap or { };
         };
         specialisations = builtins.mapAttrs (_: each: "${each.config.system.build.toplevel}") specialisations;
-      };
+      });
       declared = import ./declared.nix lib {
         inherit config;
         inherit (merged) bodies;

@@ -53,6 +53,18 @@ APPLETS = [
 ]
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+NEEDED_FOR_BOOT = (
+    "/",
+    "/nix",
+    "/nix/store",
+    "/var",
+    "/var/log",
+    "/var/lib",
+    "/var/lib/nixos",
+    "/etc",
+    "/usr",
+)
+"""Mounted in stage 1 whatever their options say (nixpkgs, nixos/lib/utils.nix, pathsNeededForBoot)."""
 
 
 class Archive:
@@ -164,23 +176,28 @@ def _soft_dependencies(file: Path) -> dict[str, list[str]]:
     return found
 
 
-def libraries(userland: Path, program: str) -> list[str]:
-    """The shared libraries of a program of the userland, as paths below /usr (ld.so(8), `--list`)."""
+def libraries(userland: Path, program: str, beside: Path | None = None) -> list[str]:
+    """The shared libraries of a program, as paths below /usr (ld.so(8), `--list`).
+
+    Args:
+        userland: Where the loader is, and most libraries.
+        program: Of `beside`, if that has it, else of the userland.
+        beside: A tree with further libraries.
+    """
+    roots = [str(root) for root in (beside, userland) if root]
+    # systemd's own library has a folder of its own, by a path that is another one here.
+    folders = [*(f"{root}{LIBRARIES}" for root in roots), f"{userland}{LIBRARIES}/systemd"]
+    root = next((each for each in roots if Path(f"{each}{program}").exists()), str(userland))
     listed = subprocess.run(
-        [
-            f"{userland}{LOADER}",
-            "--library-path",
-            # systemd's own library has a folder of its own, by a path that is another one here.
-            f"{userland}{LIBRARIES}:{userland}{LIBRARIES}/systemd",
-            "--list",
-            f"{userland}{program}",
-        ],
+        [f"{userland}{LOADER}", "--library-path", ":".join(folders), "--list", f"{root}{program}"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    found = re.findall(r"=> (\S+) \(0x", listed)
-    return [path.removeprefix(str(userland)) for path in found]
+    found: list[str] = re.findall(r"=> (\S+) \(0x", listed)
+    for each in roots:
+        found = [path.removeprefix(each) for path in found]
+    return found
 
 
 def write(

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from . import network
-from .initrd import LIBRARIES, LOADER, Archive, Modules, libraries
+from . import network, openzfs
+from .initrd import LIBRARIES, LOADER, NEEDED_FOR_BOOT, Archive, Modules, libraries
 
 REMOTE, PLAIN = "encrypted-remote.json", "encrypted-server-unattended.json"
 """Goldens: a passphrase typed over SSH, and none."""
@@ -88,9 +88,9 @@ path=$(realpath --canonicalize-missing "$1$2")
 echo "${{path#"$1"}}"
 """
 ELF = b"\x7fELF"
-NEEDED = ("/", "/nix", "/nix/store", "/var", "/var/log", "/var/lib", "/var/lib/nixos", "/etc", "/usr")
-"""Mounted in stage 1 whatever their options say (nixpkgs, nixos/lib/utils.nix, pathsNeededForBoot)."""
-UNCHECKED = ("btrfs", "tmpfs")
+UNCHECKED = ("btrfs", "tmpfs", "zfs")
+ZFS_PROGRAMS = ("/usr/sbin/zpool", "/usr/sbin/zfs", "/usr/sbin/mount.zfs", "/usr/bin/mawk", "/usr/bin/seq")
+"""What nixpkgs adds for it, as far as something here runs it; its awk is another one."""
 
 
 def remote(given: dict[str, Any]) -> bool:
@@ -115,8 +115,8 @@ def fstab(filesystems: dict[str, Any]) -> str:
     lines = []
     for point in sorted(filesystems, key=lambda path: (path.count("/") if path != "/" else 0, path)):
         entry = filesystems[point]
-        if point in NEEDED or entry.get("neededForBoot"):
-            options = ",".join(["x-initrd.mount", *(entry.get("options") or ["defaults"])])
+        if point in NEEDED_FOR_BOOT or entry.get("neededForBoot"):
+            options = ",".join(["x-initrd.mount", *(entry.get("options") or [])])
             check = "0" if entry["fsType"] in UNCHECKED else "1" if point == "/" else "2"
             lines.append(f"{entry['device']} {point} {entry['fsType']} {options} 0 {check}\n")
     return "".join(lines)
@@ -201,6 +201,8 @@ class Stage1:
     ) -> None:
         self.given, self.golden, self.archive, self.names = given, golden, archive, names
         self.userland, self.linux = Path(given["userland"]), Path(given["linux"])
+        self.zfs = Path(given["zfs"]) if "zfs" in given else None
+        """What the lab has of ZFS, beside the userland; none: the host does not use it."""
 
     def write(self) -> None:
         """Everything."""
@@ -221,6 +223,8 @@ class Stage1:
             self.archive.file(path, text.encode())
         for name, text in self.golden["scripts"].items():
             self.archive.file(f"{SCRIPTS}/{name}", (INTERPRETER + debian(text)).encode(), executable=True)
+        if self.zfs:
+            self.archive.file("etc/hostid", openzfs.host_id(self.given["hostId"]))
 
     def _programs(self) -> None:
         programs = [*PROGRAMS, *(REMOTE_PROGRAMS if remote(self.given) else ())]
@@ -233,6 +237,14 @@ class Stage1:
             if path.startswith("@systemd@/lib/")
         )
         programs += [f"/usr/{path}" for path in named if (self.userland / "usr" / path).is_file()]
+        if self.zfs:
+            helpers = (
+                path.partition("@/")[2]
+                for path in self.golden["store"]
+                if path.startswith("@zfs-user@/lib/udev/")
+            )
+            programs += [*ZFS_PROGRAMS, *(f"/usr/{path}" for path in helpers)]
+            self.archive.link("usr/bin/awk", "mawk")
         for program in [*programs, TOKENS]:
             self._with_libraries(program)
         for name in OPENED_BY_NAME:
@@ -259,15 +271,21 @@ class Stage1:
 
     def _with_libraries(self, program: str) -> None:
         self._file(program)
-        real = Path(os.path.realpath(f"{self.userland}{program}"))
+        root, real = self._found(program)
         with real.open("rb") as file:
             if file.read(4) != ELF:
                 return
-        for path in libraries(self.userland, f"/{real.relative_to(os.path.realpath(self.userland))}"):
+        for path in libraries(self.userland, f"/{real.relative_to(root)}", self.zfs):
             self._file(path)
 
+    def _found(self, path: str) -> tuple[str, Path]:
+        """Which tree has it, and where it leads to there."""
+        roots = (self.userland, *((self.zfs,) if self.zfs else ()))
+        root = next((each for each in roots if os.path.lexists(f"{each}{path}")), self.userland)
+        return os.path.realpath(root), Path(os.path.realpath(f"{root}{path}"))
+
     def _file(self, path: str) -> None:
-        real = Path(os.path.realpath(f"{self.userland}{path}"))
+        _, real = self._found(path)
         self.archive.file(path, real.read_bytes(), executable=os.access(real, os.X_OK) or path == LOADER)
 
     def _folder(self, folder: str) -> None:
@@ -305,6 +323,8 @@ class Stage1:
         for path in sorted((self.userland / RULES).iterdir()):
             if path.name not in NOT_DEBIAN_ONLY:
                 self._file(f"/{RULES}/{path.name}")
+        for path in sorted((self.zfs / RULES).iterdir()) if self.zfs else ():
+            self._file(f"/{RULES}/{path.name}")
         self.archive.file(f"{RULES}/90-vconsole.rules", VCONSOLE_RULE.encode())
 
     def _keymaps(self) -> None:
@@ -361,8 +381,11 @@ def write(
         goldens: Folder of what nixpkgs evaluates to.
         case: Which of them; none: the one that is nearest.
     """
-    name = f"{case}.json" if case else REMOTE if remote(given) else PLAIN
-    golden = json.loads((goldens / name).read_text())
+    if case is None and "zfs" in given:
+        golden = openzfs.golden(goldens, given)
+    else:
+        name = f"{case}.json" if case else REMOTE if remote(given) else PLAIN
+        golden = json.loads((goldens / name).read_text())
     archive = Archive(stream)
     Stage1(given, golden, archive, names).write()
     archive.close()

@@ -7,20 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from . import initrd_systemd
-from .initrd import LIBRARIES, LOADER, Modules, write
+from .initrd import LIBRARIES, LOADER, NEEDED_FOR_BOOT, Modules, write
 
-NEEDED_FOR_BOOT = (
-    "/",
-    "/nix",
-    "/nix/store",
-    "/var",
-    "/var/log",
-    "/var/lib",
-    "/var/lib/nixos",
-    "/etc",
-    "/usr",
-)
-"""Mounted in stage 1 whatever their options say (nixpkgs, nixos/lib/utils.nix, pathsNeededForBoot)."""
 FILESYSTEM_MODULES = {
     "ext4": ["ext4"],
     "xfs": ["xfs"],
@@ -44,7 +32,8 @@ ARRAY_MODULES = ("md_mod", "raid1", "raid10", "raid456")
 VOLUME_MODULES = ("dm_mod", "dm_thin_pool", "dm_snapshot")
 SYSTEMD_MODULES = ("autofs4",)
 """Debian's name of autofs."""
-STAGE_2_ONLY = frozenset({"vfat"})
+STAGE_2_ONLY = frozenset({"vfat", "zfs"})
+"""Unless stage 1 mounts something of it."""
 
 
 def mounts(filesystems: dict[str, Any]) -> list[tuple[str, str, str, str]]:

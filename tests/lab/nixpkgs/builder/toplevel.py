@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import network, units
+from . import initrd_systemd, network, openzfs, units
 
 SCRIPT = """#!{busybox} sh
 # The links that programs of the userland need; what NixOS has no need of, and the stand-in's only trick.
@@ -56,6 +56,8 @@ class Toplevel:
         self.config: dict[str, Any] = given["config"]
         self.userland = Path(given["userland"])
         self.linux = Path(given["linux"])
+        self.programs = Path(given["withZfs"]) if "zfs" in given else self.userland
+        """What the host has as `/usr`, below this."""
 
     def build(self) -> None:
         """Everything, in the order in which later parts read earlier ones."""
@@ -76,7 +78,7 @@ class Toplevel:
         self._etc()
         self._text("lab.json", json.dumps(self._activation(), indent=1, sort_keys=True))
         self._boot_document(parameters)
-        start = SCRIPT.format(busybox=self.userland / "usr/bin/busybox", userland=self.userland)
+        start = SCRIPT.format(busybox=self.userland / "usr/bin/busybox", userland=self.programs)
         here = {"busybox": self.userland / "usr/bin/busybox", "toplevel": self.out}
         self._script("init", start + INIT.format(**here))
         self._script("prepare-root", start + PREPARE.format(**here))
@@ -100,7 +102,7 @@ class Toplevel:
         programs = self.out / "sw/bin"
         programs.mkdir(parents=True)
         for folder in ("usr/sbin", "usr/bin"):
-            for program in (self.userland / folder).iterdir():
+            for program in (self.programs / folder).iterdir():
                 link = programs / program.name
                 if not link.is_symlink():
                     link.symlink_to(program)
@@ -184,7 +186,27 @@ class Toplevel:
         )
         self._asked_for(config["environment"].get("etc", {}))
         trigger = hashlib.sha256(files["ssh/sshd_config"].encode()).hexdigest()
+        if "zfs" in self.given:
+            config = config | {"units": config["units"] | self._pools()}
+            (self.out / "etc/hostid").write_bytes(openzfs.host_id(self.given["hostId"]))
         units.write(self.out / "etc/systemd/system", config, ssh_trigger=trigger)
+
+    def _pools(self) -> dict[str, Any]:
+        """Units that bring up pools in stage 2, and tell them when the host goes down, with what they run."""
+        given = {
+            "filesystems": self.config["filesystems"],
+            "luks": self.given["luks"],
+            "nodes": self.given["nodes"],
+        }
+        golden = openzfs.golden(Path(__file__).parents[1] / "stage1", given)["pools"]
+        for name, text in golden["scripts"].items():
+            self._script(f"unit-scripts/{name}", initrd_systemd.INTERPRETER + initrd_systemd.debian(text))
+        place = f"/{initrd_systemd.SCRIPTS}/"
+        return {
+            name: unit
+            | {"text": initrd_systemd.debian(unit["text"]).replace(place, f"{self.out}/unit-scripts/")}
+            for name, unit in golden["units"].items()
+        }
 
     def _asked_for(self, entries: dict[str, Any]) -> None:
         """`environment.etc`."""
@@ -205,7 +227,9 @@ class Toplevel:
         for point in sorted(filesystems, key=lambda path: (path.count("/") if path != "/" else 0, path)):
             entry = filesystems[point]
             options = ",".join(entry.get("options") or ["defaults"])
-            check = "0" if entry["fsType"] in ("btrfs", "xfs", "tmpfs") else "1" if point == "/" else "2"
+            check = (
+                "0" if entry["fsType"] in ("btrfs", "xfs", "tmpfs", "zfs") else "1" if point == "/" else "2"
+            )
             lines.append(f"{entry['device']} {point} {entry['fsType']} {options} 0 {check}")
         for entry in self.config["swapDevices"]:
             if not entry.get("randomEncryption", {}).get("enable"):  # units.py makes that swap
