@@ -16,8 +16,7 @@ DATASET = {"fsType": "zfs", "device": "tank/root"}
 def host(case: str) -> dict[str, Any]:
     """What the builder is told of a case's host."""
     made = given(case)
-    (nodes,) = {"/dev/mapper" if made["luks"] else "/dev/disk/by-id"}
-    return made | {"nodes": nodes}
+    return made | {"nodes": "/dev/mapper" if made["luks"] else "/dev/disk/by-id"}
 
 
 @pytest.mark.parametrize("case", stage1.ON_ZFS)
