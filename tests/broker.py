@@ -183,6 +183,11 @@ class BrokerHost:
             assert ran.status == status, f"{argv}: {ran.status}\n{ran.out}{ran.err}{self.log()[-3000:]}"
         return ran
 
+    def under_way(self) -> list[tuple[str, str]]:
+        """Kind and target of what runs now. A result may say "running" too, of a guest: rows are looked at, not words."""
+        rows = self.hv("alma", "vm", "operations", "--json").json["operations"]
+        return [(row["kind"], row["target"]) for row in rows if row["status"] == "running"]
+
     def start(self) -> None:
         """hvd and hv-hostd."""
         config = self.folder / "hvd.json"

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, Timer
 
 import pytest
 
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.execute.btrfs import check_subvolumes
-from installer.execute.devices import gone, settle, wait_for
+from installer.execute.devices import gone, kernel_name, settle, wait_for
 from installer.execute.evidence import Wrong
 from installer.execute.headers import check_saved, save_headers
 from installer.execute.identity import OwnUse, check_identity, check_places, disks_below
@@ -138,6 +138,25 @@ def test_a_link_that_still_leads_to_another_disk_is_waited_for(made: Rig, runner
     wait_for((disk.partition(1),), "it is there", disk=path)
     with pytest.raises(HyperError, match="did not appear"):
         wait_for((disk.partition(1),), "it is there", 0.2, disk=str(Path(other.device).resolve()))
+
+
+def test_a_link_that_comes_and_goes_is_never_named_by_itself(made: Rig, tmp_path: Path) -> None:
+    disk = made.add_disk(64 * MIB)
+    link, over = tmp_path / "11111111-2222-4333-8444-555555555555", Event()
+
+    def flicker() -> None:
+        while not over.is_set():
+            link.symlink_to(disk.device)
+            link.unlink()
+
+    thread = Thread(target=flicker)
+    thread.start()
+    try:
+        found = {kernel_name(str(link)) for _ in range(20_000)}
+    finally:
+        over.set()
+        thread.join()
+    assert found == {None, Path(disk.device).name}
 
 
 def test_table_that_does_not_fit_is_an_error(made: Rig, runner: Runner) -> None:

@@ -30,7 +30,8 @@ from tests.test_execute_reinstall import on_disk
 pytestmark = [pytest.mark.root, pytest.mark.nix]
 
 SIZE = 12 * GIB
-ESP_UUID, DATA_UUID = "A1B2-C3D4", "11111111-2222-4333-8444-555555555555"
+# By this process: another's disk must not be the one that /dev/disk/by-uuid leads to.
+ESP_UUID, DATA_UUID = f"A1B2-{os.getpid() & 0xFFFF:04X}", f"11111111-2222-4333-8444-{os.getpid():012x}"
 WINDOWS = (
     Entry(1, MIB, GIB, gpt.ESP, name="EFI system partition", attributes=1 << 63, kind="vfat", uuid=ESP_UUID),
     Entry(2, MIB + GIB, 16 * MIB, gpt.MSR, name="Microsoft reserved partition", attributes=1 << 63),

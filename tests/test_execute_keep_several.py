@@ -43,7 +43,7 @@ FIRST = (
     Entry(5, 8 * GIB, 64 * MIB, gpt.LINUX, name="at the end", attributes=7),
 )
 SECOND = (Entry(6, 8 * GIB + 512 * MIB, 128 * MIB, gpt.LINUX, name="other"),)
-MEDIA, LOGICAL = "22222222-2222-4333-8444-555555555555", "33333333-2222-4333-8444-555555555555"
+MEDIA, LOGICAL = (f"{first}-2222-4333-8444-{os.getpid():012x}" for first in ("22222222", "33333333"))
 OLD = """\
 label: dos
 label-id: 0xb1946ac9

@@ -256,7 +256,7 @@ def test_libvirtd_killed_in_the_middle(host: BrokerHost, operation: Operation) -
     os.kill(daemon, signal.SIGSTOP)
     going = start(host, operation.who, words)
     end = time.monotonic() + BLOCKED
-    while time.monotonic() < end and '"running"' not in host.hv("ada", "vm", "operations", "--json").out:
+    while time.monotonic() < end and not host.under_way():
         time.sleep(0.05)
     assert going.poll() is None, f"it was over before libvirtd answered: {going.communicate()}"
     os.kill(daemon, signal.SIGKILL)

@@ -40,7 +40,12 @@ class BlockDevice:
 
 def kernel_name(path: str) -> str | None:
     """Kernel name of the block device that a path leads to now; none: there is none."""
-    resolved = Path(path).resolve()
+    try:
+        resolved = Path(path).resolve(
+            strict=True
+        )  # else a link that comes a moment later would be named by itself
+    except OSError:
+        return None
     return resolved.name if resolved.is_block_device() else None
 
 

@@ -1,5 +1,7 @@
 """A blank disk on a loop device, with the name, serial number and udev record that a real one would have."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -40,6 +42,40 @@ def run(*argv: str | Path) -> str:
     return done.stdout.strip()
 
 
+# Of include/uapi/linux/loop.h.
+LOOP_CTL_ADD, LOOP_CTL_REMOVE = 0x4C80, 0x4C81
+_HIGH, _NUMBERS = 1000, 100_000
+
+
+def new_loop() -> str:
+    """A new loop device that nothing is attached to.
+
+    Its number is one that `losetup --find`, which takes the lowest, comes to last: what a test detaches to attach it
+    again isn't taken meanwhile by another test that runs beside it.
+    """
+    with Path("/dev/loop-control").open("rb") as control:
+        while True:
+            number = _HIGH + secrets.randbelow(_NUMBERS)
+            try:
+                fcntl.ioctl(control, LOOP_CTL_ADD, number)
+            except FileExistsError:
+                continue
+            return f"/dev/loop{number}"
+
+
+def remove_loop(device: str) -> bool:
+    """Take a loop device away; false: something still has it."""
+    with Path("/dev/loop-control").open("rb") as control:
+        try:
+            fcntl.ioctl(control, LOOP_CTL_REMOVE, int(device.removeprefix("/dev/loop")))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            if error.errno != errno.ENODEV:
+                raise
+    return True
+
+
 @dataclass
 class LoopDisk:
     """One disk."""
@@ -57,15 +93,6 @@ class LoopDisk:
     def link(self) -> Path:
         """The link that leads to it."""
         return Path("/dev/disk", "by-id" if self.serial else "by-path", self.by_id)
-
-    @property
-    def attached(self) -> bool:
-        """Whether the loop device still has the file."""
-        backing = Path("/sys/block", Path(self.device).name, "loop/backing_file")
-        try:
-            return backing.read_text().startswith(str(self.file))
-        except OSError:
-            return False
 
     def digest(self) -> str:
         """SHA-256 of the whole disk: of every block that is not zero, with its place, whether others are holes or not."""
@@ -115,7 +142,8 @@ class Rig:
         file = (place or self.folder) / f"disk{number}"
         with file.open("wb") as made:
             made.truncate(size)
-        device = run("losetup", "--find", "--show", "--sector-size", str(sector), file)
+        device = new_loop()
+        run("losetup", "--sector-size", str(sector), device, file)
         disk = LoopDisk(
             file, device, f"{self.prefix}_{number}", f"SERIAL-{self.prefix}-{number}" if named else None
         )
@@ -164,7 +192,7 @@ class Rig:
         """Detach everything, and see it gone: what a test leaves in use would stay for ever."""
         for disk in self.disks:
             subprocess.run(["partx", "--delete", disk.device], capture_output=True, check=False)
-            run("losetup", "--detach", disk.device)
+            subprocess.run(["losetup", "--detach", disk.device], capture_output=True, check=False)
             for link in (*disk.link.parent.glob(f"{disk.by_id}*"),):
                 link.unlink()
         by_uuid = Path("/dev/disk/by-uuid")
@@ -174,7 +202,7 @@ class Rig:
             ):
                 link.unlink()
         deadline = time.monotonic() + 30
-        while left := [disk.device for disk in self.disks if disk.attached]:
+        while left := [disk.device for disk in self.disks if not remove_loop(disk.device)]:
             assert time.monotonic() < deadline, f"{', '.join(left)} of {self.folder} is still in use"
             time.sleep(0.05)
 
