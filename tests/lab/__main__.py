@@ -10,12 +10,20 @@ from tests.lab.examples import examples
 from tests.lab.paths import STATE
 from tests.lab.play import build, play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import SCENARIOS, arrays, combinations, endings, layouts, people
+from tests.lab.scenarios import SCENARIOS, arrays, combinations, endings, guests_on_zfs, layouts, people
 
 DEMO = "uefi-luks-btrfs"
 EVERY = SCENARIOS | {
     scenario.name: scenario
-    for scenario in (*layouts(), *arrays(), *endings(), people(), *combinations(), *examples())
+    for scenario in (
+        *layouts(),
+        *arrays(),
+        guests_on_zfs(),
+        *endings(),
+        people(),
+        *combinations(),
+        *examples(),
+    )
 }
 
 

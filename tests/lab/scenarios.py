@@ -361,6 +361,28 @@ def arrays() -> tuple[Scenario, ...]:
     )
 
 
+def guests_on_zfs() -> Scenario:
+    """A host whose guests have a pool of ZFS on disks of its own, which stage 2 imports."""
+    plain = SCENARIOS["bios-ext4"]
+    of_guests = (Disk("HVPOOL01", size="3G", bus="nvme"), Disk("HVPOOL02", size="3G", bus="virtio"))
+    named = "".join(f'[[storage.pool.disks]]\nserial = "{disk.serial}"\n\n' for disk in of_guests)
+    return replace(
+        plain,
+        name="uefi-guests-zfs",
+        summary="UEFI; ext4 on a virtio disk, a ZFS mirror for guests on two other disks, with a guest on it.",
+        hardware=replace(
+            plain.hardware, firmware="uefi", disks=(*plain.hardware.disks, *of_guests), medium="cd"
+        ),
+        interrupted=False,
+        zfs=True,
+        base="bios-ext4",
+        changes=(
+            ('firmware = "bios"\nserial', 'firmware = "uefi"\nserial'),
+            ("[boot]", f'[storage.pool]\nkind = "zfs"\nredundancy = "mirror"\n\n{named}[boot]'),
+        ),
+    )
+
+
 def endings() -> tuple[Scenario, ...]:
     """Hosts that the live system's own kernel starts."""
     return (

@@ -7,7 +7,7 @@ import pytest
 from tests.lab.examples import examples
 from tests.lab.play import play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import Scenario, arrays, combinations, endings, layouts, people
+from tests.lab.scenarios import Scenario, arrays, combinations, endings, guests_on_zfs, layouts, people
 from tests.lab.timing import timing
 
 pytestmark = pytest.mark.matrix
@@ -24,7 +24,9 @@ def test_combination(scenario: Scenario, record_property: Note) -> None:
     assert "the guest that the answers name runs and says so" in claims
 
 
-@pytest.mark.parametrize("scenario", (*layouts(), *arrays()), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario", (*layouts(), *arrays(), guests_on_zfs()), ids=lambda scenario: scenario.name
+)
 def test_layout(scenario: Scenario, record_property: Note) -> None:
     """Several disks: whole, and with each of them pulled; beside another system, and under BIOS: rescued too."""
     installed(scenario, record_property)
