@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -197,10 +197,10 @@ class Rig:
                 link.unlink()
         by_uuid = Path("/dev/disk/by-uuid")
         for link in by_uuid.iterdir() if by_uuid.is_dir() else ():
-            if not link.exists() or any(
-                str(link.readlink()).startswith(disk.device + "p") for disk in self.disks
-            ):
-                link.unlink()
+            # Others' stay, though they lead nowhere for a moment: a table may be read anew just now.
+            with suppress(FileNotFoundError):  # another rig takes its own away
+                if any(str(link.readlink()).startswith(disk.device + "p") for disk in self.disks):
+                    link.unlink()
         deadline = time.monotonic() + 30
         while left := [disk.device for disk in self.disks if not remove_loop(disk.device)]:
             assert time.monotonic() < deadline, f"{', '.join(left)} of {self.folder} is still in use"
