@@ -22,13 +22,22 @@ mdadm --stop --scan; udevadm settle
 """Nothing is in use any more, whatever a test left."""
 
 
+_DISKS = " ".join(f"/dev/disk/by-id/*{disk.serial}" for disk in HARDWARE.disks if disk.serial != BYSTANDER)
 CLEAR = f"""{FREE}
-for disk in {" ".join(f"/dev/disk/by-id/*{disk.serial}" for disk in HARDWARE.disks if disk.serial != BYSTANDER)}; do
+udevadm control --stop-exec-queue
+trap 'udevadm control --start-exec-queue' EXIT
+{{ vgchange --noudevsync -an; mdadm --stop --scan; }} || true
+for disk in {_DISKS}; do
     for each in "$disk"-part*; do [ ! -b "$each" ] || wipefs --all --force --quiet "$each"; done
     wipefs --all --force --quiet "$disk"
+    blockdev --rereadpt "$disk"
 done
+udevadm control --start-exec-queue
 udevadm settle"""
-"""What an array or a group of another layout left on a disk would drag along disks that were not chosen: refused, rightly."""
+"""What an array or a group of another layout left on a disk would drag along disks that were not chosen: refused, rightly.
+
+udev waits meanwhile: else it would bring up the half of an array that is not erased yet.
+"""
 
 
 @dataclass
