@@ -51,13 +51,10 @@ def without(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path,
                 more = () if verb == "unmount" else ("--degraded", *key)
                 done = agent.run("hv", "rescue", verb, *more, *words, measured=60)
                 recorder.excerpt(f"hv rescue {verb} without {serial}", done.text)
-                if verb == "repair" and scenario.hardware.firmware == "bios":
-                    told = done.code != 0 and "GRUB" in done.text
-                    recorder.prove(
-                        f"hv rescue repair says what GRUB lacks without {serial}", told, done.text
-                    )
-                    continue
                 recorder.prove(f"hv rescue {verb} works without {serial}", done.code == 0, done.text)
+                if verb == "repair" and scenario.hardware.firmware == "bios":
+                    said = "rebuilding the host stops at GRUB" in " ".join(done.text.split())
+                    recorder.prove(f"it says what GRUB wants of the host without {serial}", said, done.text)
                 if verb == "shell":
                     held = scenario.hostname in done.text
                     recorder.prove("the shell is in the host", held, done.text)
