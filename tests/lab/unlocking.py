@@ -27,6 +27,8 @@ def german(text: str) -> tuple[str, ...]:
 
 def typed(recorder: Recorder, running: Running, text: str, name: str) -> None:
     """Typed at the machine's own keyboard, with a picture of it."""
+    # The serial line asks first; what is typed before the screen asks too is lost.
+    time.sleep(patience(1))
     running.press(*german(text)[:-1])
     recorder.picture(running.screenshot(name), f"{name}: typed on a German keyboard")
     running.press("ret")
