@@ -22,7 +22,8 @@ kills the installer; `test_killed_at_every_moment_of_new_kinds_of_steps` does in
 two do not have. `test_bad_sector` has QEMU answer requests for one sector with errors;
 `test_disk_pulled_while_installing` pulls a disk while the system is copied, and plugs it in again.
 `test_zfs_…` are pools that the installer and `hv rescue` make, find, keep and refuse in the live system; hosts on ZFS
-are booted by `test_example[many-disks-zfs]` and `test_layout[uefi-zfs-luks]`.
+are booted by `test_example[many-disks-zfs]` and `test_layout[uefi-zfs-luks]`, one whose guests have a pool of their own
+by `test_layout[uefi-guests-zfs]`.
 
 | Test | Result | When (UTC) | Took | Counted |
 |---|---|---|---|---|

@@ -33,7 +33,7 @@ for disk in {_DISKS}; do
     blockdev --rereadpt "$disk"
 done
 udevadm control --start-exec-queue
-udevadm settle"""
+udevadm settle --timeout=300"""
 """What an array or a group of another layout left on a disk would drag along disks that were not chosen: refused, rightly.
 
 udev waits meanwhile: else it would bring up the half of an array that is not erased yet.

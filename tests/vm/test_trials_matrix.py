@@ -248,7 +248,7 @@ def test_what_udev_brings_up_again_is_stopped_again(
     """
     ran = 0
     for number in range(STORMS):
-        session.shell(CLEAR, measured=20)
+        session.shell(CLEAR, measured=50)
         session.shell(OLD, measured=30)
         session.shell(UP, measured=10)
         session.shell(STORM)
