@@ -8,8 +8,7 @@ PYTEST := $(PYTHON) -m pytest
 # Two machines side by side: an emulated one keeps little more than one processor busy.
 MACHINES := $(PYTEST) -n 2 --dist loadgroup
 # A module's tests share what is costly to make, so they stay together; few long ones (execute) begin before many short.
-# Three on two processors: half of their time they wait for machines, daemons and disks.
-FAST := $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not vm and not matrix"
+FAST := $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not vm and not matrix"
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
