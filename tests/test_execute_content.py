@@ -123,7 +123,7 @@ def test_another_disk_in_its_place_is_refused(ready: Ready, line: str, words: st
         file.truncate(ready.disk.file.stat().st_size)
         file.write(b"somebody's")
     run("losetup", ready.disk.device, other)
-    before = other.read_bytes()[:MIB]
+    before = other.open("rb").read(MIB)
     refused = ready.space.install(ready.rig)
     assert refused.returncode == Exit.busy, refused.stdout + refused.stderr
     assert words in " ".join(refused.stderr.split())
