@@ -40,10 +40,9 @@ class BlockDevice:
 
 def kernel_name(path: str) -> str | None:
     """Kernel name of the block device that a path leads to now; none: there is none."""
+    # Strict: else a link that comes between this and the next call would be taken for the name of what it leads to.
     try:
-        resolved = Path(path).resolve(
-            strict=True
-        )  # else a link that comes a moment later would be named by itself
+        resolved = Path(path).resolve(strict=True)
     except OSError:
         return None
     return resolved.name if resolved.is_block_device() else None
