@@ -53,12 +53,40 @@ UNREAD = (
     "usr/share/alsa",
     "usr/share/bash-completion",
     "usr/share/zsh",
+    *(
+        f"usr/share/{name}"
+        for name in ("apt", "ca-certificates", "consolefonts", "consoletrans", "keyrings")
+    ),
+    *(f"usr/share/{name}" for name in ("fonts-font-awesome", "javascript", "nodejs", "sphinx_rtd_theme")),
+    "usr/share/grub/*.pf2",
+    "usr/share/ovmf",
+    "usr/share/OVMF/*.strictnx.fd",
+    *(
+        f"usr/share/qemu/{name}"
+        for name in ("*.dtb", "*.lid", "hppa*", "openbios*", "palcode*", "s390*", "slof*", "u-boot*")
+    ),
+    "usr/share/qemu/trace-events-all",
+    "etc/ssl/certs/*.[p0]*",
+    "usr/bin/*perl*",
+    "usr/bin/age-keygen",
+    *(f"usr/bin/qemu-{name}" for name in ("io", "nbd", "pr-helper", "storage-daemon", "vmsr-helper")),
+    *(
+        f"usr/bin/grub-{name}"
+        for name in ("f*", "gl*", "m[eo]*", "mkl*", "mkn*", "mkrescue", "mks*", "render*", "s*")
+    ),
+    "usr/bin/pzstd",
+    "usr/bin/sqv",
+    "usr/sbin/grub-mac*",
+    "usr/lib/apt",
     "usr/lib/grub/x86_64-efi*",
+    "usr/lib/udev/hwdb.d",
     "usr/lib/x86_64-linux-gnu/gconv",
+    "usr/lib/x86_64-linux-gnu/libperl.so*",
     "usr/lib/x86_64-linux-gnu/perl-base",
     "usr/lib/x86_64-linux-gnu/perl5",
     "usr/lib/x86_64-linux-gnu/perl",
     "usr/lib/file",
+    *(f"usr/lib/python3.13/{name}" for name in ("test", "pydoc_data", "turtle.py")),
     *(
         f"usr/lib/python3/dist-packages/{name}"
         for name in (
@@ -68,8 +96,9 @@ UNREAD = (
         )
     ),
 )
-"""Below the userland's root: Perl's library, converters of foreign encodings, what rich, uvicorn and SQLAlchemy could
-also use."""
+"""Below the userland's root: Perl and its library, converters of foreign encodings, fonts, firmware of other processors,
+what makes media and packages, certificates one by one, what rich, uvicorn and SQLAlchemy could also use.
+"""
 IMAGE = "/live/images/marker.raw"
 """The guest image, on the medium."""
 
@@ -78,7 +107,7 @@ IMAGE = "/live/images/marker.raw"
 def base() -> Path:
     """The base layer: `tree`, `base.squashfs`, `sources.json` (name to hash) and `paths.json` (name to store path)."""
     tools = userland.build()
-    content = cache.key(tools.name, kernel.MODULES, SKELETON, UNREAD, "base 4")
+    content = cache.key(tools.name, kernel.MODULES, SKELETON, UNREAD, "base 5")
     return cache.built("base", content, _base)
 
 
@@ -97,7 +126,7 @@ def _base(folder: Path) -> None:
     # depmod wants lib/modules below its base; hard links make the store's source without copying a file.
     tool("depmod", "-b", linux, version)
     run(["cp", "-al", *(tools / "root" / name for name in ("usr", "etc")), debian], root=True)
-    # Thousands of small files that no program of the host reads: each costs milliseconds in an emulated machine.
+    # What no program of the host reads: each file costs milliseconds in an emulated machine, each MB a tenth of a second.
     run(["rm", "-rf", *(path for pattern in UNREAD for path in debian.glob(pattern))], root=True)
     run(["ln", "-s", "/run/booted-system/kernel-modules/lib/modules", debian / "usr/lib/modules"], root=True)
     compile_python(debian / "usr/lib/python3.13", debian / "usr/lib/python3")
