@@ -9,7 +9,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +25,7 @@ from installer.facts.firmware import FirmwareKind
 from installer.medium import Medium, ReadyClosure
 from installer.plan.prebuilt import HOST_DATA
 from installer.probe.questions import disk_ends
+from tests.execute import ask
 from tests.nixeval import nix as nixeval
 from tests.plan_cases import blank_disk, machine, medium
 
@@ -384,13 +385,12 @@ class Namespace:
 
     def install(self, made: Rig, *more: str) -> subprocess.CompletedProcess[str]:
         """Run `tests.execute.child` in it with what `prepare` wrote."""
-        argv = [
-            *("nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", "--"),
-            *(sys.executable, "-m", "tests.execute.child", str(made.folder), *more),
-        ]
-        return subprocess.run(
-            argv, cwd=HERE.parents[1], capture_output=True, text=True, check=False, timeout=300
-        )
+        argv = (str(made.folder), *more)
+        with tempfile.TemporaryDirectory() as folder:
+            output = (Path(folder, "stdout"), Path(folder, "stderr"))
+            code = ask.run(self.holder.pid, argv, output, 300)
+            out, err = (path.read_text() if path.exists() else "" for path in output)
+        return subprocess.CompletedProcess(argv, code, out, err)
 
     def run(self, *argv: str) -> str:
         """Run a program in it."""
