@@ -141,7 +141,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _late(item: pytest.Item) -> int:
     if item.get_closest_marker("vm") is None:
         return 0
-    return 2 if item.get_closest_marker("xdist_group") else 1
+    return 1 if item.path.parent.name == "vm" else 2
 
 
 MATRIX: list[tested_layouts.Row] = []

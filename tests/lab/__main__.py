@@ -10,9 +10,17 @@ from tests.lab.examples import examples
 from tests.lab.paths import STATE
 from tests.lab.play import build, play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import SCENARIOS, arrays, combinations, endings, guests_on_zfs, layouts, people
+from tests.lab.scenarios import (
+    DEMO,
+    SCENARIOS,
+    arrays,
+    combinations,
+    endings,
+    guests_on_zfs,
+    layouts,
+    people,
+)
 
-DEMO = "uefi-luks-btrfs"
 EVERY = SCENARIOS | {
     scenario.name: scenario
     for scenario in (

@@ -148,6 +148,8 @@ SCENARIOS = {
     )
 }
 """By name."""
+DEMO = "uefi-luks-btrfs"
+"""The one that `make demo` and `make test` play."""
 
 
 def layouts() -> tuple[Scenario, ...]:

@@ -7,7 +7,16 @@ import pytest
 from tests.lab.examples import examples
 from tests.lab.play import play
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import Scenario, arrays, combinations, endings, guests_on_zfs, layouts, people
+from tests.lab.scenarios import (
+    SCENARIOS,
+    Scenario,
+    arrays,
+    combinations,
+    endings,
+    guests_on_zfs,
+    layouts,
+    people,
+)
 from tests.lab.timing import timing
 
 pytestmark = pytest.mark.matrix
@@ -41,6 +50,19 @@ def test_ending(scenario: Scenario) -> None:
         claims
     )
     assert not (recorder.folder / "host.serial.log").exists(), "a second machine was started"
+
+
+def test_killed_while_it_copies(record_property: Note) -> None:
+    """From a stick under BIOS, with a system that was built beforehand; the same command goes on."""
+    recorder = play(SCENARIOS["bios-ext4"])
+    note_time(recorder, record_property)
+    claims = {proof.claim for proof in recorder.write().proofs if proof.holds}
+    assert claims >= {
+        "the installer was killed in the middle of copying",
+        "the installer says that all is installed and proved",
+        "every job of the first run is done",
+        "the guest that the answers name runs and says so",
+    }
 
 
 def test_people_without_sudo() -> None:
