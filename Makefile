@@ -1,7 +1,10 @@
 # The commands of this project. Each sets up what it needs first (setup.sh); `make` alone lists them.
 .DEFAULT_GOAL := help
+# Each command sets up first, and several at once would do that several times.
+ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-vm test-matrix bench lint docs generate constraints setup setup-fast setup-lab setup-test setup-bench
+endif
+.PHONY: help demo test test-fast test-vm test-matrix bench lint made docs generate constraints setup setup-fast setup-lab setup-test setup-bench
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -16,9 +19,8 @@ help: ## List the commands
 demo: setup-lab ## Watch the installer install a machine, from blank disks to a booted host
 	$(PYTHON) -m tests.lab demo
 
-test: setup-test lint ## Everything that CI runs: the checks, the fast tests, the tests in machines
-	$(PYTHON) -m tests.lab build
-	$(PYTHON) -m tests.network_manager
+test: setup-test ## Everything that CI runs: the checks, the fast tests, the tests in machines
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target SIDE_BY_SIDE=1 lint made
 	$(FAST)
 	$(MACHINES) -m vm
 
@@ -51,6 +53,10 @@ constraints: setup ## Take the newest versions of the Python packages, and write
 	$(PYTHON) -m pip install --quiet --upgrade --upgrade-strategy eager --use-pep517 --editable '.[host,server,postgresql,dev,docs]'
 	sed -i '/^[^#]/d' constraints.txt
 	$(PYTHON) -m pip freeze --exclude-editable | grep -v '^libvirt-python=' >>constraints.txt
+
+made: # What the tests of machines are run in
+	$(PYTHON) -m tests.lab build
+	$(PYTHON) -m tests.network_manager
 
 setup: ## Install what `hv` needs, into .venv; the other commands do it themselves
 	@./setup.sh
