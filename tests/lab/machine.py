@@ -122,18 +122,24 @@ class Machine:
         run(entered(userland.build() / "root", _create(image, disk.size), keep_user=True))
 
     def start(
-        self, name: str, *, iso: Path | None = None, without: str | None = None, base: "Base | None" = None
+        self,
+        name: str,
+        *,
+        iso: Path | None = None,
+        without: str | None = None,
+        forget: bool = True,
+        base: "Base | None" = None,
     ) -> "Running":
         """Switch it on. `iso` is the medium it boots from; without one it boots its first disk.
 
-        `without` is the serial number of a disk that is pulled; what is written to the others then is forgotten.
+        `without` is the serial number of a disk that is pulled; what is written to the others then is forgotten, or not.
         With `base` the disks are left out, to be plugged in later; where it was kept, it goes on from there.
         """
         with socket.socket() as free, socket.socket() as other:
             free.bind(("127.0.0.1", 0))
             other.bind(("127.0.0.1", 0))
             self.port, self.unlock_port = int(free.getsockname()[1]), int(other.getsockname()[1])
-        return Running(self, name, iso, without, base)
+        return Running(self, name, iso, (without, forget), base)
 
 
 @dataclass(frozen=True)
@@ -168,11 +174,11 @@ class Running:
         machine: Machine,
         name: str,
         iso: Path | None,
-        without: str | None = None,
+        without: tuple[str | None, bool] = (None, False),
         base: Base | None = None,
     ) -> None:
         self.machine, self.name = machine, name
-        self._without, self._base = without, base
+        (self._without, self._forget), self._base = without, base
         self._nodes: set[int] = set()
         restored = base is not None and base.state.exists()
         # Socket paths are limited to 107 bytes.
@@ -274,7 +280,7 @@ class Running:
             code = OVMF_SECURE_CODE if hardware.secure_boot else OVMF_CODE
             words += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
             words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]
-        forget = ",snapshot=on" if self._without else ""
+        forget = ",snapshot=on" if self._without and self._forget else ""
         for number, disk in enumerate(hardware.disks):
             if self._base is not None:
                 words += [

@@ -7,8 +7,9 @@ from installer.handoff import HANDOFF_PATH
 from tests.lab import beside, zfs
 from tests.lab.machine import Machine
 from tests.lab.recorder import Recorder
-from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, Scenario
+from tests.lab.scenarios import ADMINISTRATOR, PASSPHRASE, PASSWORD, Scenario
 from tests.lab.session import serial_login
+from tests.lab.unlocking import ASKED
 
 NEW_PASSWORD = "another-password"
 NEW_HASH = (
@@ -27,8 +28,8 @@ sync
 
 
 def without(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path, serial: str) -> None:
-    """A disk of the mirror is gone: refused, then mounted, repaired and let go of with what is left. Nothing of it stays."""
-    with machine.start("rescue-without", iso=iso, without=serial) as running:
+    """A disk of the mirror is gone for good: refused, then mounted, repaired and let go of; what is left is started."""
+    with machine.start("rescue-without", iso=iso, without=serial, forget=False) as running:
         with recorder.phase(f"boot the live medium without {serial}", "firmware"):
             agent = running.live()
         if scenario.zfs:
@@ -58,6 +59,16 @@ def without(scenario: Scenario, recorder: Recorder, machine: Machine, iso: Path,
                 if verb == "shell":
                     held = scenario.hostname in done.text
                     recorder.prove("the shell is in the host", held, done.text)
+        agent.start(["bash", "-c", "sync; reboot -f"])
+        running.wait_off(5)
+    with machine.start("repaired", without=serial, forget=False) as running:
+        with recorder.phase(f"start the repaired host without {serial}", "host"):
+            if scenario.encrypted:
+                running.serial.expect(ASKED, 60)
+                running.serial.type(f"{PASSPHRASE}\n")
+            running.serial.expect(rf"{scenario.hostname} login:", 120)
+            seen = serial_login(running.serial, ADMINISTRATOR, PASSWORD)
+        recorder.prove(f"the repaired host starts without {serial}", "wheel" in seen, seen)
         running.kill()
 
 
