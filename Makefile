@@ -6,6 +6,9 @@ ifndef SIDE_BY_SIDE
 endif
 .PHONY: help demo test test-fast test-vm test-matrix bench lint made docs generate constraints setup setup-fast setup-lab setup-test setup-bench
 
+# Some containers set it. The tests start thousands of short programs, and each would be compiled anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 # Two machines side by side: an emulated one keeps little more than one processor busy.

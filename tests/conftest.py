@@ -126,7 +126,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         lacks = None
         for marker, (has, _) in NEEDS.items():
             if lacks is None and item.get_closest_marker(marker):
-                lacks = None if able.setdefault(marker, has()) else marker
+                if marker not in able:
+                    able[marker] = has()
+                lacks = None if able[marker] else marker
         if lacks is None:
             kept.append(item)
         else:
