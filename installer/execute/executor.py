@@ -123,8 +123,9 @@ def _side_by_side(
             ]
             ends = [each.exception() for each in running]
         except BaseException:
-            halt.soon.set()
+            # The one that ends programs first: another Ctrl-C may come between the two.
             halt.now.set()
+            halt.soon.set()
             raise
     failures = [end for end in ends if isinstance(end, _StepError)]
     for end in ends:

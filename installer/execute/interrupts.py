@@ -14,11 +14,16 @@ class EndedError(KeyboardInterrupt):
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Let a hang-up and a polite kill end us like Ctrl-C does: programs ended, terminal as it was, nothing left in /tmp.
-    What is ignored stays ignored (nohup(1)).
+    What is ignored stays ignored (nohup(1)). Once is enough: whoever asks again meanwhile does not interrupt the ending.
     """
 
+    ending = False
+
     def stop(_number: int, _frame: FrameType | None) -> None:
-        raise EndedError
+        nonlocal ending
+        if not ending:  # and not SIG_IGN, which programs that are started for the ending would inherit
+            ending = True
+            raise EndedError
 
     numbers = (
         (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
