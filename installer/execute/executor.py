@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -106,6 +106,8 @@ class _Halt:
 
 _MOST_LANES = 32
 """At a time; each has a thread and a program."""
+_LOOK = 1.0
+"""Seconds from one look for signals to the next."""
 
 
 def _side_by_side(
@@ -121,6 +123,9 @@ def _side_by_side(
                 )
                 for numbers in lanes
             ]
+            # A lane's thread may be the one that a signal comes to; it is heeded here, and not in a wait without end.
+            while wait(running, _LOOK).not_done:
+                pass
             ends = [each.exception() for each in running]
         except BaseException:
             # The one that ends programs first: another Ctrl-C may come between the two.

@@ -31,13 +31,13 @@ def after_records(count: int) -> None:
 
 
 def at_line(pattern: str, number: signal.Signals) -> None:
-    """A signal as soon as a line of the log fits: in the middle of a step."""
+    """A signal as soon as a line of the log fits: in the middle of a step; it comes to the thread that writes the line."""
     write = log.Log.write
 
     def watched(self: log.Log, text: str) -> None:
         write(self, text)
         if re.search(pattern, text):
-            die(number)
+            signal.pthread_kill(threading.get_ident(), number)
 
     log.Log.write = watched  # type: ignore[method-assign]
 
