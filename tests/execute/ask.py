@@ -16,7 +16,7 @@ def run(holder: int, argv: tuple[str, ...], output: tuple[Path, Path], seconds: 
     """One run of `tests.execute.child` in the mount namespace of another process; its exit status.
 
     Raises:
-        subprocess.TimeoutExpired: It took longer; it was killed, and what it had started may go on.
+        subprocess.TimeoutExpired: It took longer, and was killed with all that it had started.
     """
     server = _started()
     assert server.stdin is not None
@@ -33,7 +33,9 @@ def run(holder: int, argv: tuple[str, ...], output: tuple[Path, Path], seconds: 
         _started.cache_clear()
         server.kill()
         raise subprocess.TimeoutExpired(argv, seconds)
-    return int(server.stdout.readline())
+    said = server.stdout.readline()
+    assert said, "the server of installers has ended: what it said last is on this process's standard error"
+    return int(said)
 
 
 @cache

@@ -8,6 +8,7 @@ zero the signal that killed it.
 import ctypes
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ IMPORTED = (abort, installation)
 REPOSITORY = Path(__file__).parents[2]
 MOUNTS = 0x00020000
 """CLONE_NEWNS (setns(2))."""
+DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG (prctl(2))."""
 
 
 def serve() -> int:
@@ -39,6 +42,8 @@ def become(request: dict[str, Any]) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     libc = ctypes.CDLL(None, use_errno=True)
+    # Killed with the server, as its own programs are killed with it (runner.py).
+    libc.prctl(DEATH_SIGNAL, signal.SIGKILL)
     there = os.open(f"/proc/{request['holder']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     if libc.setns(there, MOUNTS) != 0:
         raise OSError(ctypes.get_errno(), f"cannot enter the mount namespace of {request['holder']}")

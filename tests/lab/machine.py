@@ -31,7 +31,7 @@ _CACHE = "cache=unsafe,discard=unmap,detect-zeroes=unmap"
 """Speed before safety, and no room on this host for what holds nothing."""
 _CPU = "max,-erms,-fsrm"
 """All that QEMU can emulate, except what makes Linux copy and clear byte by byte (`rep movsb`, `rep stosb`): real ones
-are fast at it, and emulated ones eight times slower than at whole words.
+are fast at it; an emulated one took five times as long to read a cached file as with whole words.
 """
 
 
@@ -132,7 +132,8 @@ class Machine:
     ) -> "Running":
         """Switch it on. `iso` is the medium it boots from; without one it boots its first disk.
 
-        `without` is the serial number of a disk that is pulled; what is written to the others then is forgotten, or not.
+        `without` is the serial number of a disk that is pulled; what is written to the others then is forgotten, unless
+        `forget` is false.
         With `base` the disks are left out, to be plugged in later; where it was kept, it goes on from there.
         """
         with socket.socket() as free, socket.socket() as other:
