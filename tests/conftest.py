@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests import network_manager, tested_layouts
+from tests import namespaces, network_manager, tested_layouts
 from tests.network import machine
 from tests.nixeval import nix
 
@@ -107,6 +107,12 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "browser": (has_browser, "with the package chromium: make test"),
 }
 """Marker: whether this machine has what it needs, and how to run its tests."""
+
+
+def pytest_configure() -> None:
+    """In each worker, too: what its tests mount is seen by nobody else."""
+    if has_root():
+        namespaces.leave()
 
 
 NOT_RUN = pytest.StashKey[Counter[str]]()

@@ -1,6 +1,7 @@
 """Disks: which one is it, is it free, and what is on it; on loop devices."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from installer.answers.sizes import GIB, MIB
 from installer.errors import Exit, HyperError
 from installer.execute.btrfs import check_subvolumes
-from installer.execute.devices import gone, kernel_name, settle, wait_for
+from installer.execute.devices import claim_problem, gone, kernel_name, settle, wait_for
 from installer.execute.evidence import Wrong
 from installer.execute.headers import check_saved, save_headers
 from installer.execute.identity import OwnUse, check_identity, check_places, disks_below
@@ -26,6 +27,7 @@ from installer.plan.actions import PartitionSpec, Run
 from installer.plan.checks import MountedAt
 from installer.plan.model import DiskIdentity, Step
 from tests.execute.rig import LoopDisk, Rig, rig, run
+from tests.namespaces import outside
 
 pytestmark = pytest.mark.root
 
@@ -283,6 +285,25 @@ def test_mounted_disk_is_refused_but_for_own_mounts(made: Rig, runner: Runner, t
     finally:
         run("umount", place)
     assert check_identity(made.live, disk, step(disk), NOBODY)
+
+
+def test_mounts_of_tests_are_not_copied_by_those_beside_them(made: Rig, tmp_path: Path) -> None:
+    """A copy in another worker's namespace would claim the disk when it is unmounted here."""
+    loop = made.add_disk(64 * MIB)
+    run("mkfs.ext4", "-q", loop.device)
+    place = tmp_path / "here"
+    place.mkdir()
+    run("mount", loop.device, place)
+    try:
+        argv = ("nsenter", f"--mount={outside()}", "unshare", "--mount", "sh", "-c", "echo made; cat")
+        other = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"made\n"
+    finally:
+        run("umount", place)
+    problem = claim_problem(loop.device)
+    other.communicate()
+    assert problem is None
 
 
 def test_use_that_only_the_kernel_sees_is_refused(made: Rig, tmp_path: Path) -> None:
