@@ -59,6 +59,10 @@ class Run:
         about = [what for what, name in self.events if name == step and what != "learned"]
         return about[-1:] == ["verified"]
 
+    def begun(self, step: str) -> bool:
+        """Whether anything is known of this step."""
+        return any(name == step for what, name in self.events if what != "learned")
+
     @property
     def after(self) -> str:
         """The last thing in the journal."""
