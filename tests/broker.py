@@ -18,10 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from hv.daemon.snapshots import UEFI_SINCE
+from tests.forked import ask
 from tests.nixeval.nix import REPOSITORY
 
 UEFI_VARIABLES = REPOSITORY / "nix/modules/virtualization/uefi-variables.sh"
 
+HV = (
+    "hv",
+    *(
+        f"hv.commands.{name}"
+        for name in ("vm", "vm_asking", "vm_changing", "vm_looking", "vm_making", "image")
+    ),
+)
+"""What is run, and modules that most of its runs here need."""
 PATIENCE = 120.0
 """Seconds for what takes a second or two on a quiet machine."""
 PEOPLE = {
@@ -48,21 +57,23 @@ for file in passwd group; do mount --bind "$1/$file" /etc/$file; done
 # What is in a home that is closed to others is put where they reach it, under the name that it has.
 closed=$2
 shift 2
-if [ -n "$closed" ]; then
-    number=0
-    for path; do
-        number=$((number + 1))
-        mkdir -p "/run/open/$number"
-        mount --bind "$path" "/run/open/$number"
-    done
-    mount -t tmpfs -o mode=755 open "$closed"
-    number=0
-    for path; do
-        number=$((number + 1))
+number=0
+for path; do
+    number=$((number + 1))
+    [ "$number" -gt "$closed" ] || continue
+    mkdir -p "/run/open/$number"
+    mount --bind "$path" "/run/open/$number"
+done
+number=0
+for path; do
+    number=$((number + 1))
+    if [ "$number" -le "$closed" ]; then
+        mount -t tmpfs -o mode=755 open "$path"
+    else
         mkdir -p "$path"
         mount --bind "/run/open/$number" "$path"
-    done
-fi
+    fi
+done
 # Devices without KVM: the same on every machine.
 mkdir "$private/dev"
 mount -t tmpfs -o mode=755 dev "$private/dev"
@@ -177,7 +188,14 @@ class BrokerHost:
 
     def hv(self, who: str, *argv: str, status: int | None = 0, stdin: str = "") -> Ran:
         """`hv` as somebody; it must end with that status (None: any)."""
-        ran = self.run_as(who, sys.executable, "-m", "hv", *argv, stdin=stdin)
+        where = ask.Where(
+            environment=self.environment,
+            namespaces=tuple(f"/proc/{self.inside}/ns/{kind}" for kind in ("net", "mnt", "pid")),
+            user=None if who == "root" else who,
+            folder="/",
+        )
+        done = ask.run(HV, argv, where, stdin=stdin, seconds=PATIENCE)
+        ran = Ran(done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in ran.err, ran.err
         if status is not None:
             assert ran.status == status, f"{argv}: {ran.status}\n{ran.out}{ran.err}{self.log()[-3000:]}"
@@ -317,12 +335,13 @@ def give_firmware(host: BrokerHost) -> None:
 
 
 def opened() -> tuple[str, ...]:
-    """The outermost folder above the repository that lets others not through, and what of ours is in it."""
-    closed = [path for path in REPOSITORY.parents if not path.stat().st_mode & 0o001]
-    if not closed:
-        return ("",)
-    needed = {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)}
-    return (str(closed[-1]), *(str(path) for path in sorted(needed) if path.is_relative_to(closed[-1])))
+    """The number of outermost folders that let others not through, these, and what of ours is in them."""
+    needed = sorted({REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)})
+    outermost = {
+        path: [each for each in path.parents if not each.stat().st_mode & 0o001][-1:] for path in needed
+    }
+    closed = sorted({str(each) for found in outermost.values() for each in found})
+    return (str(len(closed)), *closed, *(str(path) for path in needed if outermost[path]))
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import secrets
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,11 +24,18 @@ from installer.facts.firmware import FirmwareKind
 from installer.medium import Medium, ReadyClosure
 from installer.plan.prebuilt import HOST_DATA
 from installer.probe.questions import disk_ends
-from tests.execute import ask
+from tests.forked import ask
 from tests.nixeval import nix as nixeval
 from tests.plan_cases import blank_disk, machine, medium
 
 HERE = Path(__file__).parent
+INSTALLER = (
+    "tests.execute.child",
+    "installer.execute.abort",
+    "installer.execute.installation",
+    "tests.execute.deaths",
+)
+"""What is run, and modules that it consists of."""
 PREFIX = "virtio-HVTEST"
 _BLOCK = 4096
 DISK_SIZE = 6 * GIB
@@ -385,12 +391,8 @@ class Namespace:
 
     def install(self, made: Rig, *more: str) -> subprocess.CompletedProcess[str]:
         """Run `tests.execute.child` in it with what `prepare` wrote."""
-        argv = (str(made.folder), *more)
-        with tempfile.TemporaryDirectory() as folder:
-            output = (Path(folder, "stdout"), Path(folder, "stderr"))
-            code = ask.run(self.holder.pid, argv, output, 300)
-            out, err = (path.read_text() if path.exists() else "" for path in output)
-        return subprocess.CompletedProcess(argv, code, out, err)
+        where = ask.Where(environment=dict(os.environ), namespaces=(f"/proc/{self.holder.pid}/ns/mnt",))
+        return ask.run(INSTALLER, (str(made.folder), *more), where, seconds=300)
 
     def run(self, *argv: str) -> str:
         """Run a program in it."""

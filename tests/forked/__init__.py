@@ -1,0 +1,1 @@
+"""Our own programs, run many times without a new interpreter for each."""
