@@ -152,6 +152,12 @@ def _late(item: pytest.Item) -> int:
     return 1 if item.path.parent.name == "vm" else 2
 
 
+def _name(nodeid: str) -> str:
+    """A test's name with its parameters, without its group (`@group`, pytest-xdist)."""
+    name = nodeid.rpartition("::")[2]
+    return name[: name.rfind("@")] if name.rfind("@") > name.rfind("]") else name
+
+
 MATRIX: list[tested_layouts.Row] = []
 """Results of the long tests, as they end."""
 
@@ -164,7 +170,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     counted = "; ".join(str(text) for name, text in report.user_properties if name == "proved")
     MATRIX.append(
         tested_layouts.Row(
-            name=report.nodeid.rpartition("::")[2],
+            name=_name(report.nodeid),
             result="passed" if report.passed else "FAILED",
             when=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
             took=f"{minutes}:{seconds:02}",
@@ -200,7 +206,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for report in terminalreporter.stats.get("passed", ()):
         for name, text in report.user_properties:
             if name == "proved":
-                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
+                terminalreporter.write_line(f"{_name(report.nodeid)}: {text}")
     not_run = config.stash.get(NOT_RUN, Counter())
     if not_run:
         parts = [

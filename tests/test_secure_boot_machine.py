@@ -24,7 +24,7 @@ from installer.execute.runner import Runner
 from tests.boot_files import SETTINGS, SYSTEMD, Host
 from tests.linux_guest import cpio, initramfs, kernel
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("secure-boot")]
 OVMF = Path("/usr/share/OVMF")
 PATIENCE = 300.0
 REFUSED = "Access Denied"
