@@ -16,7 +16,8 @@ MACHINES := $(PYTEST) -n 2 --dist loadgroup
 # The modules that have some: to read all others takes each of the two a quarter of a minute.
 IN_MACHINES = $(sort $(shell grep --recursive --files-with-matches --include='test_*.py' 'mark\.vm' tests))
 # A module's tests share what is costly to make, so they stay together; few long ones (execute) begin before many short.
-FAST := $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not vm and not matrix"
+# One more than processors: many wait, for a daemon or a clock.
+FAST := $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not vm and not matrix"
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -127,6 +127,8 @@ def test_embedded_keys_take_the_place_of_a_password(root: Path) -> None:
         (embed.pack({"authorized_keys": b"# nothing\n"}), "holds no key"),
         (embed.pack({"authorized_keys": KEYS}).replace(b"anna@desk", b"eve!@desk"), "checksum"),
     ],
+    # pytest tells programs in their environment what runs, and an area is longer than that may be.
+    ids=("short", "no key", "empty", "altered"),
 )
 def test_a_bad_area_is_refused_and_nobody_is_locked_out(root: Path, area: bytes, why: str) -> None:
     put(root, area)

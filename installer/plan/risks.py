@@ -16,6 +16,7 @@ from installer.plan.layouts.ground import usable
 from installer.plan.layouts.kept import Kept
 from installer.plan.losses import volume_group_doubt
 from installer.plan.storage import luks
+from installer.plan.storage.array import PARITY, Array
 from installer.plan.storage.btrfs import Btrfs
 from installer.plan.storage.disk import disk_title
 from installer.plan.storage.element import Element, Layout
@@ -167,6 +168,14 @@ def _joined_warnings(
                     yield f"{each.title} is larger than the smallest beside it: {rest} GiB of it stay unused."
         if redundancy is Redundancy.none and len(disks) > 1:
             yield f"Nothing is mirrored: when one of {len(disks)} disks fails, all that they hold is lost."
+    parity = sorted(
+        {each.words() for each in layout.elements if isinstance(each, Array) and each.level in PARITY}
+    )
+    for words in parity:
+        yield (
+            f"Until {words} has its parity, which is computed in the background from when it is made (/proc/mdstat shows how "
+            "far), no disk of it may fail: the host would not start."
+        )
     for element in layout.elements:
         if isinstance(element, InPlace):
             below = layout[element.on]

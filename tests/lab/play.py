@@ -26,6 +26,8 @@ LAST_WORDS = "last-words.txt"
 """What the installer said, to its last screen."""
 LATE_FOR_POOLS = 150
 """Seconds. NixOS looks for a pool sixty times, with a second between (nixos/modules/tasks/filesystems/zfs.nix)."""
+AT_IT = "(resync|recovery) =|=DELAYED"
+"""What /proc/mdstat says of an array whose copies or parity are being made."""
 COPYING = r"copying path '/nix/store/|MiB copied|debian-userland"
 """A line of the installer's that shows it in the middle of copying the system."""
 
@@ -338,6 +340,13 @@ def first_run(scenario: Scenario, recorder: Recorder, running: Running, ssh: Ssh
     if scenario.hardened:
         hardened(scenario, recorder, running, ssh)
     recorder.picture(running.screenshot("done"), "The host, set up")
+    if scenario.mirrored:
+        with recorder.phase("arrays become whole", "host"):
+            # As the plan warns: without their parity they do not start without a disk. What nobody writes to (swap) stays
+            # `resync=PENDING`.
+            until = f"while grep -Eq '{AT_IT}' /proc/mdstat 2>/dev/null; do sleep 2; done; cat /proc/mdstat"
+            text = ssh.run(until, measured=400)[1]
+        recorder.prove("no array is still being made whole", not re.search(AT_IT, text), text)
     ssh.sudo("systemctl poweroff", PASSWORD)
     running.wait_off(40)
 

@@ -17,6 +17,10 @@ LEVELS = {
     Redundancy.raid6: "raid6",
 }
 """md's names."""
+PARITY = frozenset(("raid5", "raid6"))
+"""The kernel starts these without a disk only when they are clean, which they are once their parity was computed: it could
+not tell what the missing part was (md(4), RECOVERY: "dirty" and degraded).
+"""
 MODULES = {"raid1": "raid1", "raid10": "raid10", "raid5": "raid456", "raid6": "raid456"}
 """Kernel modules behind them."""
 BEGINNING = 136 << 20
