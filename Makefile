@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 # Two machines side by side: an emulated one keeps little more than one processor busy.
-MACHINES := $(PYTEST) -n 2 --dist loadgroup
+MACHINES := $(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
 # The modules that have some: to read all others takes each of the two a quarter of a minute.
 IN_MACHINES = $(sort $(shell grep --recursive --files-with-matches --include='test_*.py' 'mark\.vm' tests))
 # A module's tests share what is costly to make, so they stay together; few long ones (execute) begin before many short.
