@@ -174,7 +174,7 @@ def _joined_warnings(
     for words in parity:
         yield (
             f"Until {words} has its parity, which is computed in the background from when it is made (/proc/mdstat shows how "
-            "far), no disk of it may fail: the host would not start."
+            "far), no disk of it may fail: it would not come up."
         )
     for element in layout.elements:
         if isinstance(element, InPlace):

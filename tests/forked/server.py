@@ -8,6 +8,7 @@ output: below zero the signal that killed it.
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import pwd
@@ -26,10 +27,9 @@ def serve(module: str, imported: list[str]) -> None:
     for name in imported:
         importlib.import_module(name)
     gc.freeze()
-    # What was read ahead of a line would be the child's, too.
-    while line := os.read(0, 1 << 20):
-        while not line.endswith(b"\n"):
-            line += os.read(0, 1 << 20)
+    requests = io.FileIO(0, closefd=False)
+    # Without a buffer: what was read ahead of a line would be the child's, too.
+    while line := requests.readline():
         if (pid := os.fork()) == 0:
             become(json.loads(line))
             runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -79,8 +79,10 @@ def _leave_to_a_child() -> None:
         return
     status = os.waitpid(pid, 0)[1]
     if os.WIFSIGNALED(status):
-        signal.signal(os.WTERMSIG(status), signal.SIG_DFL) if os.WTERMSIG(status) != signal.SIGKILL else None
-        os.kill(os.getpid(), os.WTERMSIG(status))
+        killer = os.WTERMSIG(status)
+        if killer != signal.SIGKILL:
+            signal.signal(killer, signal.SIG_DFL)
+        os.kill(os.getpid(), killer)
     os._exit(os.waitstatus_to_exitcode(status))
 
 
